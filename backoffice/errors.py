@@ -1,0 +1,85 @@
+"""Every exception that Backoffice raises on purpose; standard library only.
+
+Each carries a message an operator can act on: what is wrong, where, and what
+to do. Programming errors stay ordinary Python exceptions.
+"""
+
+from __future__ import annotations
+
+
+class BackofficeError(Exception):
+    """Base of all. ``str()`` of it is fit to be shown to a user."""
+
+
+class ConfigError(BackofficeError):
+    """A setting is unknown or has a bad value."""
+
+    def __init__(self, message: str, *, source: str, section: str = "", key: str = "") -> None:
+        place = source
+        if section:
+            place += f": [{section}]"
+        if key:
+            place += f" {key}"
+        super().__init__(f"{place}: {message}")
+        self.source = source
+        self.section = section
+        self.key = key
+
+
+class DefinitionError(BackofficeError):
+    """A workflow or profile document is broken; refused when loaded."""
+
+    def __init__(self, message: str, *, source: str, line: int = 0) -> None:
+        place = f"{source}:{line}" if line else source
+        super().__init__(f"{place}: {message}")
+        self.source = source
+        self.line = line
+
+
+class Invalid(BackofficeError):
+    """What the user asked for cannot be accepted as it stands."""
+
+
+class NotFound(BackofficeError):
+    """There is no such job, task, file, queue, worker …"""
+
+
+class Conflict(BackofficeError):
+    """Not possible in the present state, or a key used for other content."""
+
+
+class DatabaseUnavailable(BackofficeError):
+    """The database cannot be reached now; trying later may help.
+
+    ``refused`` is true when it answered and said no (bad password, unknown
+    database): waiting will not help then.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+class SchemaMismatch(BackofficeError):
+    """The database's schema is older or newer than this program's."""
+
+
+class LeaseLost(BackofficeError):
+    """The attempt is no longer ours: its outcome must be thrown away."""
+
+
+class TaskFailed(BackofficeError):
+    """An attempt failed. ``retry`` tells whether another try could help:
+    a full disk may be emptied, a file that is no video stays none.
+    """
+
+    def __init__(self, message: str, *, retry: bool = True) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class ProcessKilled(BackofficeError):
+    """The attempt's process was ended by a signal that was not ours.
+
+    Counts as a loss of the worker, which costs no retry.
+    """

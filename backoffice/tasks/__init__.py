@@ -1,0 +1,174 @@
+"""What a task type is: a module here with ``plan`` and ``run``.
+
+``plan(context)`` says, without doing anything, which commands would run and
+what they would make; ``run(context)`` does it and returns a :class:`Result`.
+Neither ever touches the database: the engine hands in what they need and
+stores what they return. A new task type is a new module of this package; its
+file name is the type.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from backoffice.errors import Invalid
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file given to a task: an input of the job or another task's output."""
+
+    role: str
+    path: Path
+    task: str = ""  # the task that made it; empty for an input of the job
+    name: str = ""  # file name for people and for the target
+    media_type: str = "application/octet-stream"
+    size: int = 0
+    sha256: str = ""
+    tree: bool = False  # the output is the whole folder that holds ``path``
+    facts: Mapping[str, Any] = field(default_factory=dict)  # see media.Probe.facts
+    file_id: int = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a task made, in ``context.folder``.
+
+    With ``tree`` the output is the whole folder that holds ``path`` (an HLS
+    package, say) and ``path`` is where a player starts.
+    """
+
+    role: str
+    path: Path
+    media_type: str
+    tree: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One source that is now whole at its target."""
+
+    source: Source
+    target: str
+    path: str  # relative to the target's root
+    href: str  # where people find it
+    sha256: str
+    size: int
+    adopted: bool = False  # it was already there, with the same content
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A row of ``publication`` as a retract task gets it."""
+
+    id: int
+    target: str
+    path: str
+    sha256: str
+    tree: bool
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One try to deliver a notification."""
+
+    url: str
+    status: int  # HTTP status; 0 when there was no answer
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a task may know of its job."""
+
+    id: int
+    workflow: str
+    title: str
+    key: str
+    submitter: str
+    metadata: Mapping[str, str]
+    tasks: Sequence[Mapping[str, Any]] = ()  # name, type, state, message
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a task would do: exact argument lists, and outputs as expected."""
+
+    commands: Sequence[Sequence[str]] = ()
+    outputs: Sequence[Output] = ()
+    notes: Sequence[str] = ()  # sentences for people, such as "copies 4 files to …"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an attempt made and found out."""
+
+    outputs: Sequence[Output] = ()
+    facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # file id → facts
+    checksums: Mapping[int, str] = field(default_factory=dict)  # file id → SHA-256
+    report: Mapping[str, Any] = field(default_factory=dict)  # shown with the task
+    warnings: Sequence[str] = ()
+    published: Sequence[Published] = ()
+    retracted: Sequence[int] = ()  # publication ids
+    deliveries: Sequence[Delivery] = ()
+
+
+class Context(Protocol):
+    """What an attempt is given. ``executors.local`` has the real one."""
+
+    id: int  # of the task
+    name: str
+    attempt: int  # number, from 1
+    job: Job
+    parameters: Mapping[str, str]
+    sources: Sequence[Source]
+    publications: Sequence[Publication]  # for retract tasks
+    folder: Path  # private to this attempt, empty, removed if it fails
+    settings: Any  # config.Settings
+
+    def execute(
+        self,
+        argv: Sequence[str],
+        *,
+        duration: float | None = None,
+        start: float = 0.0,
+        share: float = 1.0,
+    ) -> str:
+        """Run a command under this attempt and return the end of its stderr.
+
+        Records argv, log and resource use. ``duration`` (seconds of media)
+        makes ffmpeg's progress a fraction; the command covers ``share`` of
+        the attempt's progress beginning at ``start``. Raises TaskFailed with
+        the reason in words, or ProcessKilled.
+        """
+
+    def progress(self, fraction: float, speed: str = "") -> None:
+        """Report progress, 0 to 1. Call it at least every few seconds in
+        long work of your own: silence is taken for a stall."""
+
+    def log(self, line: str) -> None:
+        """Write a line into the attempt's log."""
+
+    def fence(self) -> None:
+        """Ask the engine whether this attempt is still ours; call it just
+        before anything that others can see. Raises LeaseLost if not."""
+
+
+def names() -> frozenset[str]:
+    """The task types there are."""
+    return frozenset(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg)
+
+
+def load(name: str) -> ModuleType:
+    """The module of a task type; raises Invalid for an unknown one."""
+    if name not in names():
+        raise Invalid(f"there is no task type {name!r}; there are {', '.join(sorted(names()))}")
+    return importlib.import_module(f"{__name__}.{name}")
