@@ -1,0 +1,684 @@
+"""Every setting: where it is looked for, what is right, what it is by default.
+
+Owns the way from a file and the environment to one frozen :class:`Settings`;
+nothing else reads either. What a setting does is told in ``etc/backoffice.ini``
+alone. It looks at no folder, program or database: that is ``backoffice check``.
+"""
+
+from __future__ import annotations
+
+import configparser
+import math
+import os
+import pkgutil
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from cronsim import CronSim, CronSimError
+
+from backoffice.errors import ConfigError
+from backoffice.files import share
+
+PREFIX = "BACKOFFICE_"
+FILE_VARIABLE = "BACKOFFICE_CONFIG"
+SEARCH = ("etc/backoffice.ini", "/etc/backoffice/backoffice.ini")
+DEFAULTS = "defaults"
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    uri: str = field(repr=False)  # may hold a password
+    timeout: float  # seconds to connect, and to wait for a lock
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """All absolute."""
+
+    home: Path
+    work: Path
+    logs: Path
+    run: Path
+    roots: tuple[Path, ...]
+    workflows: tuple[Path, ...]  # the shipped folder first
+    profiles: tuple[Path, ...]  # the shipped folder first
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    slots: int
+    queues: tuple[str, ...]  # names or patterns
+    tags: frozenset[str]
+    poll: float  # seconds, as the following
+    lease: float
+    heartbeat: float
+    grace: float
+
+
+@dataclass(frozen=True)
+class SchedulerSettings:
+    poll: float  # seconds
+
+
+@dataclass(frozen=True)
+class ToolSettings:
+    ffmpeg: str
+    ffprobe: str
+    threads: int  # 0: ffmpeg decides
+
+
+@dataclass(frozen=True)
+class LimitSettings:
+    memory: int  # bytes; 0: no limit
+    pixels: int  # width × height
+    streams: int
+    frame_rate: float
+    duration: float  # seconds
+    document: int  # bytes of XML
+    output: int  # bytes a file; 0: no limit
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    jobs: timedelta
+    batch: int
+
+
+@dataclass(frozen=True)
+class NotifySettings:
+    secret: str = field(repr=False)
+    timeout: float  # seconds
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    level: str
+    format: str
+
+
+@dataclass(frozen=True)
+class Target:
+    name: str
+    type: str
+    path: Path | None
+    url: str
+    options: Mapping[str, str] = field(repr=False)  # may hold a password
+
+
+@dataclass(frozen=True)
+class Command:
+    name: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Watch:
+    name: str
+    folder: Path
+    pattern: str
+    workflow: str
+    role: str
+    quiet: timedelta
+    priority: int
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    name: str
+    cron: str
+    workflow: str
+    inputs: tuple[str, ...]
+    priority: int
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Settings:
+    source: str  # the file they came from, or "defaults"
+    database: DatabaseSettings
+    paths: PathSettings
+    worker: WorkerSettings
+    scheduler: SchedulerSettings
+    tools: ToolSettings
+    limits: LimitSettings
+    retention: RetentionSettings
+    notify: NotifySettings
+    log: LogSettings
+    targets: Mapping[str, Target]
+    commands: Mapping[str, Command]
+    watches: Mapping[str, Watch]
+    schedules: Mapping[str, Schedule]
+
+
+# Converters take the text and give the value, or raise ValueError whose message
+# ends the sentence "… is not"; it never repeats the text, which may be secret.
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _required(text: str) -> str:
+    if not text:
+        raise ValueError("a value; give one")
+    return text
+
+
+def _word(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
+        raise ValueError("a name of letters, digits, '-', '_' and '.'")
+    return text
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
+def _queues(text: str) -> tuple[str, ...]:
+    queues = _words(text)
+    if not queues:
+        raise ValueError("a list of queues; * means all of them")
+    return queues
+
+
+def _tags(text: str) -> frozenset[str]:
+    return frozenset(_words(text))
+
+
+def _arguments(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError("a command line: a quote is not closed") from error
+
+
+def _argv(text: str) -> tuple[str, ...]:
+    argv = _arguments(text)
+    if not argv:
+        raise ValueError("a command line; give the program and its arguments")
+    for argument in argv:
+        for name in re.findall(r"\{([\w.-]+)\}", argument):
+            if name not in ("input", "output") and not name.startswith("parameter."):
+                raise ValueError("known: use {input}, {output} or {parameter.NAME}")
+    return argv
+
+
+def _path(text: str) -> Path:
+    return Path(_required(text))
+
+
+def _path_or_none(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(Path(p.strip()) for p in re.split(r"[:\n]", text) if p.strip())
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", text) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return convert
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not low <= float(text) <= high:
+            raise ValueError(f"a number from {low:g} to {high:g}")
+        return float(text)
+
+    return convert
+
+
+def _seconds(low: float, high: float = math.inf) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*([smhd]?)", text)
+        if not match:
+            raise ValueError("a length of time such as 30s, 5m, 2h or 30d")
+        seconds = float(match[1]) * _SECONDS[match[2]]
+        if not low <= seconds <= high:
+            most = "" if high == math.inf else f" and at most {high:g}s"
+            raise ValueError(f"at least {low:g}s{most}")
+        return seconds
+
+    return convert
+
+
+def _age(text: str) -> timedelta:
+    return timedelta(seconds=_seconds(0, 100 * 365 * 86400)(text))
+
+
+def _size(low: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        match = re.fullmatch(r"([0-9]{1,15})\s*([KMGT]?)B?", text.upper())
+        if not match:
+            raise ValueError("a size such as 512M or 8G")
+        size = int(match[1]) * _BYTES[match[2]]
+        if size < low:
+            raise ValueError(f"at least {low} bytes")
+        return size
+
+    return convert
+
+
+def _area(text: str) -> int:
+    match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
+    if not match:
+        raise ValueError("a picture size such as 8192x4320")
+    return int(match[1]) * int(match[2])
+
+
+def _choice(*values: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in values:
+            raise ValueError(f"one of {', '.join(values)}")
+        return text
+
+    return convert
+
+
+def _database(text: str) -> str:
+    if re.fullmatch(r"sqlite:[^:?][^?]*", text):
+        return text
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme == "mysql" and parts.hostname and len(parts.path) > 1
+        _ = parts.port  # raises ValueError when it is no number
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("sqlite:PATH or mysql://USER:PASSWORD@HOST/DATABASE")
+    return text
+
+
+def _url(text: str) -> str:
+    if text and not re.match(r"[a-z][a-z0-9+.-]*://", text):
+        raise ValueError("a URL such as https://media.example.org/")
+    return text
+
+
+def _publisher(text: str) -> str:
+    folder = Path(__file__).parent / "publishers"
+    types = {m.name for m in pkgutil.iter_modules([str(folder)])} | {"folder"}
+    if text not in types:
+        raise ValueError(f"a type of target; there are {', '.join(sorted(types))}")
+    return text
+
+
+def _cron(text: str) -> str:
+    try:
+        next(CronSim(text, datetime.now(UTC)))
+    except CronSimError as error:
+        raise ValueError("a cron expression such as '30 2 * * *' (in UTC)") from error
+    except StopIteration:
+        raise ValueError("a cron expression that ever comes true") from None
+    return text
+
+
+class Key(NamedTuple):
+    name: str
+    convert: Callable[[str], Any]
+    default: str | None = None  # as it would stand in the file; None: must be given
+
+
+_PRIORITY = Key("priority", _whole(0, 100), "50")
+
+SECTIONS: dict[str, tuple[Key, ...]] = {
+    "database": (
+        Key("uri", _database, "sqlite:var/backoffice.sqlite"),
+        Key("timeout", _seconds(0.1, 600), "10s"),
+    ),
+    "paths": (
+        Key("home", _path, "."),
+        Key("work", _path, "var/work"),
+        Key("logs", _path, "var/log"),
+        Key("run", _path, "var/run"),
+        Key("roots", _paths, "var/media"),
+        Key("workflows", _paths, ""),
+        Key("profiles", _paths, ""),
+    ),
+    "worker": (
+        Key("slots", _whole(1, 256), "2"),
+        Key("queues", _queues, "*"),
+        Key("tags", _tags, ""),
+        Key("poll", _seconds(0.01, 60), "0.15s"),
+        Key("lease", _seconds(1, 86400), "60s"),
+        Key("heartbeat", _seconds(0.05, 3600), "10s"),
+        Key("grace", _seconds(0, 86400), "30s"),
+    ),
+    "scheduler": (Key("poll", _seconds(0.01, 60), "1s"),),
+    "tools": (
+        Key("ffmpeg", _required, "ffmpeg"),
+        Key("ffprobe", _required, "ffprobe"),
+        Key("threads", _whole(0, 256), "0"),
+    ),
+    "limits": (
+        Key("memory", _size(0), "0"),
+        Key("pixels", _area, "8192x4320"),
+        Key("streams", _whole(1, 10000), "64"),
+        Key("frame_rate", _number(1, 100000), "240"),
+        Key("duration", _seconds(1), "24h"),
+        Key("document", _size(1024), "1M"),
+        Key("output", _size(0), "0"),
+    ),
+    "retention": (
+        Key("jobs", _age, "30d"),
+        Key("batch", _whole(1, 10000), "500"),
+    ),
+    "notify": (
+        Key("secret", _text, ""),
+        Key("timeout", _seconds(0.1, 600), "10s"),
+    ),
+    "log": (
+        Key("level", _choice("debug", "info", "warning", "error"), "info"),
+        Key("format", _choice("plain", "json"), "plain"),
+    ),
+}
+
+# Sections that stand as often as wanted, each as [kind NAME].
+NAMED: dict[str, tuple[Key, ...]] = {
+    "target": (
+        Key("type", _publisher, "folder"),
+        Key("path", _path_or_none, ""),
+        Key("url", _url, ""),
+    ),
+    "command": (Key("argv", _argv),),
+    "watch": (
+        Key("folder", _path),
+        Key("pattern", _required, "*"),
+        Key("workflow", _word),
+        Key("role", _word, "source"),
+        Key("quiet", _age, "30s"),
+        _PRIORITY,
+    ),
+    "schedule": (
+        Key("cron", _cron),
+        Key("workflow", _word),
+        Key("inputs", _arguments, ""),
+        _PRIORITY,
+    ),
+}
+
+# Keys of the form GROUP.NAME, gathered into one mapping of the section's class.
+GROUPS = {"target": "option", "watch": "parameter", "schedule": "parameter"}
+
+# So that the shipped workflows can publish before anything was configured.
+_SITE = {"path": "var/publish"}
+
+
+class _Given(NamedTuple):
+    """A value as somebody wrote it, and where."""
+
+    text: str
+    source: str
+
+
+_Raw = dict[str, dict[str, _Given]]  # section header → key → value
+
+
+def load(path: str | None, environ: Mapping[str, str]) -> Settings:
+    """The settings from ``path``, or from the first file found, and ``environ``.
+
+    Raises ConfigError, one line, for whatever is not exactly right.
+    """
+    source = _find(path, environ)
+    raw = _read(source) if source != DEFAULTS else {}
+    raw.setdefault("target site", {k: _Given(v, DEFAULTS) for k, v in _SITE.items()})
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable != FILE_VARIABLE:
+            _override(raw, variable, environ[variable])
+    return _build(source, raw)
+
+
+def _find(path: str | None, environ: Mapping[str, str]) -> str:
+    if path is not None:
+        return path
+    if environ.get(FILE_VARIABLE):
+        return environ[FILE_VARIABLE]
+    return next((name for name in SEARCH if os.path.lexists(name)), DEFAULTS)
+
+
+class _Parser(configparser.RawConfigParser):
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr  # parameters' names keep their case
+
+
+def _read(source: str) -> _Raw:
+    parser = _Parser(delimiters=("=",), default_section="", empty_lines_in_values=False)
+    try:
+        parser.read_string(Path(source).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", source=source) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("is not UTF-8; save it as UTF-8", source=source) from error
+    except configparser.DuplicateSectionError as error:
+        message = f"stands twice (line {error.lineno}); make it one"
+        raise ConfigError(message, source=source, section=error.section) from error
+    except configparser.DuplicateOptionError as error:
+        message = f"is set twice (line {error.lineno}); remove one"
+        place = {"section": error.section, "key": error.option}
+        raise ConfigError(message, source=source, **place) from error
+    except configparser.MissingSectionHeaderError as error:
+        message = f"line {error.lineno} stands before any [section]"
+        raise ConfigError(message, source=source) from error
+    except configparser.ParsingError as error:
+        message = f"line {error.errors[0][0]} is neither [section] nor key = value"
+        raise ConfigError(message, source=source) from error
+    return _sections(parser, source)
+
+
+def _sections(parser: configparser.RawConfigParser, source: str) -> _Raw:
+    raw: _Raw = {}
+    for header in parser.sections():
+        title = " ".join(header.split())
+        kind, _, name = title.partition(" ")
+        if title in raw:
+            raise ConfigError("stands twice; make it one", source=source, section=title)
+        if title not in SECTIONS and not (kind in NAMED and _is_name(name)):
+            raise _unknown_section(source, title)
+        raw[title] = {}
+        for key, text in parser.items(header):
+            _require_known(kind, key, source, title)
+            raw[title][key] = _Given(text, source)
+    return raw
+
+
+def _is_name(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is not None
+
+
+def _unknown_section(source: str, title: str) -> ConfigError:
+    if title in NAMED:
+        message = f"needs a name of letters, digits, '-' and '_', such as [{title} main]"
+        return ConfigError(message, source=source, section=title)
+    known = [*SECTIONS, *(f"{kind} NAME" for kind in NAMED)]
+    message = f"is no section; there are {', '.join(known)}"
+    return ConfigError(message, source=source, section=title)
+
+
+def _keys(kind: str) -> tuple[Key, ...]:
+    return SECTIONS[kind] if kind in SECTIONS else NAMED[kind]
+
+
+def _require_known(kind: str, key: str, source: str, title: str) -> None:
+    group = GROUPS.get(kind)
+    if any(key == known.name for known in _keys(kind)):
+        return
+    if group and _is_member(key, group):
+        return
+    names = [known.name for known in _keys(kind)] + ([f"{group}.NAME"] if group else [])
+    message = f"is no setting; there are {', '.join(names)}"
+    raise ConfigError(message, source=source, section=title, key=key)
+
+
+def _is_member(key: str, group: str) -> bool:
+    return re.fullmatch(rf"{group}\.[A-Za-z0-9][A-Za-z0-9_.-]*", key) is not None
+
+
+def _override(raw: _Raw, variable: str, text: str) -> None:
+    kind, _, rest = variable.removeprefix(PREFIX).lower().partition("_")
+    if kind in SECTIONS:
+        title, key = kind, rest
+    elif kind in NAMED:
+        title, key = _named(raw, kind, rest, variable)
+    else:
+        raise _unknown_variable(variable, "names no section")
+    if not any(key == known.name for known in _keys(kind)) and "." not in key:
+        raise _unknown_variable(variable, f"names no setting of [{title}]")
+    raw.setdefault(title, {})[key] = _Given(text, variable)
+
+
+def _named(raw: _Raw, kind: str, rest: str, variable: str) -> tuple[str, str]:
+    """The section and key meant by ``rest``: of a section there is, or a new one."""
+    found = list(_existing(raw, kind, rest)) or list(_new(kind, rest))
+    if len({title for title, _ in found}) > 1:
+        titles = " and ".join(f"[{title}]" for title, _ in found)
+        raise _unknown_variable(variable, f"could mean {titles}; use the file")
+    if not found:
+        raise _unknown_variable(variable, f"names no setting of [{kind} NAME]")
+    return found[0]
+
+
+def _existing(raw: _Raw, kind: str, rest: str) -> Iterator[tuple[str, str]]:
+    for title in raw:
+        words = title.lower().replace("-", "_").split()
+        if words[0] == kind and len(words) == 2 and rest.startswith(f"{words[1]}_"):
+            key = _key_of(kind, rest.removeprefix(f"{words[1]}_"))
+            if key:
+                yield title, key
+
+
+def _new(kind: str, rest: str) -> Iterator[tuple[str, str]]:
+    for cut in (m.start() for m in re.finditer("_", rest)):
+        key = _key_of(kind, rest[cut + 1 :])
+        if key and _is_name(rest[:cut]):
+            yield f"{kind} {rest[:cut]}", key
+            return
+
+
+def _key_of(kind: str, text: str) -> str:
+    group = GROUPS.get(kind, "")
+    if group and text.startswith(f"{group}_") and text != f"{group}_":
+        return f"{group}.{text.removeprefix(f'{group}_')}"
+    return text if any(text == known.name for known in NAMED[kind]) else ""
+
+
+def _unknown_variable(variable: str, reason: str) -> ConfigError:
+    form = f"{PREFIX}<SECTION>_<KEY> or {PREFIX}<SECTION>_<NAME>_<KEY>"
+    return ConfigError(f"{reason}; settings are {form}, as in backoffice.ini", source=variable)
+
+
+def _build(source: str, raw: _Raw) -> Settings:
+    values = {title: _values(title, raw.get(title, {}), source) for title in SECTIONS}
+    home = Path.cwd() / values["paths"]["home"]
+    paths = _absolute(values["paths"], home)
+    for name in ("workflows", "profiles"):
+        paths[name] = (share("etc") / name, *paths[name])
+    database = values["database"]
+    database["uri"] = _absolute_uri(database["uri"], home)
+    named = {kind: dict(_instances(raw, kind, source, home)) for kind in NAMED}
+    settings = Settings(
+        source=source,
+        database=DatabaseSettings(**database),
+        paths=PathSettings(**paths),
+        worker=WorkerSettings(**values["worker"]),
+        scheduler=SchedulerSettings(**values["scheduler"]),
+        tools=ToolSettings(**values["tools"]),
+        limits=LimitSettings(**values["limits"]),
+        retention=RetentionSettings(**values["retention"]),
+        notify=NotifySettings(**values["notify"]),
+        log=LogSettings(**values["log"]),
+        targets={name: Target(**v) for name, v in named["target"].items()},
+        commands={name: Command(**v) for name, v in named["command"].items()},
+        watches={name: Watch(**v) for name, v in named["watch"].items()},
+        schedules={name: Schedule(**v) for name, v in named["schedule"].items()},
+    )
+    _cross_check(settings, raw)
+    return settings
+
+
+def _instances(
+    raw: _Raw, kind: str, source: str, home: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for title, given in raw.items():
+        if title.startswith(f"{kind} "):
+            name = title.split()[1]
+            yield name, {"name": name, **_absolute(_values(title, given, source), home)}
+
+
+def _values(title: str, given: Mapping[str, _Given], source: str) -> dict[str, Any]:
+    kind = title.split()[0]
+    values = {key.name: _value(title, key, given.get(key.name), source) for key in _keys(kind)}
+    if group := GROUPS.get(kind):
+        members = {key: value for key, value in given.items() if key.startswith(f"{group}.")}
+        values[f"{group}s"] = {k.removeprefix(f"{group}."): v.text for k, v in members.items()}
+    return values
+
+
+def _value(title: str, key: Key, given: _Given | None, source: str) -> Any:
+    if given is None:
+        if key.default is None:
+            raise ConfigError("must be given", source=source, section=title, key=key.name)
+        return key.convert(key.default)
+    place = {"source": given.source, "section": title, "key": key.name}
+    if "\n" in given.text and key.convert not in (_paths, _arguments, _argv):
+        # An indented key would otherwise silently become part of this one.
+        message = "goes on in an indented line; begin each key at the left edge"
+        raise ConfigError(message, **place)
+    try:
+        return key.convert(given.text)
+    except ValueError as error:
+        raise ConfigError(f"is not {error}", **place) from error
+
+
+def _absolute(values: Mapping[str, Any], home: Path) -> dict[str, Any]:
+    """``values`` with every path in them made absolute, beginning at ``home``."""
+
+    def anchor(value: Any) -> Any:
+        if isinstance(value, Path):
+            return home / value
+        if isinstance(value, tuple):
+            return tuple(anchor(member) for member in value)
+        return value
+
+    return {name: anchor(value) for name, value in values.items()}
+
+
+def _absolute_uri(uri: str, home: Path) -> str:
+    if uri.startswith("sqlite:"):
+        return f"sqlite:{home / uri.removeprefix('sqlite:')}"
+    return uri
+
+
+def _cross_check(settings: Settings, raw: _Raw) -> None:
+    def wrong(title: str, key: str, message: str) -> ConfigError:
+        given = raw.get(title, {}).get(key)
+        source = given.source if given else settings.source
+        return ConfigError(message, source=source, section=title, key=key)
+
+    worker = settings.worker
+    if worker.heartbeat * 3 > worker.lease:
+        message = f"is more than a third of lease ({worker.lease:g}s); two may get lost"
+        raise wrong("worker", "heartbeat", message)
+    for target in settings.targets.values():
+        if target.type == "folder" and target.path is None:
+            raise wrong(f"target {target.name}", "path", "must be given for a folder")
+    roots = [os.path.realpath(root) for root in settings.paths.roots]
+    for watch in settings.watches.values():
+        folder = Path(os.path.realpath(watch.folder))
+        if not any(folder.is_relative_to(root) for root in roots):
+            message = "lies outside [paths] roots, so nothing in it could be read; add it there"
+            raise wrong(f"watch {watch.name}", "folder", message)
