@@ -1,0 +1,206 @@
+"""What many tests need: databases, settings that stay in a folder, clips."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import MySQLdb
+import pytest
+
+from backoffice import config
+
+ClipFactory = Callable[..., Path]
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class MariaDB:
+    """A server of this test run's own, on a private socket."""
+
+    folder: Path
+    pid: int
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "socket"
+
+    def connect(self, database: str = "") -> MySQLdb.Connection:
+        return MySQLdb.connect(
+            user="root", unix_socket=str(self.socket), database=database, charset="utf8mb4"
+        )
+
+    def uri(self, database: str) -> str:
+        return f"mysql://root@localhost/{database}?unix_socket={self.socket}"
+
+    def execute(self, statement: str) -> None:
+        connection = self.connect()
+        try:
+            connection.cursor().execute(statement)
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    # Not below pytest's folder: the path of a socket has room for 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="backoffice-mariadb-"))
+    try:
+        _install(folder)
+        process = _start(folder)
+        try:
+            server = MariaDB(folder, process.pid)
+            _wait_until_ready(server, process)
+            yield server
+        finally:
+            process.kill()
+            process.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _program(*names: str) -> str:
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    found = next((p for p in (shutil.which(name, path=path) for name in names) if p), None)
+    if found is None:
+        pytest.fail(f"{names[0]} is missing; apt-get install mariadb-server", pytrace=False)
+    return found
+
+
+def _server_user() -> list[str]:
+    return ["--user=root"] if os.geteuid() == 0 else []
+
+
+def _install(folder: Path) -> None:
+    command = [
+        _program("mariadb-install-db", "mysql_install_db"),
+        "--no-defaults",
+        f"--datadir={folder / 'data'}",
+        "--auth-root-authentication-method=normal",
+        "--skip-test-db",
+        *_server_user(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"mariadb-install-db failed:\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+def _start(folder: Path) -> subprocess.Popen[bytes]:
+    command = [
+        # The server must not outlive a test run that was killed.
+        *[_program("setpriv"), "--pdeathsig", "KILL"],
+        _program("mariadbd", "mysqld"),
+        "--no-defaults",
+        f"--datadir={folder / 'data'}",
+        f"--socket={folder / 'socket'}",
+        f"--pid-file={folder / 'pid'}",
+        "--skip-networking",
+        "--skip-log-bin",
+        "--performance-schema=OFF",
+        "--character-set-server=utf8mb4",
+        "--innodb-flush-log-at-trx-commit=2",
+        "--innodb-buffer-pool-size=64M",
+        "--innodb-log-file-size=32M",
+        "--lock-wait-timeout=30",  # a test that left a transaction open must not hang the rest
+        "--max-connections=200",
+        *_server_user(),
+    ]
+    with open(folder / "log", "wb") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def _wait_until_ready(server: MariaDB, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            server.connect().close()
+            return
+        except MySQLdb.OperationalError:
+            time.sleep(0.05)
+    log = (server.folder / "log").read_text(errors="replace")
+    pytest.fail(f"mariadbd did not start:\n{log[-2000:]}", pytrace=False)
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def database_uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URI of a database that is empty and this test's own, of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:{tmp_path}/backoffice.sqlite"
+        return
+    server: MariaDB = request.getfixturevalue("mariadb")
+    name = f"bo_{next(_numbers)}"
+    server.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    yield server.uri(name)
+    server.execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def settings(database_uri: str, tmp_path: Path) -> config.Settings:
+    """Settings with everything in ``tmp_path`` and with short waits."""
+    (tmp_path / "media").mkdir()
+    environ = {
+        "BACKOFFICE_DATABASE_URI": database_uri,
+        "BACKOFFICE_PATHS_HOME": str(tmp_path),
+        "BACKOFFICE_PATHS_ROOTS": "media",
+        "BACKOFFICE_WORKER_LEASE": "3s",
+        "BACKOFFICE_WORKER_HEARTBEAT": "0.5s",
+        "BACKOFFICE_WORKER_POLL": "0.05s",
+        "BACKOFFICE_WORKER_GRACE": "5s",
+        "BACKOFFICE_SCHEDULER_POLL": "0.1s",
+    }
+    return config.load(None, environ)
+
+
+@pytest.fixture(scope="session")
+def clip_factory(tmp_path_factory: pytest.TempPathFactory) -> ClipFactory:
+    """Make a clip of a moving picture and a tone; the same one is made once."""
+    folder = tmp_path_factory.mktemp("clips")
+    made: dict[tuple[object, ...], Path] = {}
+
+    def make(
+        seconds: float = 4,
+        size: str = "640x360",
+        rate: int = 25,
+        video: bool = True,
+        sound: bool = True,
+        suffix: str = ".mp4",
+    ) -> Path:
+        wanted = (seconds, size, rate, video, sound, suffix)
+        if wanted not in made:
+            path = folder / f"clip-{len(made) + 1}{suffix}"
+            inputs: list[str] = []
+            if video:
+                inputs += ["-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}:d={seconds}"]
+            if sound:
+                inputs += ["-f", "lavfi", "-i", f"sine=f=440:r=48000:d={seconds}"]
+            _ffmpeg([*inputs, "-preset", "ultrafast", "-pix_fmt", "yuv420p", str(path)])
+            made[wanted] = path
+        return made[wanted]
+
+    return make
+
+
+def _ffmpeg(arguments: list[str]) -> None:
+    command = [_program("ffmpeg"), "-nostdin", "-v", "error", "-y", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def clip(clip_factory: ClipFactory) -> Path:
+    """Four seconds, 640x360, 25 frames a second, with sound; do not change it."""
+    return clip_factory()
+
+
+@pytest.fixture
+def source(settings: config.Settings, clip: Path) -> Path:
+    """A copy of the clip where jobs may read it."""
+    return Path(shutil.copy(clip, settings.paths.roots[0] / "clip.mp4"))
