@@ -1,0 +1,303 @@
+"""Settings: where they come from, and what is refused, with which words."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backoffice import config
+from backoffice.errors import ConfigError
+from backoffice.files import share
+
+INI = share("etc") / "backoffice.ini"
+WATCH = {"folder": "var/media/in", "workflow": "web-video"}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def load(text: str | bytes, **environ: str) -> config.Settings:
+    path = Path("test.ini")
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return config.load(str(path), {f"BACKOFFICE_{k}": v for k, v in environ.items()})
+
+
+def refusal(text: str | bytes, **environ: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(text, **environ)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def section(title: str, **keys: str) -> str:
+    return f"[{title}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+
+
+def uncommented() -> str:
+    return re.sub(r"(?m)^#(?=[\[a-z])", "", INI.read_text())
+
+
+def documented() -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for line in uncommented().splitlines():
+        if match := re.fullmatch(r"\[(.+)\]", line):
+            found[match[1].split()[0]] = keys = {}
+        elif match := re.fullmatch(r"([a-z_]+) =\s*(.*)", line):
+            keys[match[1]] = match[2]
+    return found
+
+
+def test_the_shipped_file_documents_exactly_the_settings_there_are() -> None:
+    tables = config.SECTIONS | config.NAMED
+    assert {kind: set(keys) for kind, keys in documented().items()} == {
+        kind: {key.name for key in keys} for kind, keys in tables.items()
+    }
+
+
+def test_the_shipped_file_shows_the_defaults() -> None:
+    shown = documented()
+    for kind, keys in config.SECTIONS.items():
+        assert shown[kind] == {key.name: key.default for key in keys}
+    for kind, keys in config.NAMED.items():
+        for key in keys:
+            if key.default and (kind, key.name) != ("target", "path"):
+                assert shown[kind][key.name] == key.default
+
+
+def test_the_shipped_file_changes_nothing() -> None:
+    shipped = config.load(str(INI), {})
+    defaults = config.load(None, {})
+    assert shipped.source == str(INI)
+    assert vars(shipped) | {"source": ""} == vars(defaults) | {"source": ""}
+
+
+def test_the_shipped_file_loads_with_its_examples() -> None:
+    settings = load(uncommented())
+    defaults = config.load(None, {})
+    assert settings.worker == defaults.worker
+    assert settings.targets == defaults.targets
+    assert settings.commands["stamp"].argv[1:3] == ("--label", "{parameter.label}")
+    assert settings.watches["incoming"].parameters == {"target": "site"}
+    assert settings.schedules["nightly"].cron == "30 2 * * *"
+
+
+def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
+    settings = config.load(None, {})
+    assert settings.source == "defaults"
+    assert settings.database.uri == f"sqlite:{tmp_path}/var/backoffice.sqlite"
+    assert settings.targets["site"].path == tmp_path / "var/publish"
+    assert settings.retention.jobs == timedelta(days=30)
+
+
+def test_a_given_path_wins_over_the_variable_and_the_variable_over_the_folder() -> None:
+    Path("etc").mkdir()
+    for name, slots in (("etc/backoffice.ini", 3), ("variable.ini", 4), ("given.ini", 5)):
+        Path(name).write_text(section("worker", slots=str(slots)))
+    variable = {"BACKOFFICE_CONFIG": "variable.ini"}
+    assert config.load(None, {}).worker.slots == 3
+    assert config.load(None, variable).worker.slots == 4
+    assert config.load("given.ini", variable).worker.slots == 5
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_a_file_that_is_asked_for_must_be_there(by_variable: bool) -> None:
+    path, environ = (None, {"BACKOFFICE_CONFIG": "no.ini"}) if by_variable else ("no.ini", {})
+    with pytest.raises(ConfigError, match=r"^no.ini: cannot be read: No such file"):
+        config.load(path, environ)
+
+
+def test_the_environment_wins_over_the_file() -> None:
+    settings = load(section("limits", frame_rate="50"), LIMITS_FRAME_RATE="60")
+    assert settings.limits.frame_rate == 60
+
+
+def test_other_variables_are_none_of_ours() -> None:
+    assert config.load(None, {"PATH": "/bin", "XBACKOFFICE_A": "1"}).source == "defaults"
+
+
+def test_relative_paths_begin_at_home(tmp_path: Path) -> None:
+    text = section("paths", home="/srv/bo", roots="in:/mnt/a\n  more", workflows="mine")
+    paths = load(text).paths
+    assert paths.roots == (Path("/srv/bo/in"), Path("/mnt/a"), Path("/srv/bo/more"))
+    assert paths.work == Path("/srv/bo/var/work")
+    assert paths.workflows == (share("etc") / "workflows", Path("/srv/bo/mine"))
+
+
+def test_a_relative_home_begins_where_the_program_started(tmp_path: Path) -> None:
+    assert load(section("paths", home="sub")).paths.run == tmp_path / "sub/var/run"
+
+
+def test_percent_signs_mean_nothing() -> None:
+    uri = "mysql://bo:a%40b%(x)s@db.example.org/bo"
+    assert load(section("database", uri=uri)).database.uri == uri
+
+
+def test_secrets_do_not_show() -> None:
+    text = section("database", uri="mysql://bo:hush@db/bo") + section("notify", secret="hush")
+    text += section("target s", path="/x", **{"option.password": "hush"})
+    assert "hush" not in repr(load(text))
+    assert "hush" not in refusal(section("database", uri="mysql://bo:hush@db:port/bo"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30), ("1.5s", 1.5), ("5m", 300), ("2h", 7200), ("1d", 86400)]
+)
+def test_lengths_of_time(text: str, seconds: float) -> None:
+    assert load(section("worker", lease=text, heartbeat="0.1")).worker.lease == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2048", 2048), ("512M", 512 << 20), ("8G", 8 << 30), ("8gb", 8 << 30)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert load(section("limits", memory=text)).limits.memory == size
+
+
+BAD_VALUES = [
+    ("database", "uri", "postgres://x/y", "sqlite:PATH or mysql://"),
+    ("database", "uri", "sqlite:", "sqlite:PATH"),
+    ("database", "uri", "sqlite::memory:", "sqlite:PATH"),
+    ("database", "uri", "mysql://host", "sqlite:PATH or mysql://"),
+    ("database", "timeout", "soon", "a length of time such as"),
+    ("database", "timeout", "0", "at least 0.1s"),
+    ("paths", "home", "", "a value"),
+    ("worker", "slots", "two", "a whole number from 1 to 256"),
+    ("worker", "slots", "0", "a whole number from 1 to 256"),
+    ("worker", "slots", "1_0", "a whole number"),
+    ("worker", "slots", "٢", "a whole number"),
+    ("worker", "queues", ",", "a list of queues"),
+    ("worker", "lease", "0.5", "at least 1s"),
+    ("worker", "lease", "nan", "a length of time"),
+    ("worker", "heartbeat", "25s", "more than a third of lease (60s)"),
+    ("limits", "memory", "8 apples", "a size such as"),
+    ("limits", "document", "10", "at least 1024 bytes"),
+    ("limits", "pixels", "4k", "8192x4320"),
+    ("limits", "frame_rate", "inf", "a number from"),
+    ("retention", "jobs", "999999999d", "at most"),
+    ("log", "level", "loud", "one of debug, info, warning, error"),
+    ("target x", "type", "pigeon", "there are folder"),
+    ("target x", "type", "folder", "path: must be given for a folder"),
+    ("target x", "url", "example.org", "a URL such as"),
+    ("command x", "argv", "", "give the program"),
+    ("command x", "argv", "cp 'a", "a quote is not closed"),
+    ("command x", "argv", "cp {inptu}", "use {input}"),
+]
+
+
+@pytest.mark.parametrize(("title", "key", "value", "advice"), BAD_VALUES)
+def test_a_bad_value_is_refused_with_its_place(
+    title: str, key: str, value: str, advice: str
+) -> None:
+    message = refusal(section(title, **{key: value}))
+    assert message.startswith(f"test.ini: [{title}] ")
+    assert advice in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "advice"),
+    [
+        ({"priority": "101"}, "priority: is not a whole number from 0 to 100"),
+        ({"folder": "/elsewhere"}, "folder: lies outside [paths] roots"),
+        ({"folder": "var/media/../x"}, "folder: lies outside [paths] roots"),
+        ({"workflow": "../x"}, "workflow: is not a name"),
+        ({"parameter.": "x"}, "parameter.: is no setting"),
+        ({"parameters": "x"}, "parameters: is no setting"),
+    ],
+)
+def test_a_bad_watch_is_refused(keys: dict[str, str], advice: str) -> None:
+    assert advice in refusal(section("watch in", **(WATCH | keys)))
+
+
+@pytest.mark.parametrize("cron", ["", "daily", "61 * * * *", "* * * *", "0 0 30 2 *"])
+def test_a_bad_cron_expression_is_refused(cron: str) -> None:
+    message = refusal(section("schedule n", workflow="w", cron=cron))
+    assert message.startswith("test.ini: [schedule n] cron: is not a cron expression")
+
+
+@pytest.mark.parametrize(
+    ("title", "missing"), [("command c", "argv"), ("watch w", "folder"), ("schedule s", "cron")]
+)
+def test_what_must_be_given_is_asked_for(title: str, missing: str) -> None:
+    assert refusal(section(title)) == f"test.ini: [{title}] {missing}: must be given"
+
+
+BAD_FILES = [
+    ("[wroker]\n", "test.ini: [wroker]: is no section; there are database,"),
+    ("[target]\n", "test.ini: [target]: needs a name"),
+    ("[target a b]\n", "test.ini: [target a b]: is no section"),
+    ("[DEFAULT]\nslots = 2\n", "test.ini: [DEFAULT]: is no section"),
+    ("[worker]\nslot = 2\n", "test.ini: [worker] slot: is no setting; there are slots,"),
+    ("[worker]\nSlots = 2\n", "test.ini: [worker] Slots: is no setting"),
+    ("[worker]\n[worker]\n", "test.ini: [worker]: stands twice (line 2)"),
+    ("[target a]\n[target  a]\n", "test.ini: [target a]: stands twice"),
+    ("[worker]\nslots = 1\nslots = 1\n", "test.ini: [worker] slots: is set twice (line 3)"),
+    ("slots = 1\n", "test.ini: line 1 stands before any [section]"),
+    ("[worker]\nslots\n", "test.ini: line 2 is neither [section] nor key = value"),
+    ("[worker]\nslots = 1\n  poll = 1\n", "test.ini: [worker] slots: goes on in an indented"),
+    (b"[worker]\ntags = \xff\n", "test.ini: is not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES)
+def test_a_bad_file_is_refused_with_the_place(text: str | bytes, message: str) -> None:
+    assert refusal(text).startswith(message)
+
+
+def test_a_folder_is_no_file() -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        config.load(".", {})
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["NONSENSE", "WROKER_SLOTS", "WORKER", "WORKER_SLOT", "TARGET_PATH", "TARGET_A_PAHT", "WATCH_"],
+)
+def test_an_unknown_variable_is_refused(variable: str) -> None:
+    message = refusal("", **{variable: "1"})
+    assert message.startswith(f"BACKOFFICE_{variable}: names no se")
+
+
+def test_a_bad_value_in_a_variable_is_refused_with_its_name() -> None:
+    message = refusal(section("worker", slots="1"), WORKER_SLOTS="many")
+    assert message.startswith("BACKOFFICE_WORKER_SLOTS: [worker] slots: is not a whole number")
+
+
+def test_a_variable_changes_a_named_section_of_the_file() -> None:
+    text = section("target web-site", path="/a") + section("target web", path="/b")
+    settings = load(text, TARGET_WEB_SITE_PATH="/c", TARGET_WEB_URL="https://b/")
+    assert settings.targets["web-site"].path == Path("/c")
+    assert settings.targets["web"].url == "https://b/"
+    assert set(settings.targets) == {"site", "web-site", "web"}
+
+
+def test_variables_can_make_a_named_section() -> None:
+    environ = {f"WATCH_TAPE_IN_{key.upper()}": value for key, value in WATCH.items()}
+    watch = load("", **environ, WATCH_TAPE_IN_PARAMETER_MAX_RATE="5").watches["tape_in"]
+    assert (watch.workflow, watch.priority) == ("web-video", 50)
+    assert watch.parameters == {"max_rate": "5"}
+
+
+def test_a_variable_that_could_mean_two_sections_is_refused() -> None:
+    text = section("target a-b", path="/a") + section("target a_b", path="/b")
+    assert "could mean" in refusal(text, TARGET_A_B_PATH="/c")
+
+
+def test_the_site_can_be_changed() -> None:
+    assert load("", TARGET_SITE_URL="https://x/").targets["site"].url == "https://x/"
+    settings = load(section("target site", path="/srv/site"))
+    assert settings.targets["site"].path == Path("/srv/site")
+
+
+@given(st.binary(max_size=200))
+def test_any_file_is_either_loaded_or_refused(content: bytes) -> None:
+    with contextlib.suppress(ConfigError):
+        load(b"[worker]\n" + content)
