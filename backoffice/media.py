@@ -1,0 +1,648 @@
+"""ffprobe and ffmpeg: look at a file, run a command, follow it, say why it failed.
+
+Owns how a tool is started (as a child that dies with us, with limits, an empty
+environment and both pipes read) and what its answers mean. It knows nothing of
+profiles, tasks or the database.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import resource
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from backoffice.config import Settings
+from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed
+
+TAIL: Final = 64 << 10  # characters of stderr that are kept
+STDOUT: Final = 16 << 20  # characters of stdout that are kept
+LINE: Final = 8 << 10  # a longer line is cut into several
+
+# Containers that hold pictures and sound themselves. Whatever can name other
+# files (hls, dash, concat, sdp, imf …) or has no clock (raw streams) stays out:
+# the protocol list alone did not keep a playlist from reading its neighbours.
+FORMATS: Final = (
+    "mov,matroska,avi,mpegts,mpeg,mxf,flv,asf,wav,w64,mp3,aac,ac3,eac3,flac,ogg,aiff,caf,au,amr"
+    ",gxf,dv,ivf,nut,wtv"
+)
+
+# Containers whose length is written down rather than guessed from the file's
+# size; only there does a shorter content mean a truncated file.
+DECLARES_DURATION: Final = frozenset({"mov", "matroska", "avi", "mxf", "flv", "asf", "wav", "flac"})
+
+_PR_SET_PDEATHSIG: Final = 1
+# Loaded here, since between fork and exec it is too late for an import.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended. ``status`` is -1 when ``signal`` ended it."""
+
+    status: int
+    signal: int
+    stdout: str
+    stderr_tail: str
+    cpu_seconds: float
+    peak_memory: int  # bytes
+    wall_seconds: float
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    folder: Path,
+    log: Callable[[str], None],
+    on_stdout_line: Callable[[str], None] | None = None,
+    on_tick: Callable[[], None] | None = None,
+    memory: int = 0,
+    file_size: int = 0,
+    environment: Mapping[str, str] | None = None,
+) -> Completed:
+    """Run ``argv`` in ``folder`` and wait for it; its exit status is not judged.
+
+    The child stays in our process group, and is killed when the *thread* that
+    called this ends: call it from one that lives as long as the work. Should a
+    callback raise, the child is killed and the exception goes on. ``on_tick``
+    is called at least once a second. ``memory`` and ``file_size`` are bytes; 0
+    is no limit. Raises TaskFailed when the program cannot be started.
+    """
+    started = time.monotonic()
+    child = _start(argv, folder, memory, file_size, environment or {})
+    try:
+        output = _Output(log, on_stdout_line)
+        status, usage = _attend(child, output, on_tick)
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    finally:
+        for pipe in (child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
+    return Completed(
+        status=os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1,
+        signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+        stdout=output.stdout.text(),
+        stderr_tail=output.stderr.text(),
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_memory=usage.ru_maxrss * 1024,
+        wall_seconds=time.monotonic() - started,
+    )
+
+
+def _start(
+    argv: Sequence[str], folder: Path, memory: int, file_size: int, extra: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    parent = os.getpid()
+
+    def prepare() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before prctl could take effect
+            os._exit(127)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if memory:
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        if file_size:
+            # Ignored, so that the write fails with an error ffmpeg can tell.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+    try:
+        return subprocess.Popen(
+            list(argv),
+            cwd=folder,
+            env=_environment(folder, extra),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            preexec_fn=prepare,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TaskFailed(f"cannot start {argv[0]}: {reason}; is it installed?") from error
+
+
+def _environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    """Nothing of ours but the marks by which a child is known (``BO_…``)."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "HOME": str(folder),
+        **{k: v for k, v in os.environ.items() if k.startswith("BO_")},
+        **extra,
+    }
+
+
+def _attend(
+    child: subprocess.Popen[bytes], output: _Output, on_tick: Callable[[], None] | None
+) -> tuple[int, resource.struct_rusage]:
+    """Read both pipes until the child has ended.
+
+    A grandchild may hold the pipes open for longer than the child lives, hence
+    the process is watched itself, and what it left in the pipes is read then.
+    """
+    assert child.stdout is not None
+    assert child.stderr is not None
+    process = os.pidfd_open(child.pid)
+    try:
+        with selectors.DefaultSelector() as selector:
+            for pipe, stream in ((child.stdout, output.stdout), (child.stderr, output.stderr)):
+                os.set_blocking(pipe.fileno(), False)
+                selector.register(pipe, selectors.EVENT_READ, stream)
+            selector.register(process, selectors.EVENT_READ, None)
+            ended = False
+            ticked = time.monotonic()
+            while not ended:
+                for key, _ in selector.select(timeout=0.5):
+                    if key.data is None:
+                        ended = True
+                    elif key.data.read(key.fd) == 0:
+                        selector.unregister(key.fileobj)
+                if on_tick is not None and (now := time.monotonic()) - ticked >= 0.5:
+                    ticked = now
+                    on_tick()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        output.stdout.drain(child.stdout.fileno())
+        output.stderr.drain(child.stderr.fileno())
+        return status, usage
+    finally:
+        os.close(process)
+
+
+class _Output:
+    def __init__(
+        self, log: Callable[[str], None], on_stdout_line: Callable[[str], None] | None
+    ) -> None:
+        self.stdout = _Stream(on_stdout_line, 0 if on_stdout_line else STDOUT)
+        self.stderr = _Stream(log, TAIL)
+
+
+class _Stream:
+    """One pipe: cut into lines for somebody, its last ``keep`` characters kept."""
+
+    def __init__(self, on_line: Callable[[str], None] | None, keep: int) -> None:
+        self._on_line = on_line
+        self._keep = keep
+        self._rest = b""
+        self._lines: list[str] = []
+        self._size = 0
+
+    def read(self, descriptor: int) -> int:
+        """Take what is there; 0 at the end, -1 when there is nothing now."""
+        try:
+            block = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return -1
+        *lines, self._rest = re.split(rb"[\r\n]", self._rest + block)
+        while len(self._rest) > LINE:
+            lines.append(self._rest[:LINE])
+            self._rest = self._rest[LINE:]
+        for line in lines:
+            self._take(line)
+        return len(block)
+
+    def drain(self, descriptor: int) -> None:
+        for _ in range(64):  # more than a pipe holds: a grandchild may write for ever
+            if self.read(descriptor) <= 0:
+                break
+        if self._rest:
+            self._take(self._rest)
+            self._rest = b""
+
+    def _take(self, line: bytes) -> None:
+        text = _printable(line.decode("utf-8", "replace"))
+        if not text:
+            return
+        if self._on_line is not None:
+            self._on_line(text)
+        if not self._keep:
+            return
+        self._lines.append(text)
+        self._size += len(text) + 1
+        while self._size > self._keep and len(self._lines) > 1:
+            self._size -= len(self._lines.pop(0)) + 1
+
+    def text(self) -> str:
+        return "\n".join(self._lines)
+
+
+def _printable(text: str) -> str:
+    """Control characters would forge lines in logs, or drive a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+@dataclass
+class Progress:
+    """What ``-progress`` has told so far; feed it line by line.
+
+    ``seconds`` is the time of the output. ffmpeg pads its values, writes N/A
+    for what it does not know, and microseconds into ``out_time_ms`` as well.
+    """
+
+    seconds: float = 0.0
+    speed: str = ""
+    frame: int = 0
+    ended: bool = False
+    _block: dict[str, str] = field(default_factory=dict)
+
+    def feed(self, line: str) -> bool:
+        """Take one line; true when it completed a block, so that all is new."""
+        key, separator, value = line.partition("=")
+        if not separator:
+            return False
+        key, value = key.strip(), value.strip()
+        if key != "progress":
+            self._block[key] = value
+            return False
+        micros = self._block.get("out_time_us", "")
+        if micros.isdigit():
+            self.seconds = int(micros) / 1e6
+        frame = self._block.get("frame", "")
+        if frame.isdigit():
+            self.frame = int(frame)
+        speed = self._block.get("speed", "")
+        self.speed = speed if speed != "N/A" else ""
+        self.ended = value == "end"
+        self._block.clear()
+        return True
+
+
+def command(settings: Settings, *, level: str = "warning") -> list[str]:
+    """How every ffmpeg command of ours begins."""
+    return [
+        *(settings.tools.ffmpeg, "-hide_banner", "-nostdin", "-nostats"),
+        *("-loglevel", f"+level+{level}", "-progress", "pipe:1", "-stats_period", "1", "-y"),
+    ]
+
+
+def input_arguments(source: Path, settings: Settings | None = None) -> list[str]:
+    """``-i`` for a file that is not trusted; with settings, their threads too.
+
+    ``file:`` and an absolute path keep ``-y.mp4`` from being an option, and
+    ``http:x.mp4`` from being an address.
+    """
+    threads = threads_arguments(settings) if settings else []
+    return [*threads, *_input_limits(FORMATS), "-i", f"file:{source.absolute()}"]
+
+
+def threads_arguments(settings: Settings) -> list[str]:
+    """``-threads`` as configured; before ``-i`` for decoders, after it for encoders."""
+    return ["-threads", str(settings.tools.threads)] if settings.tools.threads else []
+
+
+def _input_limits(formats: str) -> list[str]:
+    return ["-protocol_whitelist", "file", "-format_whitelist", formats]
+
+
+def filter_value(text: str) -> str:
+    """``text`` as the value of a filter's option, through both levels of escaping."""
+    option = re.sub(r"([\\':])", r"\\\1", text)
+    return re.sub(r"([\\'\[\],;])", r"\\\1", option)
+
+
+def probe(
+    path: Path, settings: Settings, log: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """The facts of a media file, as stored with it.
+
+    Raises TaskFailed, without retry, for what is no media file or exceeds the
+    limits of the settings.
+    """
+    _check_readable(path)
+    document = probe_document(path, settings, log)
+    facts = _facts(document)
+    if not facts["video"] and not facts["audio"]:
+        raise _bad(path, "has neither picture nor sound")
+    _check_limits(path, document, facts, settings)
+    return facts
+
+
+def probe_document(
+    path: Path,
+    settings: Settings,
+    log: Callable[[str], None] = lambda line: None,
+    *,
+    formats: str = FORMATS,
+) -> dict[str, Any]:
+    """ffprobe's own answer. ``formats`` widens what may be opened, which is for
+    files that we have written ourselves."""
+    argv = [
+        *(settings.tools.ffprobe, "-v", "error", "-of", "json"),
+        *("-show_format", "-show_streams", "-show_chapters", "-show_error"),
+        *_input_limits(formats),
+        *("-i", f"file:{path.absolute()}"),
+    ]
+    done = run(argv, folder=Path("/"), log=log, memory=settings.limits.memory)
+    document: dict[str, Any] = {}
+    if done.status == 0:
+        try:
+            document = json.loads(done.stdout)
+        except ValueError as error:
+            raise _bad(path, "has too many streams to be described") from error
+    if done.status != 0 or "error" in document or "format" not in document:
+        if done.signal:
+            raise failure(done)
+        raise _bad(path, _why_no_media(path, done))
+    return document
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        with open(path, "rb"):
+            size = path.stat().st_size
+    except OSError as error:
+        raise TaskFailed(f"{path.name} cannot be read: {error.strerror}") from error
+    if size == 0:
+        raise _bad(path, "is empty (0 bytes); copy it again")
+
+
+def _bad(path: Path, what: str) -> TaskFailed:
+    return TaskFailed(f"{path.name} {what}", retry=False)
+
+
+_PLAYLIST = re.compile(
+    rb"\s*(#EXTM3U|ffconcat|\[playlist\]|v=0\s|(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(MPD|smil|asx)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+_MOV_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov", b"pnot"})
+
+
+def _why_no_media(path: Path, done: Completed) -> str:
+    with open(path, "rb") as stream:
+        head = stream.read(4096)
+    reason = _last_line(done.stderr_tail).removeprefix(f"file:{path.absolute()}: ")
+    refused = re.search(r"\[(\S+) @ \w+\] (?:\[\w+\] )?Format not on whitelist", done.stderr_tail)
+    if _PLAYLIST.match(head) or (refused and refused[1] in ("hls", "dash", "concat", "sdp")):
+        return "is a playlist, not a media file; give the media file itself"
+    if refused:
+        return f"is of a kind that is not taken as input ({refused[1]}); convert it first"
+    if head[4:8] in _MOV_BOXES and "moov atom not found" in done.stderr_tail:
+        return "is incomplete: its index (moov) is missing; copy or export it again"
+    if "annot allocate memory" in done.stderr_tail:
+        return "needs more memory to be opened than [limits] memory allows"
+    return f"is not a video or sound file (ffprobe: {reason})"
+
+
+def _check_limits(
+    path: Path, document: Mapping[str, Any], facts: Mapping[str, Any], settings: Settings
+) -> None:
+    limits = settings.limits
+    streams = len(document.get("streams", ()))
+    if streams > limits.streams:
+        raise _bad(path, f"has {streams} streams; [limits] streams allows {limits.streams}")
+    if facts["duration"] > limits.duration:
+        raise _bad(
+            path,
+            f"lasts {facts['duration']:.0f} s; [limits] duration allows {limits.duration:.0f} s",
+        )
+    for stream in document.get("streams", ()):
+        pixels = _integer(stream.get("width")) * _integer(stream.get("height"))
+        if pixels > limits.pixels:
+            size = f"{stream['width']}×{stream['height']}"
+            raise _bad(path, f"is {size}; [limits] pixels allows {limits.pixels} in all")
+    for video in facts["video"]:
+        if video["frame_rate"] > limits.frame_rate:
+            raise _bad(
+                path,
+                f"has {video['frame_rate']:g} frames a second;"
+                f" [limits] frame_rate allows {limits.frame_rate:g}",
+            )
+
+
+def _facts(document: Mapping[str, Any]) -> dict[str, Any]:
+    form = document["format"]
+    streams = document.get("streams", ())
+    pictures = [s for s in streams if s.get("codec_type") == "video" and not _attached(s)]
+    facts: dict[str, Any] = {
+        "format": form.get("format_name", ""),
+        "duration": _number(form.get("duration")),
+        "bit_rate": _integer(form.get("bit_rate")),
+        "start": _number(form.get("start_time")),
+        "video": [_video(s) for s in pictures],
+        "audio": [_audio(s) for s in streams if s.get("codec_type") == "audio"],
+        "subtitle": [_common(s) for s in streams if s.get("codec_type") == "subtitle"],
+        "chapters": len(document.get("chapters", ())),
+    }
+    if not facts["duration"]:
+        lengths = (s.get("duration", 0.0) for s in (*facts["video"], *facts["audio"]))
+        facts["duration"] = max(lengths, default=0.0)
+    return facts
+
+
+def _attached(stream: Mapping[str, Any]) -> bool:
+    return bool(stream.get("disposition", {}).get("attached_pic"))
+
+
+def _common(stream: Mapping[str, Any]) -> dict[str, Any]:
+    tags = {k.lower(): v for k, v in stream.get("tags", {}).items()}
+    facts: dict[str, Any] = {
+        "index": stream["index"],
+        "codec": stream.get("codec_name", "unknown"),
+        "language": tags.get("language", "und"),
+    }
+    # Matroska keeps a stream's length in a tag.
+    seconds = _number(stream.get("duration")) or _clock(tags.get("duration", ""))
+    if seconds:
+        facts["duration"] = seconds
+    return facts
+
+
+def _video(stream: Mapping[str, Any]) -> dict[str, Any]:
+    rotation = _rotation(stream)
+    width, height = _displayed(stream, rotation)
+    facts = _common(stream)
+    del facts["language"]
+    return facts | {
+        "profile": stream.get("profile", ""),
+        "width": width,
+        "height": height,
+        "frame_rate": _ratio(stream.get("avg_frame_rate")) or _ratio(stream.get("r_frame_rate")),
+        "pixel_format": stream.get("pix_fmt", ""),
+        "interlaced": stream.get("field_order") in ("tt", "bb", "tb", "bt"),
+        "rotation": rotation,
+        "bit_rate": _integer(stream.get("bit_rate")),
+        "frames": _integer(stream.get("nb_frames")),
+    }
+
+
+def _audio(stream: Mapping[str, Any]) -> dict[str, Any]:
+    return _common(stream) | {
+        "channels": _integer(stream.get("channels")),
+        "sample_rate": _integer(stream.get("sample_rate")),
+        "bit_rate": _integer(stream.get("bit_rate")),
+    }
+
+
+def _rotation(stream: Mapping[str, Any]) -> int:
+    """Degrees clockwise that a player turns the picture: 0, 90, 180 or 270."""
+    for data in stream.get("side_data_list", ()):
+        if "rotation" in data:
+            return round(-_number(data["rotation"]) / 90) * 90 % 360
+    return 0
+
+
+def _displayed(stream: Mapping[str, Any], rotation: int) -> tuple[int, int]:
+    width, height = _integer(stream.get("width")), _integer(stream.get("height"))
+    aspect = _ratio(stream.get("sample_aspect_ratio"), ":") or 1.0
+    width = round(width * aspect)
+    return (height, width) if rotation in (90, 270) else (width, height)
+
+
+def _number(value: object) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        return 0.0
+    return number if abs(number) < 1e12 else 0.0  # also drops NaN
+
+
+def _integer(value: object) -> int:
+    return int(_number(value))
+
+
+def _ratio(value: object, sign: str = "/") -> float:
+    above, _, below = str(value).partition(sign)
+    divisor = _number(below)
+    return round(_number(above) / divisor, 6) if divisor else 0.0
+
+
+def _clock(text: str) -> float:
+    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text)
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0
+
+
+_PREFIX = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )?\[(\w+)\] |^\[[^\]]* @ 0x[0-9a-f]+\] ")
+_EMPTY_WORDS = ("Conversion failed!", "Error while filtering", "Error initializing output stream")
+
+# words in ffmpeg's stderr → what they mean for an operator, whether a retry may help
+_MEANINGS: Final = (
+    ("no space left on device", "the disk is full; make room and retry", True),
+    ("disk quota exceeded", "the disk quota is used up; make room and retry", True),
+    ("file too large", "a file grew beyond [limits] output; raise it or shorten the source", False),
+    ("read-only file system", "the disk is mounted read-only; mount it writable and retry", True),
+    ("cannot allocate memory", "memory ran out; see [limits] memory", True),
+    ("malloc of size", "memory ran out; see [limits] memory", True),
+    ("bad_alloc", "memory ran out; see [limits] memory", True),
+    ("unknown encoder", "this ffmpeg lacks an encoder; run `backoffice check`", False),
+    ("no such filter", "this ffmpeg lacks a filter; run `backoffice check`", False),
+    ("not on whitelist", "the source points at other files, which is not allowed", False),
+    ("permission denied", "a file may not be read or written; check its permissions", True),
+    ("input/output error", "the disk reports errors; check it and retry", True),
+    ("codec not currently supported in container", "the container cannot hold this codec", False),
+    ("matches no streams", "the source lacks a stream that is needed", False),
+    ("moov atom not found", "the source is damaged or no media file", False),
+    ("invalid data found", "the source is damaged or no media file", False),
+    ("no such file or directory", "a file has vanished; check that it is still there", True),
+)
+
+
+def failure(completed: Completed) -> BackofficeError:
+    """What to raise for a command that did not end well: ProcessKilled when
+    somebody ended it, TaskFailed otherwise."""
+    reason = explain(completed)
+    if _killed(completed):
+        return ProcessKilled(reason)
+    _, retry = _meaning(completed)
+    return TaskFailed(reason, retry=retry)
+
+
+def explain(completed: Completed) -> str:
+    """One sentence why a command failed, ending in the tool's own last word on it."""
+    if number := _killed(completed):
+        return f"it was ended from outside by {_signal_name(number)}"
+    if completed.signal:
+        return f"it crashed ({_signal_name(completed.signal)}){_quote(completed.stderr_tail)}"
+    meaning, _ = _meaning(completed)
+    return (meaning or f"it ended with status {completed.status}") + _quote(completed.stderr_tail)
+
+
+def _killed(completed: Completed) -> int:
+    """The signal by which somebody else ended the command, or 0."""
+    if completed.signal in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        return completed.signal
+    # ffmpeg catches the milder ones, closes its file and exits with 255.
+    caught = re.search(r"received signal (\d+)", completed.stderr_tail)
+    return int(caught[1]) if caught and completed.status in (255, 123) else 0
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _meaning(completed: Completed) -> tuple[str, bool]:
+    tail = completed.stderr_tail.lower()
+    for words, meaning, retry in _MEANINGS:
+        if words in tail:
+            return meaning, retry
+    return "", True
+
+
+def _quote(tail: str) -> str:
+    line = _telling_line(tail)
+    return f": {line}" if line else ""
+
+
+def _telling_line(tail: str) -> str:
+    """The line that best says what went wrong, without ffmpeg's prefixes."""
+    lines = tail.splitlines()
+    for words, _, _ in _MEANINGS:
+        for line in reversed(lines):
+            if words in line.lower():
+                return _bare(line)
+    for line in reversed(lines):
+        mark = _PREFIX.match(line)
+        if (
+            mark
+            and mark[1] in ("error", "fatal", "panic")
+            and not _bare(line).startswith(_EMPTY_WORDS)
+        ):
+            return _bare(line)
+    return _last_line(tail)
+
+
+def _last_line(tail: str) -> str:
+    lines = tail.splitlines()
+    return _bare(lines[-1]) if lines else ""
+
+
+def _bare(line: str) -> str:
+    return _PREFIX.sub("", line).strip()[:300]
+
+
+@lru_cache
+def version(tool: str) -> str:
+    """The version of ffmpeg or ffprobe, such as ``5.1.9-0+deb12u1``."""
+    match = re.match(r"\S+ version (\S+)", _ask(tool, "-version"))
+    if match is None:
+        raise TaskFailed(f"{tool} is not ffmpeg or ffprobe; see [tools]", retry=False)
+    return match[1]
+
+
+@lru_cache
+def encoders(tool: str) -> frozenset[str]:
+    """The encoders that this ffmpeg has."""
+    return frozenset(re.findall(r"^ [VAS][A-Z.]{5} (\w+)", _ask(tool, "-encoders"), re.MULTILINE))
+
+
+def _ask(tool: str, option: str) -> str:
+    done = run([tool, "-hide_banner", option], folder=Path("/"), log=lambda line: None)
+    return done.stdout

@@ -1,0 +1,121 @@
+"""A task's context without an engine: commands really run, nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from backoffice import config, media
+from backoffice.errors import LeaseLost, TaskFailed
+from backoffice.tasks import Job, Publication, Source
+
+JOB = Job(id=1, workflow="test", title="A test", key="", submitter="tester", metadata={}, tasks=())
+
+
+def settings(folder: Path, **changes: Mapping[str, Any]) -> config.Settings:
+    """Default settings beneath ``folder``; ``limits={"memory": 0}`` changes one."""
+    home = {"BACKOFFICE_PATHS_HOME": str(folder), "BACKOFFICE_PATHS_ROOTS": str(folder)}
+    given = config.load(None, home)
+    sections = {name: replace(getattr(given, name), **new) for name, new in changes.items()}
+    return replace(given, **sections)
+
+
+@dataclass
+class FakeContext:
+    """Implements :class:`backoffice.tasks.Context`; what happened is in its lists."""
+
+    folder: Path
+    settings: config.Settings
+    sources: Sequence[Source] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    publications: Sequence[Publication] = ()
+    job: Job = JOB
+    id: int = 1
+    name: str = "test"
+    attempt: int = 1
+    ours: bool = True  # false: the fence finds that the lease was lost
+
+    commands: list[list[str]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    fractions: list[float] = field(default_factory=list)
+    fences: int = 0
+
+    def execute(
+        self,
+        argv: Sequence[str],
+        *,
+        duration: float | None = None,
+        start: float = 0.0,
+        share: float = 1.0,
+    ) -> str:
+        self.commands.append(list(argv))
+        seen = media.Progress()
+
+        def follow(line: str) -> None:
+            if seen.feed(line) and duration:
+                self.progress(start + share * min(1.0, seen.seconds / duration), seen.speed)
+
+        limits = self.settings.limits
+        done = media.run(
+            argv,
+            folder=self.folder,
+            log=self.log,
+            on_stdout_line=follow,
+            memory=limits.memory,
+            file_size=limits.output,
+        )
+        if done.status != 0:
+            raise media.failure(done)
+        return done.stderr_tail
+
+    def progress(self, fraction: float, speed: str = "") -> None:
+        assert 0.0 <= fraction <= 1.0
+        self.fractions.append(fraction)
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
+
+    def fence(self) -> None:
+        self.fences += 1
+        if not self.ours:
+            raise LeaseLost("another worker has this task now")
+
+
+def make_context(
+    folder: Path,
+    *paths: Path,
+    role: str = "source",
+    settings: config.Settings | None = None,
+    probed: bool = True,
+    **parameters: str,
+) -> FakeContext:
+    """A context with an empty private folder beneath ``folder`` and one source
+    a path, probed as the engine would have them; ``min_duration`` names the
+    parameter ``min-duration``."""
+    given = settings or _settings(folder)
+    private = folder / "private"
+    private.mkdir()
+    return FakeContext(
+        folder=private,
+        settings=given,
+        sources=[make_source(p, role, n, given, probed) for n, p in enumerate(paths, 1)],
+        parameters={k.replace("_", "-"): v for k, v in parameters.items()},
+    )
+
+
+def make_source(
+    path: Path, role: str, number: int, given: config.Settings, probed: bool = True
+) -> Source:
+    facts: Mapping[str, Any] = {}
+    if probed:
+        try:
+            facts = media.probe(path, given)
+        except TaskFailed:
+            facts = {}
+    size = path.stat().st_size if path.exists() else 0
+    return Source(role=role, path=path, name=path.name, size=size, facts=facts, file_id=number)
+
+
+_settings = settings
