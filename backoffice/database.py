@@ -1,0 +1,321 @@
+"""Storm stores over SQLite and MySQL, and transactions that are retried whole.
+
+Owns connections, isolation, clocks, what counts as a passing fault, and the
+few places where the two dialects differ. Knows no table but by name.
+
+    database = Database(settings.database)
+    job = database.transact(jobs.submit, request, actor="alice")
+
+A function given to ``transact`` gets the store first. It may run more than
+once: after a deadlock, a lock wait or a broken connection the transaction is
+rolled back and run again from its start, also when the connection broke while
+the commit was under way and nobody knows whether it took. So it must read
+whatever it decides upon, change nothing outside the database, and recognise
+its own work.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from storm.database import Connection
+from storm.databases import mysql as storm_mysql
+from storm.databases import sqlite as storm_sqlite
+from storm.exceptions import DatabaseError, DatabaseModuleError, DisconnectionError, Error
+from storm.locals import Store
+from storm.uri import URI, URIError
+
+from backoffice.config import DatabaseSettings
+from backoffice.errors import ConfigError, DatabaseUnavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LOCK_WAIT, DEADLOCK, SNAPSHOT_CHANGED = 1205, 1213, 1020
+DUPLICATE = 1062  # two inserted the same at once: the second then finds it
+RETRIED = frozenset({LOCK_WAIT, DEADLOCK, SNAPSHOT_CHANGED, DUPLICATE})
+# Lost or killed connections beyond Storm's 2006 and 2013.
+DISCONNECTED = frozenset({1053, 1079, 1152, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2055, 4031})
+REFUSED = frozenset({1044, 1045, 1049, 1130, 1698, 1251})
+AWAY = frozenset({1040, 1203, 1226, 2002, 2003, 2005})
+
+# One statement, for servers that name the isolation differently: MariaDB reads
+# /*M! and skips /*!80000, MySQL the other way round.
+_SESSION = (
+    "SET time_zone = '+00:00', innodb_lock_wait_timeout = {lock_wait},"
+    " sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
+    " /*M!100000 , tx_isolation = 'READ-COMMITTED' */"
+    " /*!80000 , transaction_isolation = 'READ-COMMITTED' */"
+)
+
+TRIES = 8  # of one transaction; with the pauses below, about three seconds
+
+
+class MySQLConnection(storm_mysql.MySQLConnection):
+    def is_disconnection_error(
+        self, exc: BaseException, extra_disconnection_errors: tuple[type, ...] = ()
+    ) -> bool:
+        return isinstance(exc, (Error, *extra_disconnection_errors)) and code(exc) in DISCONNECTED
+
+
+class MySQL(storm_mysql.MySQL):
+    """Storm's MySQL with the settings that Storm's URI drops in silence.
+
+    The session settings go into ``init_command`` because a reconnect would
+    lose a plain SET. FOUND_ROWS makes ``rowcount`` count matched rows, which
+    fencing rests on.
+    """
+
+    connection_factory = MySQLConnection
+
+    def __init__(self, uri: URI, timeout: float) -> None:
+        super().__init__(uri)
+        from MySQLdb.constants import CLIENT
+
+        seconds = max(1, round(timeout))
+        self._connect_kwargs |= {
+            "charset": "utf8mb4",
+            "client_flag": CLIENT.FOUND_ROWS,
+            "multi_statements": False,
+            "connect_timeout": seconds,
+            "read_timeout": seconds,
+            "write_timeout": seconds,
+            "init_command": _SESSION.format(lock_wait=max(1, seconds // 2)),
+        }
+
+
+class SQLiteConnection(storm_sqlite.SQLiteConnection):
+    """Begins at once as a writer: a deferred transaction that reads first and
+    writes later fails with BUSY whatever the timeout."""
+
+    def raw_execute(
+        self, statement: str, params: Sequence[Any] | None = None, _end: bool = False
+    ) -> Any:
+        if _end:
+            self._in_transaction = False
+        elif not self._in_transaction:
+            self._raw_connection.execute(self._database.begin)
+            self._in_transaction = True
+        return Connection.raw_execute(self, statement, params)
+
+
+class SQLite(storm_sqlite.SQLite):
+    connection_factory = SQLiteConnection
+
+    def __init__(self, uri: URI, timeout: float) -> None:
+        super().__init__(uri)
+        self._timeout = max(5.0, timeout)
+        self._mode = threading.local()
+
+    @property
+    def begin(self) -> str:
+        return "BEGIN" if getattr(self._mode, "reading", False) else "BEGIN IMMEDIATE"
+
+    def reading(self, value: bool) -> None:
+        self._mode.reading = value
+
+    def _raw_connect(self) -> Any:
+        connection = super()._raw_connect()
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+
+def code(error: BaseException) -> int:
+    """MySQL's number of an error; 0 when it has none (SQLite)."""
+    first = error.args[0] if error.args else 0
+    return first if isinstance(first, int) else 0
+
+
+class Database:
+    """Stores on one database, one a thread. Open it after a fork, not before."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self._settings = settings
+        self._local = threading.local()
+        self.dialect, self._storm = _storm_database(settings)
+
+    @property
+    def mysql(self) -> bool:
+        return self.dialect == "mysql"
+
+    def store(self) -> Store:
+        """This thread's store; raises DatabaseUnavailable."""
+        store: Store | None = getattr(self._local, "store", None)
+        if store is None:
+            try:
+                store = self._local.store = Store(self._storm)
+            except Error as error:
+                raise _unavailable(error) from error
+        return store
+
+    def close(self) -> None:
+        store: Store | None = getattr(self._local, "store", None)
+        if store is not None:
+            self._local.store = None
+            store.close()
+
+    def transact(
+        self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``function(store, …)`` and commit; again from its start when the
+        database asks for it. Raises DatabaseUnavailable, or what it raises."""
+        for number in range(1, TRIES + 1):
+            try:
+                return self._once(function, *args, **kwargs)
+            except DatabaseError as error:
+                if not _passing(error):
+                    raise _explained(error) from error
+                if number == TRIES:
+                    raise _unavailable(error) from error
+            time.sleep(random.uniform(0.2, 1.0) * min(0.8, 0.01 * 2**number))
+        raise AssertionError("unreachable")
+
+    def read(
+        self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Like ``transact`` for a function that only reads: on SQLite it never
+        waits for a writer."""
+        if isinstance(self._storm, SQLite):
+            self._storm.reading(True)
+            try:
+                return self.transact(function, *args, **kwargs)
+            finally:
+                self._storm.reading(False)
+        return self.transact(function, *args, **kwargs)
+
+    def _once(
+        self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        store = self.store()
+        try:
+            result = function(store, *args, **kwargs)
+            store.commit()
+            return result
+        except BaseException:
+            # Also when the commit failed: the server may hold half of it.
+            self._rollback(store)
+            raise
+
+    def _rollback(self, store: Store) -> None:
+        try:
+            store.rollback()
+        except Error:
+            self.close()  # the next transaction opens a fresh one
+
+
+def _storm_database(settings: DatabaseSettings) -> tuple[str, MySQL | SQLite]:
+    try:
+        uri = URI(settings.uri)
+        if uri.scheme == "mysql":
+            return "mysql", MySQL(uri, settings.timeout)
+        if uri.scheme == "sqlite":
+            if uri.database and uri.database != ":memory:":
+                Path(uri.database).parent.mkdir(parents=True, exist_ok=True)
+            return "sqlite", SQLite(uri, settings.timeout)
+    except DatabaseModuleError as error:
+        raise ConfigError(
+            "mysqlclient is not installed: pip install 'backoffice[mysql]'",
+            source="database",
+            key="uri",
+        ) from error
+    except URIError as error:
+        raise ConfigError(f"is no database URI ({error})", source="database", key="uri") from error
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"the database's folder cannot be made: {error}", refused=True
+        ) from error
+    raise ConfigError(
+        f"scheme {uri.scheme!r} is unknown; use sqlite: or mysql:", source="database", key="uri"
+    )
+
+
+def _passing(error: DatabaseError) -> bool:
+    if isinstance(error, DisconnectionError) or code(error) in RETRIED:
+        return True
+    return "database is locked" in str(error)
+
+
+def _explained(error: DatabaseError) -> Exception:
+    """A DatabaseUnavailable where waiting or an admin helps; else the error."""
+    text = str(error)
+    if code(error) in AWAY | REFUSED or any(
+        words in text for words in ("unable to open", "disk is full", "readonly", "disk I/O")
+    ):
+        return _unavailable(error)
+    return error
+
+
+def _unavailable(error: BaseException) -> DatabaseUnavailable:
+    number = code(error)
+    text = str(error.args[-1]) if error.args else str(error)
+    if number in REFUSED:
+        return DatabaseUnavailable(f"the database refuses us: {text}", refused=True)
+    if number in (1040, 1203, 1226):
+        return DatabaseUnavailable(f"the database has too many connections: {text}")
+    if "disk is full" in text:
+        return DatabaseUnavailable("the disk of the database is full: make room")
+    if "unable to open" in text or "readonly" in text:
+        return DatabaseUnavailable(
+            f"the database file cannot be written ({text}): check its folder's permissions",
+            refused=True,
+        )
+    return DatabaseUnavailable(f"the database cannot be reached: {text}")
+
+
+# What differs between the dialects -----------------------------------------
+
+
+def is_mysql(store: Store) -> bool:
+    return isinstance(store.get_database(), storm_mysql.MySQL)
+
+
+def clock(store: Store) -> datetime:
+    """Now by the database's clock, naive UTC, to the microsecond. An embedded
+    database has no other clock than this host's."""
+    if is_mysql(store):
+        now: datetime = store.execute("SELECT UTC_TIMESTAMP(6)").get_one()[0]
+        return now
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def moment(value: datetime | str | None) -> datetime | None:
+    """A time out of a raw row: SQLite hands out text."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def for_update(store: Store, *, skip_locked: bool = False) -> str:
+    """The end of a SELECT that locks its rows; SQLite's writer holds all."""
+    if not is_mysql(store):
+        return ""
+    return " FOR UPDATE SKIP LOCKED" if skip_locked else " FOR UPDATE"
+
+
+def insert_ignore(store: Store) -> str:
+    return "INSERT IGNORE INTO" if is_mysql(store) else "INSERT OR IGNORE INTO"
+
+
+def marks(values: Sequence[Any]) -> str:
+    """``?, ?, ?`` for an IN list."""
+    return ", ".join("?" * len(values))
+
+
+def insert_many(
+    store: Store, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    """One INSERT for many rows; table and columns are names of ours."""
+    rows = list(rows)
+    if not rows:
+        return
+    one = f"({marks(columns)})"
+    store.execute(
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([one] * len(rows))}",
+        [value for row in rows for value in row],
+        noresult=True,
+    )

@@ -1,0 +1,404 @@
+"""What may be done with jobs, queues and workers from outside.
+
+Handlers and the command line call this and nothing deeper. Functions that
+take a store run inside ``Database.transact``; each leaves an event with its
+actor. Reading files happens before, in ``prepare``, with no transaction open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from storm.locals import Store
+
+from backoffice import events, files, flow, model, workflows
+from backoffice.database import clock, insert_many, marks
+from backoffice.errors import Conflict, Invalid, NotFound
+from backoffice.states import (
+    ACTIVE,
+    BLOCKED,
+    CANCELLED,
+    DRAINING,
+    FAILED,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    TASK_ENDED,
+    guard,
+)
+from backoffice.workflows import TaskSpec, Workflow
+
+PRIORITIES = range(101)  # 0 is first
+DEFAULT_PRIORITY = 50
+LONGEST = {"title": 500, "key": 200, "name": 128, "value": 10_000, "submitter": 255}
+_TASK_COLUMNS = (
+    "job_id",
+    "name",
+    "type",
+    "state",
+    "lane_id",
+    "priority",
+    "max_attempts",
+    "message",
+    "spec",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job as somebody asks for it. ``inputs`` are pairs of role and file
+    (absolute path or file: URL). ``delay`` is in seconds."""
+
+    workflow: str
+    inputs: Sequence[tuple[str, str]] = ()
+    title: str = ""
+    key: str = ""
+    priority: int = DEFAULT_PRIORITY
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that has been checked and planned."""
+
+    request: Request
+    workflow: Workflow
+    parameters: Mapping[str, str]
+    plan: tuple[TaskSpec, ...]
+    inputs: tuple[tuple[str, Path, int], ...]  # role, path, size in bytes
+    fingerprint: str
+    token: str
+
+
+def prepare(request: Request, catalogue: Mapping[str, Workflow], roots: Sequence[Path]) -> Prepared:
+    """Check everything about a request that needs no database.
+
+    Raises NotFound for an unknown workflow, Invalid for anything else that
+    is wrong with it.
+    """
+    workflow = catalogue.get(request.workflow)
+    if workflow is None:
+        names = ", ".join(sorted(catalogue)) or "none"
+        raise NotFound(f"there is no workflow {request.workflow!r}; there are: {names}")
+    _check(request)
+    workflows.check_inputs(workflow, [role for role, _ in request.inputs])
+    inputs = []
+    for role, name in request.inputs:
+        path = files.resolve(name, roots)
+        inputs.append((role, path, path.stat().st_size))
+    return Prepared(
+        request=request,
+        workflow=workflow,
+        parameters=workflows.settle(workflow, request.parameters),
+        plan=workflows.plan(workflow, request.parameters),
+        inputs=tuple(inputs),
+        fingerprint=_fingerprint(request, inputs),
+        token=model.KEY + request.key if request.key else model.ID + uuid.uuid4().hex,
+    )
+
+
+def submit(store: Store, prepared: Prepared, submitter: str) -> tuple[int, bool]:
+    """Store the job; returns its id and whether it is new.
+
+    The same key with the same content gives the job there is; with other
+    content it raises Conflict.
+    """
+    known = store.execute(
+        "SELECT id, fingerprint FROM job WHERE token = ?", (prepared.token,)
+    ).get_one()
+    if known is not None:
+        if known[1] != prepared.fingerprint:
+            raise Conflict(
+                f"key {prepared.request.key!r} belongs to job {known[0]}, which is different;"
+                " choose another key"
+            )
+        return known[0], False
+    now = clock(store)
+    job = _insert_job(store, prepared, submitter, now)
+    _insert_inputs(store, job, prepared, now)
+    _insert_pairs(store, "job_parameter", job, prepared.parameters)
+    _insert_pairs(store, "job_metadata", job, prepared.request.metadata)
+    _insert_tasks(store, job, prepared)
+    happened = [events.of_job("submitted", job, submitter, prepared.request.title)]
+    happened += _settled(store, job, now)
+    events.append(store, now, *happened)
+    return job, True
+
+
+def request_of(store: Store, job_id: int) -> Request:
+    """What a job was asked for, for a clone; without its key."""
+    job = model.get(store, model.Job, job_id, "job")
+    inputs = store.execute(
+        "SELECT i.role, f.href FROM job_input i JOIN file f ON f.id = i.file_id"
+        " WHERE i.job_id = ? ORDER BY i.position",
+        (job_id,),
+    ).get_all()
+    return Request(
+        workflow=job.workflow,
+        inputs=inputs,
+        title=job.title,
+        priority=job.priority,
+        parameters=model.pairs(store, "job_parameter", "job_id", job_id),
+        metadata=model.pairs(store, "job_metadata", "job_id", job_id),
+    )
+
+
+def cancel(store: Store, job_id: int, actor: str) -> None:
+    """Ask for the end of a job: what waits is cancelled now, what runs is told
+    to stop. Asking twice changes nothing."""
+    whole = _locked(store, job_id)
+    guard("cancel", job_id, whole.state)
+    if whole.cancelling:
+        return
+    now = clock(store)
+    store.execute("UPDATE job SET cancel_requested = ? WHERE id = ?", (now, job_id))
+    store.execute(
+        "UPDATE task SET cancel_requested = ? WHERE job_id = ? AND state = 'running'",
+        (now, job_id),
+    )
+    whole.cancelling = True
+    asked = events.of_job("cancel-requested", job_id, actor)
+    events.append(store, now, asked, *flow.settle(store, whole, now))
+
+
+def pause(store: Store, job_id: int, actor: str) -> None:
+    """Start no more tasks; those that run finish."""
+    _change(store, job_id, "pause", PAUSED, actor)
+
+
+def resume(store: Store, job_id: int, actor: str) -> None:
+    (started,) = store.execute("SELECT MAX(started) FROM job WHERE id = ?", (job_id,)).get_one()
+    _change(store, job_id, "resume", QUEUED if started is None else RUNNING, actor)
+
+
+def retry(store: Store, job_id: int, actor: str) -> None:
+    """Run a failed or cancelled job on from where it broke: what succeeded
+    stays, what did not starts again with all its attempts."""
+    whole = _locked(store, job_id)
+    guard("retry", job_id, whole.state)
+    again = [step for step in whole.steps if step.state in (FAILED, CANCELLED)]
+    store.execute(
+        "UPDATE task SET state = 'blocked', failures = 0, losses = 0, message = '',"
+        f" finished = NULL, cancel_requested = NULL WHERE id IN ({marks(again)})",
+        [step.id for step in again],
+    )
+    for step in again:
+        step.state = BLOCKED
+    store.execute(
+        "UPDATE job SET state = ?, finished = NULL, cancel_requested = NULL, message = ''"
+        " WHERE id = ?",
+        (RUNNING, job_id),
+    )
+    whole.state, whole.cancelling = RUNNING, False
+    now = clock(store)
+    asked = events.of_job("retried", job_id, actor, ", ".join(step.name for step in again))
+    events.append(store, now, asked, *flow.settle(store, whole, now))
+
+
+def prioritise(store: Store, job_id: int, priority: int, actor: str) -> None:
+    """Set the priority (0 first, 100 last) of a job and its waiting tasks."""
+    _check_priority(priority)
+    whole = _locked(store, job_id)
+    guard("priority", job_id, whole.state)
+    store.execute("UPDATE job SET priority = ? WHERE id = ?", (priority, job_id))
+    store.execute(
+        f"UPDATE task SET priority = ? WHERE job_id = ? AND state NOT IN ({marks(TASK_ENDED)})",
+        (priority, job_id, *TASK_ENDED),
+    )
+    events.append(store, clock(store), events.of_job("priority", job_id, actor, str(priority)))
+
+
+def pause_queue(store: Store, name: str, actor: str) -> None:
+    """Workers take no more tasks from the queue; those that run finish."""
+    _set_queue(store, name, "paused", True, actor, "paused")
+
+
+def resume_queue(store: Store, name: str, actor: str) -> None:
+    _set_queue(store, name, "paused", False, actor, "resumed")
+
+
+def limit_queue(store: Store, name: str, capacity: int | None, actor: str) -> None:
+    """How many tasks of the queue may run at once, over all workers; None: no limit."""
+    if capacity is not None and not 0 <= capacity <= 100_000:
+        raise Invalid("a limit is a number from 0 to 100000, or none")
+    _set_queue(store, name, "capacity", capacity, actor, "limited")
+
+
+def drain(store: Store, worker_id: int, actor: str) -> None:
+    """Let a worker finish what it runs, take nothing new, and stop."""
+    worker = model.get(store, model.Worker, worker_id, "worker")
+    if worker.state == DRAINING:
+        return
+    if worker.state != ACTIVE:
+        raise Conflict(f"worker {worker_id} is {worker.state}; only an active one can be drained")
+    worker.state = DRAINING
+    event = events.Event("worker.drained", f"worker {worker_id}", actor=actor)
+    events.append(store, clock(store), event)
+
+
+# Parts ----------------------------------------------------------------------
+
+
+def _check(request: Request) -> None:
+    _check_priority(request.priority)
+    _check_length("title", request.title)
+    _check_length("key", request.key)
+    if not 0 <= request.delay <= timedelta(days=3650).total_seconds():
+        raise Invalid("a delay is from 0 s to ten years")
+    for name, value in [*request.parameters.items(), *request.metadata.items()]:
+        _check_length("name", name)
+        _check_length("value", value)
+
+
+def _check_priority(priority: int) -> None:
+    if priority not in PRIORITIES:
+        raise Invalid(f"priority {priority} is not from 0 (first) to 100 (last)")
+
+
+def _check_length(what: str, text: str) -> None:
+    if len(text) > LONGEST[what]:
+        raise Invalid(f"a {what} has at most {LONGEST[what]} characters; this has {len(text)}")
+    if "\0" in text:
+        raise Invalid(f"a {what} cannot hold a NUL character")
+
+
+def _fingerprint(request: Request, inputs: Sequence[tuple[str, Path, int]]) -> str:
+    content = asdict(request) | {"inputs": [(role, str(path)) for role, path, _ in inputs]}
+    return hashlib.sha256(model.dump(dict(sorted(content.items()))).encode()).hexdigest()
+
+
+def _insert_job(store: Store, prepared: Prepared, submitter: str, now: datetime) -> int:
+    _check_length("submitter", submitter)
+    job = model.Job()
+    job.token, job.fingerprint = prepared.token, prepared.fingerprint
+    job.title, job.message = prepared.request.title or _title(prepared), ""
+    job.workflow, job.version = prepared.workflow.name, prepared.workflow.version
+    job.state, job.priority = QUEUED, prepared.request.priority
+    job.submitter, job.submitted = submitter, now
+    store.add(job)
+    store.flush()
+    job_id: int = job.id
+    return job_id
+
+
+def _title(prepared: Prepared) -> str:
+    names = ", ".join(path.name for _, path, _ in prepared.inputs)
+    return (names or prepared.workflow.title)[: LONGEST["title"]]
+
+
+def _insert_inputs(store: Store, job: int, prepared: Prepared, now: datetime) -> None:
+    rows = [
+        (job, position, role, known_file(store, path, size, now))
+        for position, (role, path, size) in enumerate(prepared.inputs)
+    ]
+    insert_many(store, "job_input", ("job_id", "position", "role", "file_id"), rows)
+
+
+def known_file(store: Store, path: Path, size: int, now: datetime) -> int:
+    """The id of the file at ``path``, registered now if it was not known. What
+    was known of a file that has changed its size is forgotten."""
+    href = files.href(path)
+    file = store.find(model.File, href=href).one()
+    if file is None:
+        file = model.File()
+        file.href, file.name, file.role, file.tree = href, path.name[:255], "", False
+        file.media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        file.created = now
+        file.size = -1
+        store.add(file)
+    if file.size != size:
+        file.size, file.sha256, file.facts_json, file.state = size, "", "{}", "present"
+    store.flush()
+    file_id: int = file.id
+    return file_id
+
+
+def _insert_pairs(store: Store, table: str, job: int, pairs: Mapping[str, str]) -> None:
+    rows = [(job, name, value) for name, value in pairs.items()]
+    insert_many(store, table, ("job_id", "name", "value"), rows)
+
+
+def _insert_tasks(store: Store, job: int, prepared: Prepared) -> None:
+    rows = [
+        (
+            job,
+            task.name,
+            task.type,
+            BLOCKED,
+            lane(store, task.queue, task.tags),
+            prepared.request.priority,
+            task.attempts,
+            "",
+            model.dump(_spec(task, prepared.request.delay)),
+        )
+        for task in prepared.plan
+    ]
+    insert_many(store, "task", _TASK_COLUMNS, rows)
+
+
+def _spec(task: TaskSpec, delay: float) -> dict[str, object]:
+    """The job's delay is waited for by its first tasks."""
+    return {
+        "title": task.title,
+        "needs": list(task.needs),
+        "inputs": [asdict(one) for one in task.inputs],
+        "parameters": dict(task.parameters),
+        "when": [asdict(one) for one in task.when],
+        "timeout": task.timeout,
+        "stall": task.stall,
+        "backoff": task.backoff,
+        "delay": task.delay + (0 if task.needs else delay),
+        "weight": task.weight,
+    }
+
+
+def lane(store: Store, queue: str, tags: frozenset[str]) -> int:
+    """The id of the lane for tasks of this queue with these tags."""
+    names = " ".join(sorted(tags))
+    row = store.find(model.Lane, queue=queue, tags=names).one()
+    if row is None:
+        row = model.Lane()
+        row.queue, row.tags = queue, names
+        store.add(row)
+        store.flush()
+    lane_id: int = row.id
+    return lane_id
+
+
+def _locked(store: Store, job_id: int) -> flow.Whole:
+    whole = flow.lock(store, job_id)
+    if whole is None:
+        raise NotFound(f"there is no job {job_id}")
+    return whole
+
+
+def _settled(store: Store, job_id: int, now: datetime) -> list[events.Event]:
+    return flow.settle(store, _locked(store, job_id), now)
+
+
+def _change(store: Store, job_id: int, action: str, state: str, actor: str) -> None:
+    whole = _locked(store, job_id)
+    guard(action, job_id, whole.state)
+    store.execute("UPDATE job SET state = ? WHERE id = ?", (state, job_id))
+    whole.state = state
+    now = clock(store)
+    done = events.of_job(f"{action}d", job_id, actor)
+    events.append(store, now, done, *flow.settle(store, whole, now))
+
+
+def _set_queue(store: Store, name: str, column: str, value: object, actor: str, verb: str) -> None:
+    if store.find(model.Lane, queue=name).is_empty():
+        raise NotFound(f"there is no queue {name!r}; a queue appears with its first task")
+    if store.get(model.Queue, name) is None:
+        store.execute("INSERT INTO queue (name) VALUES (?)", (name,))
+    store.execute(f"UPDATE queue SET {column} = ? WHERE name = ?", (value, name))
+    event = events.Event(f"queue.{verb}", f"queue {name}", actor=actor, detail=str(value))
+    events.append(store, clock(store), event)

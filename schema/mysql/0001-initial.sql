@@ -1,0 +1,231 @@
+-- One statement a step; every one may be run again after a half-failed run.
+--
+-- No foreign keys: InnoDB would lock the parent row of each insert for sharing
+-- (the job's, with every event), and two tasks of one job that end together
+-- would deadlock. Rows are removed in one place, retention.py.
+--
+-- Times are UTC. Text is utf8mb4; names that only machines read are ascii.
+
+CREATE TABLE IF NOT EXISTS queue (
+    name VARCHAR(64) NOT NULL PRIMARY KEY,
+    paused TINYINT(1) NOT NULL DEFAULT 0,
+    capacity INT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- A queue and the worker tags that a task asks for: what a claim selects by.
+CREATE TABLE IF NOT EXISTS lane (
+    id INT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    queue VARCHAR(64) NOT NULL,
+    tags VARCHAR(255) NOT NULL,
+    UNIQUE KEY lane_name (queue, tags)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS file (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    href VARCHAR(3000) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    name VARCHAR(255) NOT NULL,
+    role VARCHAR(64) NOT NULL DEFAULT '',
+    media_type VARCHAR(128) NOT NULL,
+    tree TINYINT(1) NOT NULL DEFAULT 0,
+    size BIGINT NOT NULL,
+    sha256 CHAR(64) CHARACTER SET ascii NOT NULL DEFAULT '',
+    state VARCHAR(16) CHARACTER SET ascii NOT NULL,
+    facts LONGTEXT NOT NULL,
+    job_id BIGINT NULL,
+    task_id BIGINT NULL,
+    created DATETIME(6) NOT NULL,
+    UNIQUE KEY file_href (href),
+    KEY file_job (job_id)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci ROW_FORMAT=DYNAMIC;
+
+CREATE TABLE IF NOT EXISTS file_metadata (
+    file_id BIGINT NOT NULL,
+    name VARCHAR(128) NOT NULL COLLATE utf8mb4_bin,
+    value TEXT NOT NULL,
+    PRIMARY KEY (file_id, name)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
+
+-- token: 'key:' and the submitter's key, or 'id:' and a random one, so that a
+-- submit whose commit was lost on the way finds its own job again.
+CREATE TABLE IF NOT EXISTS job (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    token VARCHAR(210) NOT NULL COLLATE utf8mb4_bin,
+    fingerprint CHAR(64) CHARACTER SET ascii NOT NULL,
+    title VARCHAR(500) NOT NULL,
+    workflow VARCHAR(64) NOT NULL COLLATE utf8mb4_bin,
+    version INT NOT NULL,
+    state VARCHAR(16) CHARACTER SET ascii NOT NULL,
+    priority SMALLINT NOT NULL,
+    progress DOUBLE NOT NULL DEFAULT 0,
+    submitter VARCHAR(255) NOT NULL,
+    submitted DATETIME(6) NOT NULL,
+    started DATETIME(6) NULL,
+    finished DATETIME(6) NULL,
+    cancel_requested DATETIME(6) NULL,
+    message TEXT NOT NULL,
+    UNIQUE KEY job_token (token),
+    KEY job_state (state, id),
+    KEY job_workflow (workflow, id),
+    KEY job_submitter (submitter, id),
+    KEY job_finished (finished)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
+
+CREATE TABLE IF NOT EXISTS job_input (
+    job_id BIGINT NOT NULL,
+    position INT NOT NULL,
+    role VARCHAR(64) NOT NULL,
+    file_id BIGINT NOT NULL,
+    PRIMARY KEY (job_id, position),
+    KEY job_input_file (file_id)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS job_parameter (
+    job_id BIGINT NOT NULL,
+    name VARCHAR(128) NOT NULL COLLATE utf8mb4_bin,
+    value TEXT NOT NULL,
+    PRIMARY KEY (job_id, name)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
+
+CREATE TABLE IF NOT EXISTS job_metadata (
+    job_id BIGINT NOT NULL,
+    name VARCHAR(128) NOT NULL COLLATE utf8mb4_bin,
+    value TEXT NOT NULL,
+    PRIMARY KEY (job_id, name)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
+
+-- attempt: number of the newest one. failures: attempts that count against
+-- max_attempts. losses: workers lost under it. spec: the rest of the plan (JSON).
+-- task_claim serves claims, task_due the scheduler; both without a sort.
+CREATE TABLE IF NOT EXISTS task (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    job_id BIGINT NOT NULL,
+    name VARCHAR(64) NOT NULL,
+    type VARCHAR(64) NOT NULL,
+    state VARCHAR(16) CHARACTER SET ascii NOT NULL,
+    lane_id INT NOT NULL,
+    priority SMALLINT NOT NULL,
+    attempt INT NOT NULL DEFAULT 0,
+    failures INT NOT NULL DEFAULT 0,
+    losses INT NOT NULL DEFAULT 0,
+    max_attempts INT NOT NULL,
+    worker_id BIGINT NULL,
+    lease_until DATETIME(6) NULL,
+    cancel_requested DATETIME(6) NULL,
+    run_at DATETIME(6) NULL,
+    ready_at DATETIME(6) NULL,
+    started DATETIME(6) NULL,
+    finished DATETIME(6) NULL,
+    progress DOUBLE NOT NULL DEFAULT 0,
+    speed VARCHAR(32) NOT NULL DEFAULT '',
+    eta DOUBLE NULL,
+    message TEXT NOT NULL,
+    spec LONGTEXT NOT NULL,
+    KEY task_claim (state, lane_id, priority, id),
+    KEY task_due (state, run_at),
+    KEY task_job (job_id)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS attempt (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    task_id BIGINT NOT NULL,
+    number INT NOT NULL,
+    worker_id BIGINT NOT NULL,
+    host VARCHAR(255) NOT NULL,
+    state VARCHAR(16) CHARACTER SET ascii NOT NULL,
+    started DATETIME(6) NOT NULL,
+    finished DATETIME(6) NULL,
+    message TEXT NOT NULL,
+    commands LONGTEXT NOT NULL,
+    ffmpeg VARCHAR(255) NOT NULL DEFAULT '',
+    exit_status INT NULL,
+    cpu_seconds DOUBLE NULL,
+    peak_memory BIGINT NULL,
+    wall_seconds DOUBLE NULL,
+    log VARCHAR(1024) NOT NULL DEFAULT '',
+    log_size BIGINT NULL,
+    report LONGTEXT NOT NULL,
+    UNIQUE KEY attempt_number (task_id, number)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
+
+CREATE TABLE IF NOT EXISTS worker (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    host VARCHAR(255) NOT NULL,
+    pid INT NOT NULL,
+    slots INT NOT NULL,
+    queues VARCHAR(1000) NOT NULL,
+    tags VARCHAR(1000) NOT NULL,
+    state VARCHAR(16) CHARACTER SET ascii NOT NULL,
+    started DATETIME(6) NOT NULL,
+    heartbeat DATETIME(6) NOT NULL,
+    lease DOUBLE NOT NULL,
+    version VARCHAR(64) NOT NULL,
+    KEY worker_state (state)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS event (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    at DATETIME(6) NOT NULL,
+    actor VARCHAR(255) NOT NULL,
+    action VARCHAR(64) CHARACTER SET ascii NOT NULL,
+    subject VARCHAR(128) NOT NULL,
+    job_id BIGINT NULL,
+    task_id BIGINT NULL,
+    detail TEXT NOT NULL,
+    KEY event_job (job_id)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
+
+-- active_key: digest of target and path while published, so that one place
+-- has one publication; NULL once retracted.
+CREATE TABLE IF NOT EXISTS publication (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    active_key CHAR(64) CHARACTER SET ascii NULL,
+    file_id BIGINT NOT NULL,
+    job_id BIGINT NOT NULL,
+    task_id BIGINT NOT NULL,
+    target VARCHAR(64) NOT NULL,
+    path VARCHAR(2000) NOT NULL,
+    href TEXT NOT NULL,
+    state VARCHAR(16) CHARACTER SET ascii NOT NULL,
+    tree TINYINT(1) NOT NULL,
+    sha256 CHAR(64) CHARACTER SET ascii NOT NULL,
+    size BIGINT NOT NULL,
+    published DATETIME(6) NOT NULL,
+    retracted DATETIME(6) NULL,
+    UNIQUE KEY publication_active (active_key),
+    KEY publication_job (job_id),
+    KEY publication_file (file_id)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS delivery (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    task_id BIGINT NOT NULL,
+    number INT NOT NULL,
+    at DATETIME(6) NOT NULL,
+    url TEXT NOT NULL,
+    status INT NOT NULL,
+    message TEXT NOT NULL,
+    seconds DOUBLE NOT NULL,
+    KEY delivery_task (task_id)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
+
+-- Whoever moves next_run has the run: that is all the locking there is.
+CREATE TABLE IF NOT EXISTS schedule (
+    name VARCHAR(64) NOT NULL PRIMARY KEY,
+    cron VARCHAR(255) NOT NULL,
+    next_run DATETIME(6) NOT NULL,
+    last_run DATETIME(6) NULL,
+    last_job BIGINT NULL,
+    message TEXT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- What a watch folder has given: digest covers path, size and time, so that a
+-- file is taken once, and again only when it has been replaced.
+CREATE TABLE IF NOT EXISTS watched (
+    watch VARCHAR(64) NOT NULL,
+    digest CHAR(64) CHARACTER SET ascii NOT NULL,
+    href VARCHAR(3000) CHARACTER SET ascii NOT NULL,
+    job_id BIGINT NULL,
+    message TEXT NOT NULL,
+    taken DATETIME(6) NOT NULL,
+    PRIMARY KEY (watch, digest)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
