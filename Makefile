@@ -1,0 +1,68 @@
+# make help lists what there is. Everything Python goes into .venv; what Debian
+# must bring is installed by tools/apt-install, or it says what to type.
+
+SHELL = /bin/sh
+VENV = .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Packages that must be compiled use the pinned setuptools, not one from anywhere.
+INSTALL = $(PIP) install --require-hashes --no-build-isolation
+PYTHON := $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; \
+    done)
+TESTS = tests
+
+.PHONY: help demo test test-slow check bench clean
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.runtime ## Publish a clip from end to end; MEDIA=/path/to/clip.mp4, DEMO_EXIT=1
+	@tools/apt-install ffmpeg
+	@$(BIN)/python -m backoffice.demo
+
+test: $(VENV)/.test ## Run the tests, on SQLite and on a MariaDB of their own; TESTS=tests/test_x.py
+	@$(BIN)/python -m pytest -m "not slow" $(TESTS)
+
+test-slow: $(VENV)/.test ## Run the tests that take minutes: kills, races, the real thing
+	@$(BIN)/python -m pytest -m slow $(TESTS)
+
+check: $(VENV)/.check ## Format, lint, types, import rules, scripts, XML
+	@tools/apt-install shellcheck libxml2-utils
+	@tools/check
+
+bench: $(VENV)/.bench ## Measure: ratios within one run
+	@$(BIN)/python -m bench
+
+clean: ## Remove .venv and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python: requirements/build.txt
+	@test -n "$(PYTHON)" || { \
+	    echo "Python 3.11 or later is missing; as root, type: apt-get install python3" >&2; exit 1; }
+	@PYTHON=$(PYTHON) tools/apt-install python3-venv
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(INSTALL) -r requirements/build.txt
+	@touch $@
+
+# storm has a part in C.
+$(VENV)/.runtime: $(VENV)/.python requirements/runtime.txt pyproject.toml setup.py
+	@PYTHON=$(BIN)/python tools/apt-install gcc libc6-dev python3-dev
+	@$(INSTALL) -r requirements/runtime.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.runtime requirements/test.txt
+	@tools/apt-install ffmpeg mariadb-server libmariadb-dev pkg-config util-linux curl libxml2-utils
+	@$(INSTALL) -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test requirements/check.txt
+	@$(INSTALL) -r requirements/check.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test requirements/bench.txt
+	@$(INSTALL) -r requirements/bench.txt
+	@touch $@
