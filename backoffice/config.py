@@ -312,7 +312,7 @@ def _url(text: str) -> str:
 
 def _publisher(text: str) -> str:
     folder = Path(__file__).parent / "publishers"
-    types = {m.name for m in pkgutil.iter_modules([str(folder)])} | {"folder"}
+    types = {m.name for m in pkgutil.iter_modules([str(folder)])}
     if text not in types:
         raise ValueError(f"a type of target; there are {', '.join(sorted(types))}")
     return text
