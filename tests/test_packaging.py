@@ -90,10 +90,17 @@ def test_the_wheel_has_every_module(python: Path, tmp_path: Path) -> None:
 
 def test_the_installed_program_loads_its_settings_and_recipes(python: Path, tmp_path: Path) -> None:
     code = """
-from backoffice import config, profiles, workflows
+from backoffice import config, profiles, tasks, workflows
 settings = config.load(None, {})
-print("web-video" in workflows.load(settings.paths.workflows))
-print("mp4-720" in profiles.load(settings.paths.profiles))
+found = profiles.load(settings.paths.profiles)
+print("mp4-720" in found)
+print("web-video" in workflows.load(
+    settings.paths.workflows,
+    task_types={name: tasks.load(name) for name in tasks.names()},
+    profiles=found,
+    targets=settings.targets,
+    commands=settings.commands,
+))
 """
     assert run(python, "-c", code, cwd=tmp_path).split() == ["True", "True"]
 
