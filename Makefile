@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Packages that must be compiled use the pinned setuptools, not one from anywhere.
-INSTALL = $(PIP) install --require-hashes --no-build-isolation
+INSTALL = $(PIP) install --require-hashes --no-build-isolation --use-pep517
 PYTHON := $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; \
     done)
