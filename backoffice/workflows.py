@@ -30,7 +30,7 @@ class TaskType(Protocol):
 
     @property
     def PARAMETERS(self) -> Mapping[str, str]:
-        """Name → what it means."""
+        """Name → what it means; ``*`` stands for any other name."""
 
     @property
     def REQUIRED(self) -> frozenset[str]:
@@ -505,7 +505,7 @@ class _Reader:
 
     def _check_known(self, element: etree._Element, kind: str, name: str) -> None:
         allowed = self.known.types[kind].PARAMETERS
-        if name not in allowed:
+        if name not in allowed and "*" not in allowed:
             there = _list(allowed)
             self._refuse(element, f"a {kind} task has no parameter {name!r}; it has {there}")
 
