@@ -1,0 +1,403 @@
+"""Publishes into a folder, local or mounted.
+
+Stages beside the final places, in ``.backoffice-TASK-ATTEMPT`` in the target's
+root, verifies what was written, and only then renames, so that no reader ever
+sees half a file. A staging folder is locked while its attempt lives: one that
+is not locked is a dead attempt's, and whoever comes next removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backoffice import files
+from backoffice.config import Target
+from backoffice.errors import Invalid, TaskFailed
+from backoffice.publishers import Fence, Item, Outcome, Tick, check_name, url
+
+STAGING = ".backoffice-"
+_NOREPLACE, _EXCHANGE = 1, 2  # of renameat2(2), which Python does not offer
+_AT_FDCWD = -100
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def open(target: Target) -> FolderPublisher:
+    """The publisher for a target of this type; it must have a path."""
+    if target.path is None:
+        raise TaskFailed(
+            f"target {target.name} has no path; set one in [target {target.name}]", retry=False
+        )
+    return FolderPublisher(target.name, target.path, target.url)
+
+
+class FolderPublisher:
+    """See :class:`backoffice.publishers.Publisher`."""
+
+    def __init__(self, target: str, root: Path, base: str) -> None:
+        self.target = target
+        self.root = root
+        self.base = base
+
+    def href(self, name: str) -> str:
+        return url(self.base, name) if self.base else files.href(self.root / name)
+
+    def publish(
+        self, items: Sequence[Item], *, token: str, overwrite: bool, fence: Fence, tick: Tick
+    ) -> list[Outcome]:
+        self._check(items)
+        with self._explained(), self._staging(token) as staging:
+            copier = _Copier(sum(_size(item.path, item.tree) for item in items), tick)
+            ready = [self._stage(n, item, staging, copier) for n, item in enumerate(items)]
+            for one in ready:
+                self._look(one, overwrite)
+            fence()
+            self._place_all(ready, overwrite, fence)
+            return [Outcome(o.name, o.sha256, o.size, o.adopted) for o in ready]
+
+    def retract(self, name: str, *, sha256: str, tree: bool, token: str, fence: Fence) -> bool:
+        check_name(name)
+        with self._explained(), self._staging(token) as staging:
+            final = self._final(name)
+            if not os.path.lexists(final):
+                return False
+            if _digest(final, tree) != sha256:
+                raise TaskFailed(
+                    f"{final} is no longer what was published; remove it by hand if it shall go",
+                    retry=False,
+                )
+            fence()
+            os.rename(final, staging / "retracted")
+            _sync_folder(final.parent)
+            self._remove_empty(final.parent)
+            return True
+
+    # Checks
+
+    def _check(self, items: Sequence[Item]) -> None:
+        seen: set[str] = set()
+        for item in items:
+            check_name(item.name)
+            if item.name in seen:
+                raise TaskFailed(f"two files would both become {item.name!r}", retry=False)
+            seen.add(item.name)
+
+    def _final(self, name: str) -> Path:
+        """Where ``name`` is; a link in the target must not lead out of it."""
+        final = self.root / name
+        real = Path(os.path.realpath(final.parent))
+        if not real.is_relative_to(os.path.realpath(self.root)):
+            raise TaskFailed(f"{final.parent} leads out of target {self.target}", retry=False)
+        return final
+
+    def _look(self, one: _Staged, overwrite: bool) -> None:
+        """Decide what to do about what is at the final place now."""
+        one.adopted = one.replaces = False
+        if not os.path.lexists(one.final):
+            return
+        if _digest(one.final, one.tree) == one.sha256:
+            one.adopted = True
+        elif _is_empty_folder(one.final):
+            os.rmdir(one.final)  # nobody's content, but it would be in the way
+        elif overwrite:
+            one.replaces = True
+        else:
+            raise TaskFailed(
+                f"{one.final} is already there with other content; retract or remove it, publish"
+                " to another folder, or allow overwriting",
+                retry=False,
+            )
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns errors of the operating system into sentences for operators."""
+        try:
+            yield
+        except OSError as error:
+            raise TaskFailed(self._sentence(error)) from error
+        except Invalid as error:
+            raise TaskFailed(str(error), retry=False) from error
+
+    def _sentence(self, error: OSError) -> str:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return (
+                f"the disk of target {self.target} is full: {self.root}; free space there and"
+                " retry the job"
+            )
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return (
+                f"target {self.target} cannot be written: {error.filename or self.root}:"
+                f" {error.strerror}; let the service's user write there"
+            )
+        return f"target {self.target}: {error.filename or self.root}: {error.strerror}"
+
+    # Staging
+
+    @contextlib.contextmanager
+    def _staging(self, token: str) -> Iterator[Path]:
+        """A private folder in the target's root, locked, and gone afterwards."""
+        if not self.root.is_dir():
+            raise TaskFailed(
+                f"the folder of target {self.target} is missing: {self.root}; create or mount it"
+            )
+        self._sweep(token)
+        folder = self.root / f"{STAGING}{token}"
+        lock = _make_locked(folder)
+        try:
+            yield folder
+        finally:
+            # An error in here must not hide why we failed; the next one sweeps.
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+    def _sweep(self, token: str) -> None:
+        """Remove what this task's earlier attempts, or dead ones, have left."""
+        own = f"{STAGING}{token.rpartition('-')[0]}-"
+        for folder in self.root.glob(f"{STAGING}*"):
+            if folder.name.startswith(own):
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                _remove_dead(folder)
+
+    def _stage(self, number: int, item: Item, staging: Path, copier: _Copier) -> _Staged:
+        """A verified copy, synced to the disk, in the staging folder."""
+        final = self._final(item.name)
+        copy = staging / str(number)
+        read = copier.tree(item.path, copy) if item.tree else copier.file(item.path, copy)
+        if item.sha256 and read != item.sha256:
+            raise TaskFailed(
+                f"{item.path} has changed since it was checked; its checksum is {read}, not"
+                f" {item.sha256}; submit the job anew"
+            )
+        if copier.verify(copy, item.tree) != read:
+            raise TaskFailed(f"what was written to target {self.target} reads back otherwise")
+        files.sync(copy)
+        return _Staged(item.name, copy, final, read, _size(copy, item.tree), item.tree)
+
+    # Placing
+
+    def _place_all(self, ready: Sequence[_Staged], overwrite: bool, fence: Fence) -> None:
+        with contextlib.ExitStack() as undo:
+            # Without the lease another attempt may have adopted what we placed.
+            placed: list[Callable[[], None]] = []
+            undo.callback(lambda: _undo(placed, fence))
+            for one in ready:
+                if not one.adopted:
+                    self._place(one, overwrite, placed)
+            undo.pop_all()
+
+    def _place(self, one: _Staged, overwrite: bool, placed: list[Callable[[], None]]) -> None:
+        self._make_folders(one.final.parent, placed)
+        if not one.replaces:
+            try:
+                _rename_new(one.copy, one.final)
+            except FileExistsError:
+                self._look(one, overwrite)  # it came in this moment: adopt, replace or refuse
+            else:
+                placed.append(lambda: _rename_new(one.final, one.copy))
+        if one.replaces:
+            _exchange(one.copy, one.final)
+            placed.append(lambda: _exchange(one.copy, one.final))
+        _sync_folder(one.final.parent)
+
+    def _make_folders(self, folder: Path, placed: list[Callable[[], None]]) -> None:
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for one in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(one)
+                os.chmod(one, 0o755)
+                placed.append(lambda one=one: os.rmdir(one))  # type: ignore[misc]
+            _sync_folder(one.parent)
+
+    def _remove_empty(self, folder: Path) -> None:
+        while folder != self.root and folder.is_relative_to(self.root):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                return  # others' files are in it
+            folder = folder.parent
+
+
+@dataclass
+class _Staged:
+    """A verified copy, and what is to happen to it."""
+
+    name: str
+    copy: Path
+    final: Path
+    sha256: str
+    size: int
+    tree: bool
+    adopted: bool = False
+    replaces: bool = False
+
+
+class _Copier:
+    """Copies and verifies, and tells how much of it is done."""
+
+    def __init__(self, size: int, tick: Tick) -> None:
+        self.total = 2 * size or 1  # each byte is copied, then read again
+        self.done = 0
+        self.tick = tick
+
+    def file(self, source: Path, copy: Path) -> str:
+        """Copy one file; the SHA-256 of what was read."""
+        digest = hashlib.sha256()
+        with source.open("rb") as reader, copy.open("xb") as writer:
+            while block := reader.read(files.CHUNK):
+                digest.update(block)
+                writer.write(block)
+                self._advance(len(block))
+            os.fchmod(writer.fileno(), 0o644)
+        return digest.hexdigest()
+
+    def tree(self, source: Path, copy: Path) -> str:
+        """Copy a folder; its checksum as :func:`files.tree_sha256` has it."""
+        lines = {}
+        _make_folder(copy)
+        for path in sorted(source.rglob("*")):
+            name = path.relative_to(source)
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                _make_folder(copy / name)
+            elif stat.S_ISREG(mode):
+                lines[name.as_posix()] = self.file(path, copy / name)
+            else:
+                raise Invalid(f"{path}: is a link or device inside a package; remove it")
+        text = "".join(f"{lines[name]}  {name}\n" for name in sorted(lines))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def verify(self, copy: Path, tree: bool) -> str:
+        """The SHA-256 of what is on the disk."""
+        size, before = _size(copy, tree), self.done
+        digest = files.tree_sha256 if tree else files.sha256
+        found = digest(copy, lambda part: self._report(before + part * size))
+        self.done = before + size
+        return found
+
+    def _advance(self, count: int) -> None:
+        self.done += count
+        self._report(self.done)
+
+    def _report(self, done: float) -> None:
+        self.tick(min(1.0, done / self.total))
+
+
+def _undo(placed: Sequence[Callable[[], None]], fence: Fence) -> None:
+    """Take back what was placed, last first."""
+    fence()
+    for step in reversed(placed):
+        with contextlib.suppress(OSError):
+            step()
+
+
+def _size(path: Path, tree: bool) -> int:
+    # size_of wants a file in the folder that is the tree.
+    return files.size_of(path / "any" if tree else path, tree)
+
+
+def _digest(path: Path, tree: bool) -> str:
+    """The checksum of what is there; empty if it is of another kind."""
+    mode = path.lstat().st_mode
+    if tree:
+        return files.tree_sha256(path) if stat.S_ISDIR(mode) else ""
+    return files.sha256(path) if stat.S_ISREG(mode) else ""
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return stat.S_ISDIR(path.lstat().st_mode) and not any(path.iterdir())
+
+
+def _make_folder(path: Path) -> None:
+    os.mkdir(path)
+    os.chmod(path, 0o755)  # whatever the umask: others shall read it
+
+
+def _make_locked(folder: Path) -> int:
+    """Make a folder and lock it; the descriptor that holds the lock."""
+    while True:
+        os.mkdir(folder, 0o700)
+        descriptor = _lock(folder, fcntl.LOCK_EX)
+        if descriptor is not None:
+            return descriptor  # else it was swept before it was locked: once more
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove a staging folder that no living attempt holds."""
+    descriptor = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if descriptor is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _lock(folder: Path, how: int) -> int | None:
+    """A descriptor that holds the lock; None if others hold it or it is gone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(descriptor, how)
+        if os.path.samestat(os.stat(folder), os.fstat(descriptor)):
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _rename_new(source: Path, final: Path) -> None:
+    """Rename; FileExistsError if anything is there, even if it came just now."""
+    try:
+        _renameat2(source, final, _NOREPLACE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        if source.is_dir():
+            os.mkdir(final)  # a rename may replace only this, our own empty folder
+            os.rename(source, final)
+        else:
+            os.link(source, final)
+            os.unlink(source)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Let the two change places, so that neither is ever missing."""
+    try:
+        _renameat2(one, other, _EXCHANGE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        spare = one.with_name(f"{one.name}.spare")
+        if one.is_dir() or other.is_dir():
+            os.rename(other, spare)  # no way without a moment of absence here
+        else:
+            os.link(other, spare)
+        os.replace(one, other)
+        os.rename(spare, one)
+
+
+def _renameat2(source: Path, final: Path, flags: int) -> None:
+    old, new = os.fsencode(source), os.fsencode(final)
+    if _libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, flags) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(source), None, str(final))
