@@ -1,0 +1,96 @@
+"""Runs a command that an administrator has listed in the configuration.
+
+There is no shell, and a template's value never becomes more than its part of
+one argument. What the command leaves in its folder is what it made.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from backoffice.config import Command
+from backoffice.errors import TaskFailed
+from backoffice.tasks import Context, Output, Plan, Result
+
+ROLE = "output"
+PARAMETERS: Mapping[str, str] = {
+    "command": "a [command NAME] of the configuration",
+    "output": "name of the file it makes, for {output} (default: output)",
+    "*": "any other NAME, for {parameter.NAME} in the command",
+}
+REQUIRED: frozenset[str] = frozenset({"command"})
+
+
+def plan(context: Context) -> Plan:
+    return Plan(commands=(_argv(context),), notes=("keeps what it leaves in its folder",))
+
+
+def run(context: Context) -> Result:
+    context.execute(_argv(context))
+    return Result(outputs=[_output(path) for path in _made(context.folder)])
+
+
+def _command(context: Context) -> Command:
+    name = context.parameters.get("command", "")
+    commands: Mapping[str, Command] = context.settings.commands
+    if name not in commands:
+        there = ", ".join(sorted(commands)) or "none"
+        raise TaskFailed(
+            f"there is no command {name!r}; there are {there}. An administrator adds one as"
+            f" [command NAME]",
+            retry=False,
+        )
+    return commands[name]
+
+
+def _argv(context: Context) -> list[str]:
+    """The program is never filled in: users choose among commands, no more."""
+    program, *arguments = _command(context).argv
+    return [program, *(_fill(argument, context) for argument in arguments)]
+
+
+def _fill(argument: str, context: Context) -> str:
+    filled = re.sub(r"\{([\w.-]+)\}", lambda match: _value(match[1], context), argument)
+    if filled.startswith("-") and not argument.startswith("-"):
+        raise TaskFailed(f"{filled!r} would be taken for an option of the command", retry=False)
+    return filled
+
+
+def _value(name: str, context: Context) -> str:
+    if name == "input":
+        if len(context.sources) != 1:
+            raise TaskFailed(
+                f"the command takes one file, but was given {len(context.sources)}", retry=False
+            )
+        return str(context.sources[0].path)
+    if name == "output":
+        return str(context.folder / _output_name(context.parameters))
+    key = name.removeprefix("parameter.")
+    if key == name or key not in context.parameters:
+        raise TaskFailed(f"the command wants {{{name}}}, which was not given", retry=False)
+    return context.parameters[key]
+
+
+def _output_name(parameters: Mapping[str, str]) -> str:
+    name = parameters.get("output", "output")
+    if not re.fullmatch(r"\w[\w .-]{0,99}", name):
+        raise TaskFailed(f"{name!r} is no plain file name for an output", retry=False)
+    return name
+
+
+def _made(folder: Path) -> list[Path]:
+    """Regular files only: a link could lead to anything on this host."""
+    paths = sorted(folder.rglob("*"))
+    for path in paths:
+        if not (stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode)):
+            raise TaskFailed(f"the command left a link or device: {path.name}", retry=False)
+    return [path for path in paths if path.is_file()]
+
+
+def _output(path: Path) -> Output:
+    guess = mimetypes.guess_type(path.name)[0]
+    return Output(ROLE, path, guess or "application/octet-stream")

@@ -1,0 +1,18 @@
+"""Does nothing: a point where tasks meet, and what benchmarks measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from backoffice.tasks import Context, Plan, Result
+
+PARAMETERS: Mapping[str, str] = {}
+REQUIRED: frozenset[str] = frozenset()
+
+
+def plan(context: Context) -> Plan:
+    return Plan(notes=("does nothing",))
+
+
+def run(context: Context) -> Result:
+    return Result()
