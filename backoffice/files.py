@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from backoffice.errors import Invalid, NotFound
 
 CHUNK = 1 << 20
+NAME_BYTES = 150  # leaves room for what a publisher puts around a name while it copies
 
 Tick = Callable[[float], None]
 
@@ -105,6 +108,19 @@ def _require_regular(name: str, real: Path) -> None:
         raise Invalid(f"{name}: is a folder; name a file in it")
     if not stat.S_ISREG(mode):
         raise Invalid(f"{name}: is a pipe or device, not a file; copy it into one")
+
+
+def output_name(source: str, suffix: str) -> str:
+    """A name for what is made from the file ``source``, ending in ``suffix``.
+
+    Letters of any script stay. What a shell, a URL, a pattern of ffmpeg or an
+    option could take for something else goes, and the length is bounded.
+    """
+    stem = unicodedata.normalize("NFC", PurePosixPath(source).stem)
+    plain = re.sub(r"[^\w.+-]+", "_", stem).strip("-._+")
+    room = NAME_BYTES - len(suffix.encode())
+    short = plain.encode()[:room].decode(errors="ignore").rstrip("-._+")
+    return (short or "media") + suffix
 
 
 def sha256(path: Path, tick: Tick | None = None) -> str:
