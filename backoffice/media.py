@@ -310,6 +310,11 @@ def _input_limits(formats: str) -> list[str]:
     return ["-protocol_whitelist", "file", "-format_whitelist", formats]
 
 
+def tolerance(seconds: float) -> float:
+    """By how much a result of that length may differ from what was expected."""
+    return max(0.5, seconds * 0.02)
+
+
 def filter_value(text: str) -> str:
     """``text`` as the value of a filter's option, through both levels of escaping."""
     option = re.sub(r"([\\':])", r"\\\1", text)
@@ -317,15 +322,20 @@ def filter_value(text: str) -> str:
 
 
 def probe(
-    path: Path, settings: Settings, log: Callable[[str], None] = lambda line: None
+    path: Path,
+    settings: Settings,
+    log: Callable[[str], None] = lambda line: None,
+    *,
+    formats: str = FORMATS,
 ) -> dict[str, Any]:
     """The facts of a media file, as stored with it.
 
     Raises TaskFailed, without retry, for what is no media file or exceeds the
-    limits of the settings.
+    limits of the settings. ``formats`` widens what may be opened, which is for
+    playlists that we have written ourselves.
     """
     _check_readable(path)
-    document = probe_document(path, settings, log)
+    document = _document(path, settings, log, formats)
     facts = _facts(document)
     if not facts["video"] and not facts["audio"]:
         raise _bad(path, "has neither picture nor sound")
@@ -333,15 +343,10 @@ def probe(
     return facts
 
 
-def probe_document(
-    path: Path,
-    settings: Settings,
-    log: Callable[[str], None] = lambda line: None,
-    *,
-    formats: str = FORMATS,
+def _document(
+    path: Path, settings: Settings, log: Callable[[str], None], formats: str
 ) -> dict[str, Any]:
-    """ffprobe's own answer. ``formats`` widens what may be opened, which is for
-    files that we have written ourselves."""
+    """ffprobe's own answer."""
     argv = [
         *(settings.tools.ffprobe, "-v", "error", "-of", "json"),
         *("-show_format", "-show_streams", "-show_chapters", "-show_error"),
@@ -528,7 +533,13 @@ def _clock(text: str) -> float:
 
 
 _PREFIX = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )?\[(\w+)\] |^\[[^\]]* @ 0x[0-9a-f]+\] ")
-_EMPTY_WORDS = ("Conversion failed!", "Error while filtering", "Error initializing output stream")
+_EMPTY_WORDS = (
+    "Conversion failed!",
+    "Could not write header",
+    "Error initializing output stream",
+    "Error while filtering",
+    "Error while processing",
+)
 
 # words in ffmpeg's stderr → what they mean for an operator, whether a retry may help
 _MEANINGS: Final = (
