@@ -1,0 +1,673 @@
+"""Encoding profiles: XML documents, and the ffmpeg arguments that follow from them.
+
+Owns what a profile means for a source of which the facts are known: which rungs
+are made, in which size, from which streams. Pure but for :func:`load`: it starts
+nothing and looks at no media.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+from lxml import etree
+
+from backoffice import xmlsafe
+from backoffice.errors import DefinitionError, Invalid
+
+LIMIT = 1 << 20  # bytes of one document
+
+Facts = Mapping[str, Any]
+_T = TypeVar("_T")
+_D = TypeVar("_D")
+
+
+@dataclass(frozen=True)
+class Container:
+    """A file format. ``codecs`` are the streams that may be copied into it."""
+
+    format: str  # ffmpeg's muxer
+    extension: str
+    media_type: str
+    encoders: frozenset[str]
+    codecs: frozenset[str]
+    options: tuple[str, ...] = ()
+
+
+_MP4_CODECS = frozenset(
+    [
+        "h264",
+        "hevc",
+        "av1",
+        "vp9",
+        "mpeg4",
+        "mpeg2video",
+        "aac",
+        "mp3",
+        "mp2",
+        "ac3",
+        "eac3",
+        "alac",
+        "opus",
+        "flac",
+    ]
+)
+_MOV_CODECS = _MP4_CODECS | frozenset(
+    ["prores", "dnxhd", "mjpeg", "pcm_s16le", "pcm_s24le", "pcm_s16be", "pcm_s24be"]
+)
+_X26X = frozenset({"libx264", "libx265", "aac"})
+_FASTSTART = ("-movflags", "+faststart")
+
+# A timecode track would be a stream that nobody asked for.
+_MP4 = Container(
+    *("mp4", "mp4", "video/mp4", _X26X | {"flac"}, _MP4_CODECS),
+    (*_FASTSTART, "-write_tmcd", "0"),
+)
+_MOV = Container(
+    *("mov", "mov", "video/quicktime", _X26X | {"prores_ks", "pcm_s16le", "pcm_s24le"}),
+    *(_MOV_CODECS, _FASTSTART),
+)
+_MATROSKA = Container(
+    *("matroska", "mkv", "video/x-matroska"),
+    _X26X | {"prores_ks", "pcm_s16le", "pcm_s24le", "flac"},
+    _MOV_CODECS | frozenset(["ffv1", "vp8", "theora", "vorbis", "dts", "truehd", "pcm_s32le"]),
+)
+_SOUND_MP4 = Container("mp4", "m4a", "audio/mp4", *(_MP4.encoders, _MP4_CODECS), _FASTSTART)
+CONTAINERS: Final = {"mp4": _MP4, "mov": _MOV, "matroska": _MATROSKA}
+
+# encoder → its profiles, with the pixel formats each can hold
+_LOW, _HIGH = frozenset({"yuv420p"}), frozenset({"yuv420p", "yuv420p10le"})
+_RICH = _HIGH | {"yuv422p", "yuv422p10le"}
+_DEEP = frozenset({"yuv422p10le"})
+ENCODER_PROFILES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
+    "libx264": {"baseline": _LOW, "main": _LOW, "high": _LOW, "high10": _HIGH, "high422": _RICH},
+    "libx265": {"main": _LOW, "main10": _HIGH},
+    "prores_ks": {"proxy": _DEEP, "lt": _DEEP, "standard": _DEEP, "hq": _DEEP},
+}
+
+
+@dataclass(frozen=True)
+class Video:
+    """One picture to make. Rates are in kb/s."""
+
+    codec: str
+    name: str = ""
+    profile: str = ""
+    preset: str = ""
+    pixel_format: str = "yuv420p"
+    height: int = 0  # the shorter side; 0: as the source
+    quality: int | None = None  # constant rate factor
+    rate: int = 0
+    maximum: int = 0
+    buffer: int = 0
+    keyframes: float = 0.0  # seconds; 0: as the encoder likes
+
+
+@dataclass(frozen=True)
+class Loudness:
+    """A target of EBU R128."""
+
+    integrated: float  # LUFS
+    peak: float  # dBTP
+    range: float  # LU
+
+
+@dataclass(frozen=True)
+class Audio:
+    """The sound to make."""
+
+    codec: str
+    rate: int = 0  # kb/s
+    channels: int = 0  # 0: as the source
+    sample_rate: int = 48000
+    every: bool = False  # all streams of the source, not its first alone
+    loudness: Loudness | None = None
+
+
+@dataclass(frozen=True)
+class Package:
+    """A folder of segments: ``hls`` or ``dash``."""
+
+    format: str
+    segment: float  # seconds
+
+    @property
+    def manifest(self) -> str:
+        return {"hls": "master.m3u8", "dash": "manifest.mpd"}[self.format]
+
+    @property
+    def media_type(self) -> str:
+        return {"hls": "application/vnd.apple.mpegurl", "dash": "application/dash+xml"}[self.format]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile that was checked whole. It has a container or a package."""
+
+    name: str
+    title: str
+    description: str
+    source: str  # the file it came from
+    container: Container | None = None
+    package: Package | None = None
+    copy: bool = False
+    maximum: float = 0.0  # seconds; 0: all
+    video: tuple[Video, ...] = ()  # the tallest first
+    audio: Audio | None = None
+
+    @property
+    def sound_only(self) -> bool:
+        return not self.copy and not self.video
+
+    @property
+    def encoders(self) -> frozenset[str]:
+        """The encoders that ffmpeg must have for it."""
+        names = {video.codec for video in self.video}
+        return frozenset(names | {self.audio.codec} if self.audio else names)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must come out of an encoding, to be compared with what did."""
+
+    duration: float  # seconds; 0: not known
+    pictures: tuple[tuple[int, int], ...]
+    sounds: int
+
+
+# What is made of a source
+
+
+def rungs(profile: Profile, facts: Facts) -> tuple[Video, ...]:
+    """The pictures to make: none taller than the source, but at least one."""
+    picture = first_picture(facts)
+    if picture is None or not profile.video:
+        return ()
+    lines = min(picture["width"], picture["height"])
+    fitting = tuple(video for video in profile.video if video.height <= lines)
+    return fitting or profile.video[-1:]
+
+
+def dimensions(picture: Facts, height: int = 0) -> tuple[int, int]:
+    """Width and height in square pixels, both even: the shorter side becomes
+    ``height``, never more than it is."""
+    width, tall = picture["width"], picture["height"]
+    shorter = min(width, tall)
+    if shorter < 2:
+        raise Invalid(f"a picture of {width}×{tall} cannot be encoded")
+    target = min(height or shorter, shorter) // 2 * 2
+    scale = target / shorter
+    return _even(width * scale), _even(tall * scale)
+
+
+def _even(length: float) -> int:
+    # Rounded to the nearest; an odd source must not grow, hence the small step down.
+    return max(2, round((length - 0.01) / 2) * 2)
+
+
+def first_picture(facts: Facts) -> Facts | None:
+    return next(iter(facts.get("video", ())), None)
+
+
+def sounds(profile: Profile, facts: Facts) -> Sequence[Facts]:
+    """The sound streams of the source that are used."""
+    streams: Sequence[Facts] = facts.get("audio", ())
+    if profile.copy or (profile.audio and profile.audio.every):
+        return streams
+    return streams[:1] if profile.audio else ()
+
+
+def expected(profile: Profile, facts: Facts) -> Expected:
+    """What encoding a source must give."""
+    picture = first_picture(facts)
+    if profile.copy:
+        sizes = [(v["width"], v["height"]) for v in facts.get("video", ())]
+    else:
+        sizes = [dimensions(picture, v.height) for v in rungs(profile, facts)] if picture else []
+    used = sounds(profile, facts)
+    return Expected(
+        duration=_expected_duration(profile, facts, used),
+        pictures=tuple(sizes),
+        sounds=len(used),
+    )
+
+
+def _expected_duration(profile: Profile, facts: Facts, used: Sequence[Facts]) -> float:
+    """A file lasts as long as its longest stream, which may be one that is left out."""
+    streams = list(used)
+    if not profile.sound_only and (picture := first_picture(facts)):
+        streams.append(picture)
+    lengths = [stream.get("duration", 0.0) for stream in streams]
+    whole = float(facts.get("duration", 0.0))
+    seconds = max(lengths) if lengths and all(lengths) else whole
+    return min(seconds, profile.maximum) if profile.maximum else seconds
+
+
+def unfit(profile: Profile, facts: Facts) -> str:
+    """Why the source cannot be encoded so, as the end of a sentence about it;
+    empty if it can."""
+    pictures, streams = facts.get("video", ()), facts.get("audio", ())
+    if profile.video and not pictures:
+        return f"has sound but no picture; the profile {profile.name} needs a picture"
+    if profile.sound_only and not streams:
+        return f"has no sound; the profile {profile.name} needs it"
+    if profile.copy and profile.container:
+        for stream in (*pictures, *streams):
+            if stream["codec"] not in profile.container.codecs:
+                return (
+                    f"holds {stream['codec']}, which {profile.container.format} cannot hold;"
+                    " use a profile that encodes"
+                )
+    return ""
+
+
+# ffmpeg's arguments
+
+
+def encode_arguments(profile: Profile, facts: Facts, *, loudness: str = "") -> list[str]:
+    """All between the input and the name of the output. ``loudness`` is the
+    filter from :func:`loudness_filter`."""
+    arguments = _copy(facts) if profile.copy else _pictures(profile, facts)
+    if profile.audio:
+        arguments += _sound(profile.audio, sounds(profile, facts), loudness)
+    arguments += ["-sn", "-dn", "-map_chapters", "-1"]
+    if profile.maximum:
+        arguments += ["-t", f"{profile.maximum:g}"]
+    if profile.package:
+        names = [video.name for video in rungs(profile, facts)]
+        shape = expected(profile, facts).pictures[0]
+        return arguments + package_arguments(
+            profile.package, names, shape=shape, sound=bool(sounds(profile, facts))
+        )
+    container = profile.container
+    assert container is not None
+    return [*arguments, *container.options, "-f", container.format]
+
+
+def _copy(facts: Facts) -> list[str]:
+    streams = (*facts.get("video", ()), *facts.get("audio", ()))
+    maps = [word for stream in streams for word in ("-map", f"0:{stream['index']}")]
+    return [*maps, "-c", "copy", "-avoid_negative_ts", "make_zero"]
+
+
+def _pictures(profile: Profile, facts: Facts) -> list[str]:
+    """Several rungs share one decoding, and one deinterlacing."""
+    picture = first_picture(facts)
+    if picture is None or not profile.video:
+        return ["-vn"]
+    videos = rungs(profile, facts)
+    whole = "yadif=deint=interlaced," if picture["interlaced"] else ""
+    source = f"0:{picture['index']}"
+    arguments: list[str]
+    if len(videos) == 1:
+        arguments = ["-map", source, "-vf", whole + _scale(videos[0], picture)]
+    else:
+        ends = [f"[s{n}]{_scale(video, picture)}[v{n}]" for n, video in enumerate(videos)]
+        splits = "".join(f"[s{n}]" for n in range(len(videos)))
+        graph = ";".join([f"[{source}]{whole}split={len(videos)}{splits}", *ends])
+        arguments = ["-filter_complex", graph]
+        for n in range(len(videos)):
+            arguments += ["-map", f"[v{n}]"]
+    for n, video in enumerate(videos):
+        arguments += _encoder(video, n)
+    return arguments
+
+
+def _scale(video: Video, picture: Facts) -> str:
+    width, height = dimensions(picture, video.height)
+    return f"scale={width}:{height}:flags=bicubic,setsar=1,format={video.pixel_format}"
+
+
+def _encoder(video: Video, number: int) -> list[str]:
+    at = f":v:{number}"
+    given = [
+        (f"-c{at}", video.codec),
+        (f"-profile{at}", video.profile),
+        (f"-preset{at}", video.preset),
+        (f"-crf{at}", "" if video.quality is None else str(video.quality)),
+        (f"-b{at}", f"{video.rate}k" if video.rate else ""),
+        (f"-maxrate{at}", f"{video.maximum}k" if video.maximum else ""),
+        (f"-bufsize{at}", f"{video.buffer}k" if video.buffer else ""),
+        # By the clock, so that all rungs can be cut at the same places.
+        (f"-force_key_frames{at}", _keyframes(video)),
+        (f"-sc_threshold{at}", "0" if video.keyframes and video.codec == "libx264" else ""),
+        # Longer than any distance asked for, else the encoder adds its own.
+        (f"-g{at}", "600" if video.keyframes else ""),
+        (f"-tag{at}", "hvc1" if video.codec == "libx265" else ""),
+    ]
+    return [word for pair in given if pair[1] for word in pair]
+
+
+def _keyframes(video: Video) -> str:
+    return f"expr:gte(t,n_forced*{video.keyframes:g})" if video.keyframes else ""
+
+
+def _sound(audio: Audio, streams: Sequence[Facts], loudness: str) -> list[str]:
+    if not streams:
+        return ["-an"]
+    arguments = [word for s in streams for word in ("-map", f"0:{s['index']}")]
+    arguments += ["-af", _sound_filter(audio, loudness), "-c:a", audio.codec]
+    if audio.rate:
+        arguments += ["-b:a", f"{audio.rate}k"]
+    return [*arguments, "-ar", str(audio.sample_rate)]
+
+
+def _sound_filter(audio: Audio, loudness: str) -> str:
+    """Gaps are filled with silence, lest sound and picture drift apart; channels
+    are mixed before the loudness is measured, since that changes it."""
+    layout = {0: "", 1: "aformat=channel_layouts=mono", 2: "aformat=channel_layouts=stereo"}
+    parts = ["aresample=async=1:first_pts=0", layout[audio.channels], loudness]
+    return ",".join(part for part in parts if part)
+
+
+def package_arguments(
+    package: Package, names: Sequence[str], *, shape: tuple[int, int], sound: bool
+) -> list[str]:
+    """The muxer's arguments for a ladder of pictures ``names`` and one sound.
+
+    ``shape`` is the size of the tallest, of which the others are smaller copies.
+    """
+    return _hls(package, names, sound) if package.format == "hls" else _dash(package, shape, sound)
+
+
+def _hls(package: Package, names: Sequence[str], sound: bool) -> list[str]:
+    group = ",agroup:sound" if sound else ""
+    streams = [f"v:{n}{group},name:{name}" for n, name in enumerate(names)]
+    if sound:
+        streams.append("a:0,agroup:sound,default:yes,name:sound")
+    return [
+        *("-f", "hls", "-hls_time", f"{package.segment:g}", "-hls_playlist_type", "vod"),
+        *("-hls_flags", "independent_segments", "-hls_segment_type", "fmp4"),
+        *("-hls_fmp4_init_filename", "%v-init.mp4", "-master_pl_name", package.manifest),
+        *("-var_stream_map", " ".join(streams)),
+    ]
+
+
+def _dash(package: Package, shape: tuple[int, int], sound: bool) -> list[str]:
+    """Rungs rounded to even sizes differ in shape by a hair, over which the muxer
+    stumbles: all get the shape of the tallest."""
+    width, height = shape
+    sets = "id=0,streams=v id=1,streams=a" if sound else "id=0,streams=v"
+    return [
+        *("-aspect:v", f"{width}:{height}", "-f", "dash", "-seg_duration", f"{package.segment:g}"),
+        *("-use_template", "1", "-use_timeline", "1", "-adaptation_sets", sets),
+    ]
+
+
+def package_output(package: Package, folder: Path) -> list[str]:
+    """The last arguments: where the segments and the playlists go."""
+    if package.format == "dash":
+        return [str(folder / package.manifest)]
+    return ["-hls_segment_filename", str(folder / "%v-%05d.m4s"), str(folder / "%v.m3u8")]
+
+
+# Loudness in two passes
+
+
+def measure_arguments(profile: Profile, facts: Facts) -> list[str]:
+    """The first pass, which measures; its outcome is on stderr at level info."""
+    audio = profile.audio
+    assert audio is not None
+    assert audio.loudness is not None
+    target = f"{_target(audio.loudness)}:print_format=json"
+    first = f"0:{sounds(profile, facts)[0]['index']}"
+    return ["-map", first, "-af", _sound_filter(audio, target), "-vn", "-f", "null", "-"]
+
+
+def _target(loudness: Loudness) -> str:
+    return f"loudnorm=I={loudness.integrated:g}:TP={loudness.peak:g}:LRA={loudness.range:g}"
+
+
+# measured value → the filter's option for it, with the range that it accepts
+_MEASURED: Final[Mapping[str, tuple[str, float, float]]] = {
+    "input_i": ("measured_I", -99, 0),
+    "input_tp": ("measured_TP", -99, 99),
+    "input_lra": ("measured_LRA", 0, 99),
+    "input_thresh": ("measured_thresh", -99, 0),
+    "target_offset": ("offset", -99, 99),
+}
+
+
+def measured_loudness(stderr: str) -> dict[str, float] | None:
+    """What the first pass has found; None when there is nothing but silence."""
+    found = dict(re.findall(r'"(\w+)"\s*:\s*"([^"]*)"', stderr))
+    values = {name: _finite(found.get(name, "")) for name in _MEASURED}
+    known = {name: value for name, value in values.items() if value is not None}
+    return known if len(known) == len(_MEASURED) else None
+
+
+def _finite(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def loudness_filter(loudness: Loudness, measured: Mapping[str, float] | None) -> str:
+    """The second pass; None for ``measured`` shows what is yet to be filled in."""
+    target = _reachable(loudness, measured) if measured else loudness
+    parts = [_target(target)]
+    for name, (option, low, high) in _MEASURED.items():
+        value = "…" if measured is None else f"{min(high, max(low, measured[name])):g}"
+        parts.append(f"{option}={value}")
+    return ":".join([*parts, "linear=true"])
+
+
+def _reachable(loudness: Loudness, measured: Mapping[str, float]) -> Loudness:
+    """The filter compresses sound of a wider range than its target, and then misses
+    the integrated loudness by a decibel or two. Where one gain for all keeps the
+    peak in bounds, the range is left as it is, and the loudness comes out exact.
+    """
+    gain = loudness.integrated - measured["input_i"]
+    if measured["input_tp"] + gain > loudness.peak:
+        return loudness
+    return replace(loudness, range=min(50.0, max(loudness.range, measured["input_lra"])))
+
+
+# Loading
+
+
+def load(folders: Sequence[Path]) -> dict[str, Profile]:
+    """Every profile in ``folders``, by name; a later folder's wins.
+
+    Raises DefinitionError with file and line for the first fault.
+    """
+    found: dict[str, Profile] = {}
+    for folder in folders:
+        found.update(_load_folder(folder))
+    return found
+
+
+def _load_folder(folder: Path) -> dict[str, Profile]:
+    if not folder.is_dir():
+        raise DefinitionError("no such folder; see [paths] profiles", source=str(folder))
+    found: dict[str, Profile] = {}
+    for path in sorted(folder.glob("*.xml")):
+        profile = _Reader(path).profile()
+        if profile.name in found:
+            other = found[profile.name].source
+            raise DefinitionError(f"profile {profile.name} is in {other} too", source=str(path))
+        found[profile.name] = profile
+    return found
+
+
+class _Reader:
+    """Turns one document into a Profile, or refuses it with file and line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root = self._parse()
+
+    def profile(self) -> Profile:
+        copies = self._all("copy")
+        videos = tuple(self._video(element) for element in self._all("video"))
+        audios = [self._audio(element) for element in self._all("audio")]
+        if not (copies or videos or audios):
+            self._refuse(self.root, "a profile needs video, audio or copy")
+        files, packages = self._all("file"), self._all("package")
+        profile = Profile(
+            name=self.root.get("name", ""),
+            title=self._text("title") or self.root.get("name", ""),
+            description=self._text("description"),
+            source=str(self.path),
+            container=self._container(files[0], videos, copies) if files else None,
+            package=self._package(packages[0], videos, copies) if packages else None,
+            copy=bool(copies),
+            maximum=float(files[0].get("maximum", 0)) if files else 0.0,
+            video=videos,
+            audio=audios[0] if audios else None,
+        )
+        self._check(profile)
+        return profile
+
+    def _parse(self) -> etree._Element:
+        try:
+            return xmlsafe.parse(self.path.read_bytes(), "profile", limit=LIMIT)
+        except OSError as error:
+            raise DefinitionError(
+                f"cannot be read: {error.strerror}", source=str(self.path)
+            ) from error
+        except xmlsafe.Malformed as error:
+            fault = error.fault
+            raise DefinitionError(fault.message, source=str(self.path), line=fault.line) from error
+        except xmlsafe.SchemaViolation as error:
+            fault = error.faults[0]
+            raise DefinitionError(fault.message, source=str(self.path), line=fault.line) from error
+
+    def _refuse(self, element: etree._Element, message: str) -> NoReturn:
+        line = element.sourceline
+        raise DefinitionError(
+            message, source=str(self.path), line=line if isinstance(line, int) else 0
+        )
+
+    def _all(self, tag: str) -> list[etree._Element]:
+        return [element for element in self.root if xmlsafe.local(element) == tag]
+
+    def _text(self, tag: str) -> str:
+        return next((xmlsafe.text(element) for element in self._all(tag)), "")
+
+    def _video(self, element: etree._Element) -> Video:
+        video = Video(
+            codec=element.get("codec", ""),
+            name=element.get("name", ""),
+            profile=element.get("profile", ""),
+            preset=element.get("preset", ""),
+            pixel_format=element.get("pixel-format", "yuv420p"),
+            height=_given(element, "height", int, 0),
+            quality=_given(element, "quality", int, None),
+            rate=_given(element, "rate", int, 0),
+            maximum=_given(element, "maximum", int, 0),
+            buffer=_given(element, "buffer", int, 0),
+            keyframes=_given(element, "keyframes", float, 0.0),
+        )
+        self._check_encoder(element, video)
+        self._check_rates(element, video)
+        return video
+
+    def _check_encoder(self, element: etree._Element, video: Video) -> None:
+        profiles = ENCODER_PROFILES[video.codec]
+        if video.profile and video.profile not in profiles:
+            known = ", ".join(profiles)
+            self._refuse(element, f"{video.codec} has no profile {video.profile!r}; it has {known}")
+        allowed = (
+            profiles[video.profile] if video.profile else frozenset().union(*profiles.values())
+        )
+        if video.pixel_format not in allowed:
+            self._refuse(
+                element,
+                f"{video.codec} {video.profile} cannot hold {video.pixel_format};"
+                f" it can hold {', '.join(sorted(allowed))}",
+            )
+        if video.codec == "prores_ks" and (video.preset or video.keyframes):
+            self._refuse(element, "prores_ks has neither presets nor keyframes")
+
+    def _check_rates(self, element: etree._Element, video: Video) -> None:
+        ways = (video.quality is not None) + bool(video.rate)
+        if video.codec == "prores_ks":
+            if ways or video.maximum or video.buffer:
+                self._refuse(element, "prores_ks has no rate or quality; its profile sets them")
+        elif ways != 1:
+            self._refuse(element, f"{video.codec} needs either rate or quality")
+        if bool(video.maximum) != bool(video.buffer):
+            self._refuse(element, "maximum and buffer are given together or not at all")
+        if video.maximum and video.maximum < video.rate:
+            self._refuse(element, "maximum is lower than rate")
+
+    def _audio(self, element: etree._Element) -> Audio:
+        audio = Audio(
+            codec=element.get("codec", ""),
+            rate=_given(element, "rate", int, 0),
+            channels=_given(element, "channels", int, 0),
+            sample_rate=_given(element, "sample-rate", int, 48000),
+            every=element.get("streams") == "all",
+            loudness=next((_loudness(child) for child in element), None),
+        )
+        if (audio.codec == "aac") != bool(audio.rate):
+            self._refuse(element, "aac needs a rate, and no other codec has one")
+        if audio.loudness and audio.every:
+            self._refuse(element, "loudness can be set for the first stream alone")
+        return audio
+
+    def _container(
+        self, element: etree._Element, videos: Sequence[Video], copies: Sequence[object]
+    ) -> Container:
+        if len(videos) > 1:
+            self._refuse(element, "a file holds one video; a ladder needs package")
+        container = CONTAINERS[element.get("format", "")]
+        if container is _MP4 and not videos and not copies:
+            return _SOUND_MP4
+        return container
+
+    def _package(
+        self, element: etree._Element, videos: Sequence[Video], copies: Sequence[object]
+    ) -> Package:
+        if copies or not videos:
+            self._refuse(element, "a package needs video to encode")
+        segment = _given(element, "segment", float, 4.0)
+        for rung, child in zip(videos, self._all("video"), strict=True):
+            if not rung.name:
+                self._refuse(child, "each video of a package needs a name")
+            if not rung.height:
+                self._refuse(child, "each video of a package needs a height")
+            if not rung.keyframes or not _divides(rung.keyframes, segment):
+                self._refuse(child, f"keyframes must divide the segment of {segment:g} s evenly")
+        for (above, below), child in zip(pairwise(videos), self._all("video")[1:], strict=True):
+            if below.height >= above.height:
+                self._refuse(child, "videos of a package go from the tallest to the smallest")
+        names = [video.name for video in videos]
+        if len({*names, "sound"}) <= len(names):
+            self._refuse(element, "videos need different names, none of them 'sound'")
+        return Package(element.get("format", ""), segment)
+
+    def _check(self, profile: Profile) -> None:
+        allowed = profile.container.encoders if profile.container else _X26X
+        into = profile.container.format if profile.container else "a package"
+        for tag in ("video", "audio"):
+            for element in self._all(tag):
+                codec = element.get("codec", "")
+                if codec not in allowed:
+                    known = ", ".join(sorted(allowed))
+                    self._refuse(element, f"{codec} does not go into {into}; these do: {known}")
+
+
+def _given(element: etree._Element, name: str, kind: Callable[[str], _T], default: _D) -> _T | _D:
+    value = element.get(name)
+    return default if value is None else kind(value)
+
+
+def _divides(part: float, whole: float) -> bool:
+    return abs(whole / part - round(whole / part)) < 1e-6
+
+
+def _loudness(element: etree._Element) -> Loudness:
+    return Loudness(
+        integrated=float(element.get("integrated", -23)),
+        peak=float(element.get("peak", -1)),
+        range=float(element.get("range", 7)),
+    )
