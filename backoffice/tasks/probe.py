@@ -1,0 +1,52 @@
+"""Find out what each source is: its container, streams, length and size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from backoffice import media
+from backoffice.errors import TaskFailed
+from backoffice.tasks import Context, Plan, Result, Source
+
+PARAMETERS: Mapping[str, str] = {
+    "require": "what each source must have: video, audio or any (the default)",
+}
+REQUIRED: frozenset[str] = frozenset()
+
+_NEEDS = ("video", "audio", "any")
+
+
+def plan(context: Context) -> Plan:
+    _required(context)
+    names = ", ".join(source.name or source.path.name for source in context.sources)
+    return Plan(notes=[f"looks at {names or 'nothing'}"])
+
+
+def run(context: Context) -> Result:
+    required = _required(context)
+    if not context.sources:
+        raise TaskFailed("there is no file to look at; check the workflow", retry=False)
+    facts = {}
+    for number, source in enumerate(context.sources, 1):
+        facts[source.file_id] = _probe(context, source, required)
+        context.progress(number / len(context.sources))
+    return Result(facts=facts, report={"files": len(facts)})
+
+
+def _required(context: Context) -> str:
+    required = context.parameters.get("require", "any")
+    if required not in _NEEDS:
+        raise TaskFailed(f"require is {required!r}; it may be video, audio or any", retry=False)
+    return required
+
+
+def _probe(context: Context, source: Source, required: str) -> dict[str, Any]:
+    facts = media.probe(source.path, context.settings, context.log)
+    if required != "any" and not facts[required]:
+        lacks = {"video": "sound but no picture", "audio": "a picture but no sound"}[required]
+        raise TaskFailed(
+            f"{source.name or source.path.name} has {lacks}; the workflow needs {required}",
+            retry=False,
+        )
+    return facts

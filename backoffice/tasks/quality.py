@@ -1,0 +1,336 @@
+"""Decode a whole file and judge it: length, damage, black, frozen, silent, loudness."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backoffice import media, profiles
+from backoffice.errors import TaskFailed
+from backoffice.profiles import Facts
+from backoffice.tasks import Context, Plan, Result
+
+PARAMETERS: Mapping[str, str] = {
+    "decode": "true (the default) or false: decode all of it, to find that it is whole",
+    "min-duration": "seconds it must last at least",
+    "max-duration": "seconds it may last at most",
+    "black": "seconds that one stretch of black may last",
+    "freeze": "seconds that one still picture may last",
+    "silence": "seconds that one silence may last",
+    "loudness-min": "LUFS that its integrated loudness must reach",
+    "loudness-max": "LUFS that its integrated loudness may reach",
+    "mode": "fail (the default) or warn, for all checks or as in 'black=warn,silence=fail'",
+}
+REQUIRED: frozenset[str] = frozenset()
+
+_MODES = ("fail", "warn")
+_CHECKS = ("decode", "duration", "black", "freeze", "silence", "loudness")
+_LOUDNESS = ("loudness-min", "loudness-max")
+_PICTURE_CHECKS = ("black", "freeze")
+
+# check → filter with the shortest stretch it reports, and its two marks
+_DETECTORS: Mapping[str, tuple[str, str, str]] = {
+    "black": ("blackdetect=d={0:g}:pix_th=0.1", "lavfi.black_start", "lavfi.black_end"),
+    "freeze": (
+        "freezedetect=n=-60dB:d={0:g}",
+        "lavfi.freezedetect.freeze_start",
+        "lavfi.freezedetect.freeze_end",
+    ),
+    "silence": ("silencedetect=n=-60dB:d={0:g}", "lavfi.silence_start", "lavfi.silence_end"),
+}
+
+# Said by the null muxer of sources whose clocks are merely untidy.
+_HARMLESS = ("non monotonically increasing dts", "Timestamps are unset")
+
+
+@dataclass
+class _Work:
+    """The wishes, the source, and what was found wrong so far."""
+
+    path: Path
+    title: str
+    facts: Facts
+    decode: bool
+    limits: Mapping[str, float]
+    modes: Mapping[str, str]
+    report: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def detectors(self) -> list[str]:
+        return [check for check in _DETECTORS if check in self.limits and self.has_stream(check)]
+
+    @property
+    def loudness(self) -> bool:
+        return bool(self.facts["audio"]) and any(name in self.limits for name in _LOUDNESS)
+
+    @property
+    def decodes(self) -> bool:
+        return self.decode or self.loudness or bool(self.detectors)
+
+    def has_stream(self, check: str) -> bool:
+        return bool(self.facts["video" if check in _PICTURE_CHECKS else "audio"])
+
+    def find(self, check: str, message: str) -> None:
+        """Something exceeds a limit; whether it fails is up to the mode."""
+        found = self.warnings if self.modes[check] == "warn" else self.faults
+        found.append(message)
+
+
+def plan(context: Context) -> Plan:
+    work = _prepare(context)
+    return Plan(
+        commands=[_command(context, work)] if work.decodes else [],
+        notes=[f"checks {', '.join(sorted(work.limits) or ['that it is whole'])}"],
+    )
+
+
+def run(context: Context) -> Result:
+    work = _prepare(context)
+    _check_duration(work)
+    if work.decodes:
+        stderr = context.execute(
+            _command(context, work), duration=work.facts["duration"] or None, share=0.99
+        )
+        decoded = _decoded_seconds(stderr)
+        work.report["decoded"] = decoded
+        if work.decode:
+            _check_whole(work, decoded, stderr)
+        for check in work.detectors:
+            _check_stretches(context, work, check, decoded)
+        if work.loudness:
+            _check_loudness(work, stderr)
+    _mention_unchecked(work)
+    if work.faults:
+        for warning in work.warnings:
+            context.log(warning)
+        raise TaskFailed(f"{work.title} {'; and '.join(work.faults)}", retry=False)
+    context.progress(1.0)
+    return Result(report=work.report, warnings=[f"{work.title} {w}" for w in work.warnings])
+
+
+# Parameters
+
+
+def _prepare(context: Context) -> _Work:
+    if len(context.sources) != 1:
+        raise TaskFailed(
+            f"quality takes one file, and got {len(context.sources)}; check the workflow",
+            retry=False,
+        )
+    source = context.sources[0]
+    facts = source.facts or media.probe(source.path, context.settings, context.log)
+    given = {name: text.strip() for name, text in context.parameters.items() if text.strip()}
+    numbers = (name for name in PARAMETERS if name not in ("decode", "mode"))
+    return _Work(
+        path=source.path,
+        title=source.name or source.path.name,
+        facts=facts,
+        decode=_truth(given.get("decode", "true")),
+        limits={name: _limit(name, given[name]) for name in numbers if name in given},
+        modes=_modes(given.get("mode", "fail")),
+    )
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise TaskFailed(f"decode is {text!r}; it may be true or false", retry=False)
+    return text == "true"
+
+
+def _limit(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (value < 0 and name not in _LOUDNESS):
+        unit = "a loudness in LUFS" if name in _LOUDNESS else "a number of seconds"
+        raise TaskFailed(f"{name} is {text!r}; it must be {unit}", retry=False)
+    return value
+
+
+def _modes(text: str) -> dict[str, str]:
+    if text in _MODES:
+        return dict.fromkeys(_CHECKS, text)
+    modes = dict.fromkeys(_CHECKS, "fail")
+    for part in text.split(","):
+        check, _, mode = (word.strip() for word in part.partition("="))
+        if check not in _CHECKS or mode not in _MODES:
+            raise TaskFailed(
+                f"mode is {text!r}; it may be fail, warn or a list such as black=warn,silence=fail"
+                f" with the checks {', '.join(_CHECKS)}",
+                retry=False,
+            )
+        modes[check] = mode
+    return modes
+
+
+# The one pass
+
+
+def _command(context: Context, work: _Work) -> list[str]:
+    argv = [
+        *media.command(context.settings, level="info"),
+        *media.input_arguments(work.path, context.settings),
+    ]
+    picture = profiles.first_picture(work.facts)
+    if picture:
+        argv += ["-map", f"0:{picture['index']}"]
+        argv += _filters("-vf", _chain(context, work, _PICTURE_CHECKS))
+    if work.facts["audio"]:
+        argv += ["-map", f"0:{work.facts['audio'][0]['index']}"]
+        # Its running values would push all else out of the log.
+        meter = ["ebur128=peak=true:framelog=verbose"] if work.loudness else []
+        argv += _filters("-af", _chain(context, work, ("silence",)) + meter)
+    return [*argv, "-fps_mode", "passthrough", "-f", "null", "-"]
+
+
+def _filters(option: str, chain: list[str]) -> list[str]:
+    return [option, ",".join(chain)] if chain else []
+
+
+def _chain(context: Context, work: _Work, checks: tuple[str, ...]) -> list[str]:
+    """Marks go into files: of a long programme there may be more than a log keeps."""
+    chain = []
+    for check in checks:
+        if check not in work.detectors:
+            continue
+        detector, *keys = _DETECTORS[check]
+        kind = "metadata" if check in _PICTURE_CHECKS else "ametadata"
+        chain.append(detector.format(_shortest(work.limits[check])))
+        for key in keys:
+            path = media.filter_value(str(_marks(context, key)))
+            chain.append(f"{kind}=mode=print:key={key}:file={path}")
+    return chain
+
+
+def _shortest(limit: float) -> float:
+    """What is reported is shorter than the limit, so that the longest is known."""
+    return max(0.1, min(1.0, limit))
+
+
+def _marks(context: Context, key: str) -> Path:
+    return context.folder / f"{key.rpartition('.')[2]}.txt"
+
+
+# What was found
+
+
+def _check_duration(work: _Work) -> None:
+    seconds = work.facts["duration"]
+    work.report["duration"] = seconds
+    low, high = work.limits.get("min-duration"), work.limits.get("max-duration")
+    if low is not None and seconds < low:
+        work.find("duration", f"lasts {seconds:.1f} s; it must last {low:g} s at least")
+    if high is not None and seconds > high:
+        work.find("duration", f"lasts {seconds:.1f} s; it may last {high:g} s at most")
+
+
+def _decoded_seconds(stderr: str) -> float:
+    times = re.findall(r"\btime=(\d+):(\d+):(\d+\.\d+)", stderr)
+    if not times:
+        return 0.0
+    hours, minutes, seconds = times[-1]
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _check_whole(work: _Work, decoded: float, stderr: str) -> None:
+    """Compare what could be decoded with what the container declares."""
+    declared = max(0.0, work.facts["duration"] - max(0.0, work.facts.get("start", 0.0)))
+    errors = list(_errors(stderr))
+    if errors:
+        work.warnings.append(f"has {len(errors)} decoding errors, such as: {errors[0]}")
+    if decoded < declared - media.tolerance(declared):
+        message = f"is truncated: {declared:.1f} s declared, {decoded:.1f} s decodable"
+        if _declares(work.facts):
+            work.find("decode", f"{message}; copy it again")
+        else:
+            work.warnings.append(f"is shorter than estimated: {decoded:.1f} s of {declared:.1f} s")
+    elif (shown := _shown_seconds(work, stderr)) is not None:
+        work.find("decode", f"is damaged: only {shown:.1f} s of its picture can be decoded")
+
+
+def _errors(stderr: str) -> Iterator[str]:
+    for line in stderr.splitlines():
+        mark = re.match(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )?\[(?:error|fatal)\] (.*)", line)
+        if mark and not any(words in line for words in _HARMLESS):
+            yield mark[1][:200]
+
+
+def _declares(facts: Facts) -> bool:
+    return bool(media.DECLARES_DURATION & set(str(facts["format"]).split(",")))
+
+
+def _shown_seconds(work: _Work, stderr: str) -> float | None:
+    """Seconds of picture, by counting frames, when far too few; else None."""
+    picture = profiles.first_picture(work.facts)
+    counts = re.findall(r"\bframe=\s*(\d+)", stderr)
+    if not picture or not picture.get("duration") or not picture["frame_rate"] or not counts:
+        return None
+    shown = int(counts[-1]) / float(picture["frame_rate"])
+    return shown if shown < 0.9 * picture["duration"] - 1.0 else None
+
+
+def _check_stretches(context: Context, work: _Work, check: str, decoded: float) -> None:
+    _, start, end = _DETECTORS[check]
+    starts, ends = _times(_marks(context, start), start), _times(_marks(context, end), end)
+    for key in (start, end):
+        _marks(context, key).unlink(missing_ok=True)
+    ends += [decoded] * (len(starts) - len(ends))  # it lasted until the end
+    stretches = [(until - since, since) for since, until in zip(starts, ends, strict=False)]
+    longest, since = max(stretches, default=(0.0, 0.0))
+    work.report[check] = {"longest": round(longest, 3), "stretches": len(stretches)}
+    limit = work.limits[check]
+    if longest > limit:
+        words = {"black": "is black", "freeze": "stands still", "silence": "is silent"}[check]
+        work.find(check, f"{words} for {longest:.1f} s from {since:.1f} s on; {limit:g} s may be")
+
+
+def _times(path: Path, key: str) -> list[float]:
+    text = path.read_text(errors="replace") if path.exists() else ""
+    return [float(value) for value in re.findall(rf"^{re.escape(key)}=([\d.]+)", text, re.M)]
+
+
+def _check_loudness(work: _Work, stderr: str) -> None:
+    summary = stderr.rpartition("Summary:")[2]
+    values = {
+        name: _value(summary, pattern)
+        for name, pattern in (
+            ("integrated", r"\bI:\s+(\S+) LUFS"),
+            ("range", r"\bLRA:\s+(\S+) LU"),
+            ("peak", r"\bPeak:\s+(\S+) dBFS"),
+        )
+    }
+    work.report["loudness"] = values
+    measured = values["integrated"]
+    if measured is None:
+        work.warnings.append("is too short for its loudness to be measured")
+        return
+    low = work.limits.get("loudness-min", -math.inf)
+    high = work.limits.get("loudness-max", math.inf)
+    if measured < low:
+        work.find("loudness", f"has {measured:.1f} LUFS, quieter than {low:g} LUFS")
+    if measured > high:
+        work.find("loudness", f"has {measured:.1f} LUFS, louder than {high:g} LUFS")
+
+
+def _value(text: str, pattern: str) -> float | None:
+    match = re.search(pattern, text)
+    try:
+        value = float(match[1]) if match else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _mention_unchecked(work: _Work) -> None:
+    for check in (*_DETECTORS, "loudness"):
+        wanted = any(name == check or name.startswith(f"{check}-") for name in work.limits)
+        if wanted and not work.has_stream(check):
+            lack = "picture" if check in _PICTURE_CHECKS else "sound"
+            work.warnings.append(f"has no {lack}; {check} was not checked")

@@ -1,0 +1,193 @@
+"""Three stills of a video, and a sprite of small ones with a WebVTT map of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backoffice import files, media, profiles
+from backoffice.errors import Invalid, TaskFailed
+from backoffice.profiles import Facts
+from backoffice.tasks import Context, Output, Plan, Result
+
+PARAMETERS: Mapping[str, str] = {}
+REQUIRED: frozenset[str] = frozenset()
+
+STILLS = (25, 50, 75)  # percent of the length
+STILL_LINES = 720  # a taller picture is made smaller
+TILE = (160, 90)
+COLUMNS = 10
+TILES = 100  # at most
+LONG = 120.0  # seconds; beyond, only keyframes are decoded for the sprite
+
+
+@dataclass(frozen=True)
+class _Work:
+    path: Path
+    title: str
+    picture: Facts
+    seconds: float  # of the picture
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two tiles."""
+        return max(1.0, math.ceil(self.seconds / TILES))
+
+    @property
+    def tiles(self) -> int:
+        return max(1, math.ceil(self.seconds / self.interval))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        columns = min(COLUMNS, self.tiles)
+        return columns, math.ceil(self.tiles / columns)
+
+    def moment(self, percent: int) -> float:
+        """Never after the last frame has begun: nothing would be found there."""
+        frame = 1 / (self.picture["frame_rate"] or 25.0)
+        return max(0.0, min(self.seconds * percent / 100, self.seconds - 1.5 * frame))
+
+
+def plan(context: Context) -> Plan:
+    work = _prepare(context)
+    commands = [_still_command(context, work, p, work.moment(p)) for p in STILLS]
+    return Plan(
+        commands=[*commands, _sprite_command(context, work)],
+        outputs=_outputs(context, work),
+        notes=[f"writes a map of {work.tiles} tiles"],
+    )
+
+
+def run(context: Context) -> Result:
+    work = _prepare(context)
+    for number, percent in enumerate(STILLS):
+        _still(context, work, percent)
+        context.progress(0.1 * (number + 1))
+    context.execute(_sprite_command(context, work), duration=work.seconds, start=0.3, share=0.69)
+    _map_path(context, work).write_text(_web_vtt(work, _sprite_path(context, work).name))
+    outputs = _outputs(context, work)
+    _check(work, outputs)
+    context.progress(1.0)
+    return Result(outputs=outputs, report={"stills": len(STILLS), "tiles": work.tiles})
+
+
+def _prepare(context: Context) -> _Work:
+    if len(context.sources) != 1:
+        raise TaskFailed(
+            f"thumbnails takes one file, and got {len(context.sources)}; check the workflow",
+            retry=False,
+        )
+    source = context.sources[0]
+    title = source.name or source.path.name
+    facts = source.facts or media.probe(source.path, context.settings, context.log)
+    picture = profiles.first_picture(facts)
+    if picture is None:
+        raise TaskFailed(f"{title} has sound but no picture, so there are no stills", retry=False)
+    seconds = float(picture.get("duration", 0.0) or facts["duration"])
+    return _Work(source.path, title, picture, seconds)
+
+
+def _still(context: Context, work: _Work, percent: int) -> None:
+    context.execute(_still_command(context, work, percent, work.moment(percent)))
+    if not _still_path(context, work, percent).exists():
+        # The length was wrong, or the frames around there are damaged.
+        context.log(f"no picture at {percent} %; taking the first one")
+        context.execute(_still_command(context, work, percent, 0.0))
+
+
+def _still_command(context: Context, work: _Work, percent: int, moment: float) -> list[str]:
+    """Seeks before it decodes, which costs the same however long the source is."""
+    try:
+        width, height = profiles.dimensions(work.picture, STILL_LINES)
+    except Invalid as error:
+        raise TaskFailed(f"{work.title}: {error}", retry=False) from error
+    return [
+        *media.command(context.settings),
+        *(["-ss", f"{moment:.3f}"] if moment else []),
+        *media.input_arguments(work.path, context.settings),
+        *("-map", f"0:{work.picture['index']}", "-frames:v", "1"),
+        *("-vf", _filters(work, f"scale={width}:{height},setsar=1,format=yuvj420p")),
+        *("-q:v", "3", "-f", "image2", "-update", "1"),
+        str(_still_path(context, work, percent)),
+    ]
+
+
+def _sprite_command(context: Context, work: _Work) -> list[str]:
+    """One tile an interval. The last frame is held on both sides of ``fps``: before
+    it, so that the end has a tile; after it, so that the grid is always filled."""
+    width, height = TILE
+    columns, rows = work.grid
+    filters = [
+        f"tpad=stop_mode=clone:stop_duration={work.interval:g}",
+        f"fps=1/{work.interval:g}:start_time=0",
+        # Into the tile as displayed, whatever shape the stored pixels have.
+        f"scale='trunc(min({width},{height}*dar)/2)*2':'trunc(min({height},{width}/dar)/2)*2'",
+        f"setsar=1,pad={width}:{height}:-1:-1",
+        f"tpad=stop_mode=clone:stop={columns * rows}",
+        f"tile={columns}x{rows},format=yuvj420p",
+    ]
+    return [
+        *media.command(context.settings),
+        *(["-skip_frame", "nokey"] if work.seconds > LONG else []),
+        *media.input_arguments(work.path, context.settings),
+        *("-map", f"0:{work.picture['index']}", "-frames:v", "1"),
+        *("-vf", _filters(work, ",".join(filters))),
+        *("-q:v", "4", "-f", "image2", "-update", "1"),
+        str(_sprite_path(context, work)),
+    ]
+
+
+def _filters(work: _Work, filters: str) -> str:
+    return f"yadif=deint=interlaced,{filters}" if work.picture["interlaced"] else filters
+
+
+def _web_vtt(work: _Work, sprite: str) -> str:
+    """Cues that name their tile by its place in the sprite beside this file."""
+    width, height = TILE
+    columns, _ = work.grid
+    cues = ["WEBVTT"]
+    for number in range(work.tiles):
+        start = number * work.interval
+        end = min(start + work.interval, work.seconds) if work.seconds > start else start + 0.001
+        row, column = divmod(number, columns)
+        place = f"{sprite}#xywh={column * width},{row * height},{width},{height}"
+        cues.append(f"{_clock(start)} --> {_clock(end)}\n{place}")
+    return "\n\n".join(cues) + "\n"
+
+
+def _clock(seconds: float) -> str:
+    millis = round(seconds * 1000)
+    whole, millis = divmod(millis, 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}.{millis:03}"
+
+
+def _still_path(context: Context, work: _Work, percent: int) -> Path:
+    return context.folder / files.output_name(work.title, f"-{percent}.jpg")
+
+
+def _sprite_path(context: Context, work: _Work) -> Path:
+    return context.folder / files.output_name(work.title, "-sprite.jpg")
+
+
+def _map_path(context: Context, work: _Work) -> Path:
+    return context.folder / files.output_name(work.title, "-sprite.vtt")
+
+
+def _outputs(context: Context, work: _Work) -> Sequence[Output]:
+    stills = [_still_path(context, work, percent) for percent in STILLS]
+    return [
+        *(Output("thumbnail", path, "image/jpeg") for path in stills),
+        Output("sprite", _sprite_path(context, work), "image/jpeg"),
+        Output("sprite-map", _map_path(context, work), "text/vtt"),
+    ]
+
+
+def _check(work: _Work, outputs: Sequence[Output]) -> None:
+    for output in outputs:
+        if not output.path.exists() or output.path.stat().st_size == 0:
+            raise TaskFailed(
+                f"no {output.role} came out of {work.title}; its picture cannot be decoded",
+                retry=False,
+            )

@@ -1,0 +1,245 @@
+"""Encode one source with a profile, and see that the result is what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backoffice import files, media, profiles
+from backoffice.errors import Invalid, TaskFailed
+from backoffice.profiles import Expected, Facts, Profile
+from backoffice.tasks import Context, Output, Plan, Result, Source, package
+
+PARAMETERS: Mapping[str, str] = {"profile": "the name of the encoding profile"}
+REQUIRED: frozenset[str] = frozenset({"profile"})
+
+MEASURING = 0.25  # of the progress, when loudness takes a pass of its own
+
+
+@dataclass(frozen=True)
+class _Work:
+    profile: Profile
+    source: Source
+    facts: Facts
+    expected: Expected
+
+    @property
+    def title(self) -> str:
+        return self.source.name or self.source.path.name
+
+    def target(self, folder: Path) -> Path:
+        """Where the result lies; for a ladder, where a player starts."""
+        if self.profile.package:
+            name = files.output_name(self.title, f"-{self.profile.name}")
+            return folder / name / self.profile.package.manifest
+        assert self.profile.container is not None
+        extension = self.profile.container.extension
+        return folder / files.output_name(self.title, f"-{self.profile.name}.{extension}")
+
+
+def plan(context: Context) -> Plan:
+    work = _prepare(context)
+    target = work.target(context.folder)
+    audio = work.profile.audio
+    commands, notes = [], []
+    loudness = ""
+    if audio and audio.loudness and work.expected.sounds:
+        commands.append(_measure_command(context, work))
+        loudness = profiles.loudness_filter(audio.loudness, None)
+        notes.append("the loudness that the first command measures goes into the second")
+    commands.append(_encode_command(context, work, loudness, target))
+    return Plan(commands, [_output(work, target, _planned_facts(work))], notes)
+
+
+def run(context: Context) -> Result:
+    work = _prepare(context)
+    measured = _measure(context, work)
+    audio = work.profile.audio
+    loudness, start, warnings = "", 0.0, []
+    if audio and audio.loudness and work.expected.sounds:
+        start = MEASURING
+        if measured:
+            loudness = profiles.loudness_filter(audio.loudness, measured)
+        else:
+            warnings.append("the sound is silence; its loudness was left as it is")
+    partial = _partial(context.folder, work)
+    context.execute(
+        _encode_command(context, work, loudness, partial),
+        duration=work.expected.duration or None,
+        start=start,
+        share=0.98 - start,
+    )
+    facts = _verify(context, work, partial)
+    target = _accept(work, partial, work.target(context.folder))
+    context.progress(1.0)
+    report: dict[str, Any] = {"profile": work.profile.name, "duration": facts["duration"]}
+    if measured:
+        report["loudness"] = measured
+    return Result([_output(work, target, facts)], report=report, warnings=warnings)
+
+
+def _prepare(context: Context) -> _Work:
+    name = context.parameters.get("profile", "")
+    known = profiles.load(context.settings.paths.profiles)
+    if name not in known:
+        raise TaskFailed(
+            f"there is no profile {name!r}; there are {', '.join(sorted(known))}", retry=False
+        )
+    if len(context.sources) != 1:
+        raise TaskFailed(
+            f"transcode takes one file, and got {len(context.sources)}; check the workflow",
+            retry=False,
+        )
+    source, profile = context.sources[0], known[name]
+    facts = source.facts or media.probe(source.path, context.settings, context.log)
+    if reason := profiles.unfit(profile, facts):
+        raise TaskFailed(f"{source.name or source.path.name} {reason}", retry=False)
+    try:
+        return _Work(profile, source, facts, profiles.expected(profile, facts))
+    except Invalid as error:
+        raise TaskFailed(f"{source.name or source.path.name}: {error}", retry=False) from error
+
+
+def _measure_command(context: Context, work: _Work) -> list[str]:
+    return [
+        *media.command(context.settings, level="info"),
+        *media.input_arguments(work.source.path, context.settings),
+        *profiles.measure_arguments(work.profile, work.facts),
+    ]
+
+
+def _measure(context: Context, work: _Work) -> dict[str, float] | None:
+    audio = work.profile.audio
+    if not (audio and audio.loudness and work.expected.sounds):
+        return None
+    stderr = context.execute(
+        _measure_command(context, work), duration=work.expected.duration or None, share=MEASURING
+    )
+    return profiles.measured_loudness(stderr)
+
+
+def _encode_command(context: Context, work: _Work, loudness: str, target: Path) -> list[str]:
+    package_of = work.profile.package
+    return [
+        *media.command(context.settings),
+        *media.input_arguments(work.source.path, context.settings),
+        *profiles.encode_arguments(work.profile, work.facts, loudness=loudness),
+        *media.threads_arguments(context.settings),
+        *(profiles.package_output(package_of, target.parent) if package_of else [str(target)]),
+    ]
+
+
+def _partial(folder: Path, work: _Work) -> Path:
+    """Where it is written until it has been checked."""
+    final = work.target(folder)
+    if not work.profile.package:
+        return folder / f"partial{final.suffix}"
+    (folder / "partial").mkdir()
+    return folder / "partial" / final.name
+
+
+def _accept(work: _Work, partial: Path, target: Path) -> Path:
+    if work.profile.package:
+        partial.parent.rename(target.parent)
+    else:
+        partial.rename(target)
+    return target
+
+
+def _verify(context: Context, work: _Work, partial: Path) -> dict[str, Any]:
+    wanted = work.expected
+    if work.profile.package:
+        # Playlists begin with the first frame, wherever the source's clock did.
+        facts = package.verify(
+            context, work.profile.package, partial.parent, len(wanted.pictures), wanted.duration
+        )
+    else:
+        facts = media.probe(partial, context.settings, context.log)
+        _check_duration(work, facts["duration"])
+    _check_streams(wanted, facts)
+    return facts
+
+
+def _check_duration(work: _Work, seconds: float) -> None:
+    """The source's length may count from zero while its pictures begin later."""
+    wanted = work.expected.duration
+    slack = media.tolerance(wanted)
+    late = max(0.0, float(work.facts.get("start", 0.0)))
+    if wanted and seconds < wanted - late - slack:
+        raise TaskFailed(
+            f"only {seconds:.1f} s of {wanted:.1f} s came out of {work.title};"
+            " it is probably truncated or damaged: copy it again",
+            retry=False,
+        )
+    if wanted and seconds > wanted + slack:
+        raise TaskFailed(
+            f"{work.title} lasts {wanted:.1f} s, but {seconds:.1f} s came out;"
+            " its time stamps are probably damaged",
+            retry=False,
+        )
+
+
+def _check_streams(wanted: Expected, facts: Facts) -> None:
+    sizes = sorted((v["width"], v["height"]) for v in facts["video"])
+    if len(sizes) != len(wanted.pictures) or not all(
+        _same_size(made, asked) for made, asked in zip(sizes, sorted(wanted.pictures), strict=True)
+    ):
+        asked_for, made = _sizes(wanted.pictures), _sizes(sizes)
+        raise TaskFailed(f"pictures of {asked_for} were asked for, {made} came out")
+    if len(facts["audio"]) != wanted.sounds:
+        raise TaskFailed(
+            f"{wanted.sounds} sound streams were asked for, {len(facts['audio'])} came out"
+        )
+
+
+def _same_size(made: tuple[int, int], asked: tuple[int, int]) -> bool:
+    """Pixels that are not quite square shift the size as displayed by one."""
+    return abs(made[0] - asked[0]) <= 1 and abs(made[1] - asked[1]) <= 1
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{width}×{height}" for width, height in sizes) or "no size"
+
+
+def _output(work: _Work, target: Path, facts: Facts) -> Output:
+    if package_of := work.profile.package:
+        return Output("package", target, package_of.media_type, tree=True, facts=facts)
+    assert work.profile.container is not None
+    role = "audio" if work.profile.sound_only else "rendition"
+    return Output(role, target, work.profile.container.media_type, facts=facts)
+
+
+_CODECS = {"libx264": "h264", "libx265": "hevc", "prores_ks": "prores"}
+
+
+def _planned_facts(work: _Work) -> dict[str, Any]:
+    """Enough for the tasks that come after it to be planned too."""
+    wanted, profile = work.expected, work.profile
+    if profile.copy:
+        codecs = [str(picture["codec"]) for picture in work.facts["video"]]
+    else:
+        codecs = [_CODECS[video.codec] for video in profiles.rungs(profile, work.facts)]
+    sounds = profiles.sounds(profile, work.facts)
+    return {
+        "duration": wanted.duration,
+        "start": 0.0,
+        "video": [
+            {
+                **(work.facts["video"][0] if work.facts["video"] else {}),
+                **{"index": n, "codec": codec, "width": width, "height": height},
+                **{"interlaced": False, "rotation": 0},
+            }
+            for n, (codec, (width, height)) in enumerate(zip(codecs, wanted.pictures, strict=True))
+        ],
+        "audio": [
+            {**sound, "index": len(codecs) + n, "codec": _sound_codec(profile, sound)}
+            for n, sound in enumerate(sounds)
+        ],
+        "subtitle": [],
+    }
+
+
+def _sound_codec(profile: Profile, sound: Facts) -> str:
+    return profile.audio.codec if profile.audio else str(sound["codec"])
