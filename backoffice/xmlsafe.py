@@ -44,6 +44,14 @@ class Malformed(Invalid):
         self.fault = Fault(line, column, message)
 
 
+class TooLarge(Malformed):
+    """Over the limit; it was not parsed."""
+
+
+class WrongEncoding(Malformed):
+    """In another encoding than UTF-8."""
+
+
 class SchemaViolation(Invalid):
     """Well formed, but not as the schema wants it."""
 
@@ -83,7 +91,7 @@ def local(element: etree._Element) -> str:
 
 def _well_formed(data: bytes, limit: int) -> etree._Element:
     if len(data) > limit:
-        raise Malformed(f"the document has {len(data)} bytes; at most {limit} are read")
+        raise TooLarge(f"the document has {len(data)} bytes; at most {limit} are read")
     if not data.strip():
         raise Malformed("the document is empty")
     _require_utf8(data)
@@ -111,13 +119,13 @@ def _require_utf8(data: bytes) -> None:
     declared = _DECLARED.match(data)
     if declared and declared.group(1).strip().lower() not in _ENCODINGS:
         name = declared.group(1).decode("ascii", "replace")
-        raise Malformed(f"the document is in {name}; write it in UTF-8", line=1, column=1)
+        raise WrongEncoding(f"the document is in {name}; write it in UTF-8", line=1, column=1)
     try:
         data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        raise Malformed("the document is not UTF-8", line=line, column=column) from error
+        raise WrongEncoding("the document is not UTF-8", line=line, column=column) from error
 
 
 def _reason(error: etree.XMLSyntaxError) -> str:
