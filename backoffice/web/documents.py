@@ -1,0 +1,332 @@
+"""Records to and from documents: XML and JSON with the same names.
+
+Owns which parts of a record are shown, and their order; what is not in these
+tables never leaves. Records are plain: dicts and lists of str, int, float,
+bool, datetime (UTC) and None. What goes out is valid against ``schema/``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from lxml import etree
+
+from backoffice import xmlsafe
+from backoffice.xmlsafe import NAMESPACE, Fault, SchemaViolation
+
+PROBLEM = "urn:ietf:rfc:7807"
+Record = Mapping[str, Any]
+
+_UNHEARD_OF = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How one kind of record is written. A key's value becomes …"""
+
+    tag: str
+    attributes: str = ""  # attributes; lists of words are joined by spaces
+    texts: str = ""  # elements with a text
+    # in this order: a shape, an element for each of a list; or a tag,
+    # <tag name="key">value</tag> for each pair of a mapping
+    parts: Mapping[str, Shape | str] = field(default_factory=dict)
+    values: str = ""  # nested <entry name="key"> and <item>
+    lines: Mapping[str, str] = field(
+        default_factory=dict
+    )  # <tag>text</tag>, one for each of a list
+    commands: str = ""  # <command><argument>…, one for each list of a list
+
+    def names(self) -> list[str]:
+        """The keys of a record that are shown."""
+        return [
+            *f"{self.attributes} {self.texts}".split(),
+            *self.parts,
+            *self.values.split(),
+            *self.lines,
+            *self.commands.split(),
+        ]
+
+
+TASK = Shape(
+    "task",
+    "id job name type state queue tags priority attempt attempts progress speed eta worker host"
+    " run_at started finished needs",
+    texts="message",
+    values="report",
+)
+JOB = Shape(
+    "job",
+    "id state workflow version priority progress submitted started finished cancel_requested"
+    " submitter key",
+    texts="title message",
+    parts={
+        "inputs": Shape("input", "role file href"),
+        "outputs": Shape("output", "role file href task media_type size sha256"),
+        "parameters": "parameter",
+        "metadata": "metadata",
+        "tasks": TASK,
+    },
+)
+ATTEMPT = Shape(
+    "attempt",
+    "id task number state worker host started finished ffmpeg exit_status cpu_seconds peak_memory"
+    " wall_seconds log log_size",
+    texts="message",
+    commands="argv",
+)
+FILE = Shape(
+    "file",
+    "id href size sha256 media_type state made_by",
+    parts={"metadata": "metadata"},
+    values="facts",
+)
+WORKER = Shape(
+    "worker",
+    "id name host pid state slots queues tags started heartbeat running version",
+)
+QUEUE = Shape("queue", "name paused limit ready running oldest")
+EVENT = Shape("event", "id at actor action job task subject", values="detail")
+PUBLICATION = Shape(
+    "publication",
+    "id job task file target path href state sha256 size published retracted",
+)
+WHY = Shape("why", "subject", lines={"reasons": "reason"})
+
+SHAPES = {s.tag: s for s in (JOB, TASK, ATTEMPT, FILE, WORKER, QUEUE, EVENT, PUBLICATION, WHY)}
+PLURALS = {f"{tag}s": shape for tag, shape in SHAPES.items() if shape is not WHY}
+
+
+def to_xml(kind: str, record: Record | Sequence[Record]) -> bytes:
+    """The document for a record, or for a list of them if ``kind`` is a plural."""
+    if kind == "problem":
+        root = _problem(cast(Record, record))
+    elif kind in PLURALS:
+        root = _root(NAMESPACE, kind)
+        for one in cast(Sequence[Record], record):
+            _write(root, PLURALS[kind], one)
+    else:
+        root = _fill(_root(NAMESPACE, kind), SHAPES[kind], cast(Record, record))
+    return etree.tostring(root, encoding="UTF-8", xml_declaration=True)
+
+
+def to_json(kind: str, record: Record | Sequence[Record]) -> str:
+    """The same as JSON; a list of jobs is ``{"jobs": […]}``."""
+    if kind == "problem":
+        plain: object = _plain(record)
+    elif kind in PLURALS:
+        plain = {kind: [_shown(PLURALS[kind], one) for one in cast(Sequence[Record], record)]}
+    else:
+        plain = _shown(SHAPES[kind], cast(Record, record))
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+
+
+def schema_of(kind: str) -> str:
+    """The schema that documents of this kind follow: ``job`` for ``jobs``."""
+    return PLURALS[kind].tag if kind in PLURALS else kind
+
+
+def parse_job(data: bytes, *, limit: int) -> dict[str, Any]:
+    """A submission as the keyword arguments of ``jobs.Request``.
+
+    Raises xmlsafe.Malformed (or TooLarge, WrongEncoding) if it cannot be read,
+    xmlsafe.SchemaViolation if it is not what a submission looks like. Both are
+    errors.Invalid and know the place. ``limit`` is in bytes.
+    """
+    root = xmlsafe.parse(data, "submission", limit=limit)
+    titles = root.findall(_name("title"))
+    if len(titles) > 1:
+        raise SchemaViolation((_fault(titles[1], "a job has one title"),))
+    return {
+        "workflow": root.get("workflow"),
+        "inputs": [(e.get("role"), e.get("href", "").strip()) for e in root.iter(_name("input"))],
+        "title": xmlsafe.text(titles[0]) if titles else "",
+        "key": root.get("key", ""),
+        "priority": int(root.get("priority", "50")),
+        "parameters": _named(root, "parameter"),
+        "metadata": _named(root, "metadata"),
+        "delay": _seconds(root.get("delay", "0s")),
+    }
+
+
+# In
+
+
+def _named(root: etree._Element, tag: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for element in root.iter(_name(tag)):
+        name = element.get("name", "")
+        if name in found:
+            raise SchemaViolation((_fault(element, f"{tag} {name!r} is given twice"),))
+        found[name] = "".join(map(str, element.itertext())).strip()
+    return found
+
+
+def _fault(element: etree._Element, message: str) -> Fault:
+    line = element.sourceline
+    return Fault(line if isinstance(line, int) else 0, 0, message)
+
+
+def _seconds(text: str) -> float:
+    digits = text.rstrip("mshd")
+    return int(digits) * _UNITS[text[len(digits) :]]
+
+
+# Out, as XML
+
+
+def _name(tag: str) -> str:
+    return f"{{{NAMESPACE}}}{tag}"
+
+
+def _root(namespace: str, tag: str) -> etree._Element:
+    # lxml takes None for the namespace without prefix; its stubs do not.
+    return etree.Element(f"{{{namespace}}}{tag}", nsmap=cast(Any, {None: namespace}))
+
+
+def _write(parent: etree._Element, shape: Shape, record: Record) -> None:
+    _fill(etree.SubElement(parent, _name(shape.tag)), shape, record)
+
+
+def _fill(element: etree._Element, shape: Shape, record: Record) -> etree._Element:
+    for key in shape.attributes.split():
+        value = _text(record.get(key))
+        if value:
+            element.set(key, value)
+    for key in shape.texts.split():
+        if record.get(key):
+            _add(element, key, record[key])
+    for key, part in shape.parts.items():
+        _write_part(element, part, record.get(key))
+    _write_rest(element, shape, record)
+    return element
+
+
+def _write_part(element: etree._Element, part: Shape | str, value: Any) -> None:
+    if isinstance(part, Shape):
+        for one in value or ():
+            _write(element, part, one)
+    else:
+        for name, one in (value or {}).items():
+            _add(element, part, one).set("name", _clean(str(name)))
+
+
+def _write_rest(element: etree._Element, shape: Shape, record: Record) -> None:
+    for key in shape.values.split():
+        if record.get(key):
+            _nest(etree.SubElement(element, _name(key)), record[key])
+    for key, tag in shape.lines.items():
+        for line in record.get(key) or ():
+            _add(element, tag, line)
+    for key in shape.commands.split():
+        for argv in record.get(key) or ():
+            command = etree.SubElement(element, _name("command"))
+            for argument in argv:
+                _add(command, "argument", argument)
+
+
+def _add(parent: etree._Element, tag: str, value: object) -> etree._Element:
+    element = etree.SubElement(parent, _name(tag))
+    element.text = _text(value)
+    return element
+
+
+def _nest(element: etree._Element, value: object) -> None:
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            entry = etree.SubElement(element, _name("entry"), name=_clean(str(key)))
+            _nest(entry, one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _nest(etree.SubElement(element, _name("item")), one)
+    else:
+        element.text = _text(value)
+
+
+def _text(value: object) -> str | None:
+    """A value as XML has it; None leaves it out."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return " ".join(_clean(str(one)) for one in _ordered(value))
+    plain = _plain(value)
+    if plain is None:
+        return None
+    if isinstance(plain, bool):
+        return "true" if plain else "false"
+    if isinstance(plain, float):
+        return f"{plain:.6f}".rstrip("0").rstrip(".")  # xs:decimal knows no exponent
+    return _clean(str(plain))
+
+
+def _clean(text: str) -> str:
+    """Without the characters that XML cannot hold."""
+    return _UNHEARD_OF.sub("\ufffd", text)
+
+
+def _problem(record: Record) -> etree._Element:
+    """In the form of RFC 9457, appendix B: lists are made of ``i``."""
+    root = _root(PROBLEM, "problem")
+    for key in ("type", "title", "status", "detail", "instance"):
+        _add_problem(root, key, record)
+    if record.get("errors"):
+        errors = etree.SubElement(root, f"{{{PROBLEM}}}errors")
+        for error in record["errors"]:
+            one = etree.SubElement(errors, f"{{{PROBLEM}}}i")
+            for key in ("line", "column", "message"):
+                _add_problem(one, key, error)
+    return root
+
+
+def _add_problem(parent: etree._Element, key: str, record: Record) -> None:
+    if record.get(key) is not None:
+        etree.SubElement(parent, f"{{{PROBLEM}}}{key}").text = _text(record[key])
+
+
+# Out, as JSON
+
+
+def _shown(shape: Shape, record: Record) -> dict[str, object]:
+    shown: dict[str, object] = {}
+    for key in shape.names():
+        if key not in record:
+            continue
+        part = shape.parts.get(key)
+        if isinstance(part, Shape):
+            shown[key] = [_shown(part, one) for one in record[key] or ()]
+        else:
+            shown[key] = _plain(record[key])
+    return shown
+
+
+def _plain(value: object) -> object:
+    """As JSON has it: times as text, and nothing that JSON cannot hold."""
+    if isinstance(value, datetime):
+        return _time(value)
+    if isinstance(value, str):
+        return _SURROGATES.sub("\ufffd", value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {_SURROGATES.sub("\ufffd", str(k)): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(one) for one in _ordered(value)]
+    return value if value is None or isinstance(value, bool | int) else str(value)
+
+
+def _ordered(
+    value: list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any],
+) -> Sequence[Any]:
+    return sorted(value) if isinstance(value, set | frozenset) else value
+
+
+def _time(value: datetime) -> str:
+    """ISO 8601 with a Z; without a zone it is UTC already."""
+    moment = value.astimezone(UTC) if value.tzinfo else value
+    precision = "milliseconds" if moment.microsecond else "seconds"
+    return f"{moment.replace(tzinfo=None).isoformat(timespec=precision)}Z"

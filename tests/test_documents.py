@@ -1,0 +1,297 @@
+"""Documents that go out are valid; those that come in are believed in nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from backoffice import xmlsafe
+from backoffice.errors import Invalid
+from backoffice.web import documents
+
+NOW = datetime(2026, 11, 21, 10, 0, 0, tzinfo=UTC)
+NS = "{urn:backoffice:1}"
+TASK: dict[str, Any] = {
+    "id": 1,
+    "job": 1,
+    "name": "probe",
+    "type": "probe",
+    "state": "succeeded",
+    "queue": "default",
+    "tags": ["gpu", "fast"],
+    "priority": 50,
+    "attempt": 1,
+    "attempts": 3,
+    "progress": 100.0,
+    "speed": "10x",
+    "eta": None,
+    "worker": "w1",
+    "host": "h",
+    "message": "",
+    "run_at": None,
+    "started": NOW,
+    "finished": NOW + timedelta(seconds=1, milliseconds=250),
+    "needs": [],
+    "report": {"black": [{"start": 0.5, "end": 1}], "ok": True, "none": None},
+}
+JOB: dict[str, Any] = {
+    "id": 1,
+    "key": "ep-001",
+    "title": "Episode 1",
+    "state": "running",
+    "workflow": "web-video",
+    "version": 1,
+    "priority": 50,
+    "progress": 42.0,
+    "submitter": "alice",
+    "submitted": NOW,
+    "started": NOW,
+    "finished": None,
+    "cancel_requested": None,
+    "message": "",
+    "inputs": [{"role": "source", "file": 1, "href": "file:///srv/a%20b.mp4"}],
+    "outputs": [
+        {
+            "role": "hls",
+            "file": 2,
+            "href": "file:///x",
+            "task": "package",
+            "media_type": "application/vnd.apple.mpegurl",
+            "size": 7,
+            "sha256": "ab" * 32,
+        }
+    ],
+    "parameters": {"target": "site"},
+    "metadata": {"dc:creator": "Studio"},
+    "tasks": [TASK],
+}
+RECORDS: dict[str, dict[str, Any]] = {
+    "job": JOB,
+    "task": TASK,
+    "attempt": {
+        "id": 1, "task": 1, "number": 1, "state": "failed", "worker": "w1", "host": "h",
+        "started": NOW, "finished": NOW, "message": "no space", "argv": [["ffmpeg", "-i", ""]],
+        "ffmpeg": "5.1.9", "exit_status": -9, "cpu_seconds": 1e-7, "peak_memory": 1 << 33,
+        "wall_seconds": 123456789.25, "log": "/var/log/1", "log_size": 0,
+    },
+    "file": {
+        "id": 1, "href": "file:///x", "size": 0, "sha256": "", "media_type": "video/mp4",
+        "state": "present", "made_by": None, "facts": {"video": [{"width": 1}]}, "metadata": {},
+    },
+    "worker": {
+        "id": 1, "name": "w1", "host": "h", "pid": 7, "state": "active", "slots": 2,
+        "queues": ["*"], "tags": frozenset({"b", "a"}), "started": NOW, "heartbeat": NOW,
+        "running": [3, 4], "version": "0.1",
+    },
+    "queue": {"name": "default", "paused": False, "limit": None, "ready": 0, "running": 2,
+              "oldest": 0.25},
+    "event": {"id": 1, "at": NOW, "actor": "alice", "action": "submitted", "job": 1, "task": None,
+              "subject": "job 1", "detail": {"a": [1, 2]}},
+    "publication": {
+        "id": 1, "job": 1, "task": 2, "file": 3, "target": "site", "path": "ep/hls",
+        "href": "https://x/ep/hls/master.m3u8", "state": "published", "sha256": "ab" * 32,
+        "size": 7, "published": NOW, "retracted": None,
+    },
+    "why": {"subject": "task 2", "reasons": ["waits for task probe", "queue default is paused"]},
+    "problem": {
+        "type": "about:blank", "title": "Unprocessable", "status": 422, "detail": "no",
+        "instance": "/jobs", "errors": [{"line": 3, "column": 0, "message": "what"}],
+    },
+}  # fmt: skip
+
+
+def tree(kind: str, record: Any) -> etree._Element:
+    root = etree.fromstring(documents.to_xml(kind, record))
+    xmlsafe.validate(root, documents.schema_of(kind))
+    return root
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_what_goes_out_is_valid_and_the_same_in_json(kind: str) -> None:
+    tree(kind, RECORDS[kind])
+    shown = json.loads(documents.to_json(kind, RECORDS[kind]))
+    assert shown.keys() == RECORDS[kind].keys()
+
+
+@pytest.mark.parametrize("kind", documents.PLURALS)
+def test_lists_are_valid_even_when_empty(kind: str) -> None:
+    record = RECORDS[documents.schema_of(kind)]
+    assert len(tree(kind, [record, record])) == 2
+    assert len(tree(kind, [])) == 0
+    assert len(json.loads(documents.to_json(kind, [record]))[kind]) == 1
+
+
+def test_the_job_looks_as_promised() -> None:
+    root = tree("job", JOB)
+    assert root.tag == f"{NS}job"
+    assert root.get("progress") == "42"
+    assert root.get("submitted") == "2026-11-21T10:00:00Z"
+    assert root.get("finished") is None
+    assert root.findtext(f"{NS}title") == "Episode 1"
+    assert [c.tag.removeprefix(NS) for c in root] == [
+        "title", "input", "output", "parameter", "metadata", "task"
+    ]  # fmt: skip
+    task = root.find(f"{NS}task")
+    assert task is not None
+    assert task.get("tags") == "gpu fast"
+    assert task.get("finished") == "2026-11-21T10:00:01.250Z"
+
+
+def test_nothing_else_leaves() -> None:
+    record = {**JOB, "secret": "x"}
+    assert b"secret" not in documents.to_xml("job", record)
+    assert "secret" not in documents.to_json("job", record)
+
+
+def test_times_of_other_zones_become_utc_and_naive_ones_are() -> None:
+    east = NOW.astimezone(timezone(timedelta(hours=5)))
+    for moment in (east, NOW.replace(tzinfo=None)):
+        assert tree("job", {**JOB, "started": moment}).get("started") == "2026-11-21T10:00:00Z"
+
+
+@given(st.text(st.characters(), max_size=20))
+def test_any_text_can_be_shown(text: str) -> None:
+    record = {**JOB, "title": text, "key": text, "metadata": {text: text},
+              "tasks": [{**TASK, "message": text, "report": {text: [text]}}]}  # fmt: skip
+    tree("job", record)
+    documents.to_json("job", record).encode()
+
+
+def test_what_xml_cannot_hold_is_replaced() -> None:
+    assert tree("job", {**JOB, "title": "a\0b\x1b\udcff"}).findtext(f"{NS}title") == "a�b��"
+
+
+@given(st.floats())
+def test_any_number_can_be_shown(number: float) -> None:
+    record = {**RECORDS["attempt"], "wall_seconds": number}
+    tree("attempt", record)
+    json.loads(documents.to_json("attempt", record))
+
+
+# In
+
+SUBMISSION = b"""<job xmlns="urn:backoffice:1" workflow="web-video" priority="7" key="ep-001">
+  <title>Episode 1</title>
+  <input role="source" href="file:///srv/media/in/ep1.mp4"/>
+  <parameter name="target">site</parameter>
+  <metadata name="dc:creator"> Studio  One </metadata>
+</job>
+"""
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    return documents.parse_job(data, limit=1 << 20)
+
+
+def test_a_submission_is_read() -> None:
+    assert parse(SUBMISSION) == {
+        "workflow": "web-video",
+        "inputs": [("source", "file:///srv/media/in/ep1.mp4")],
+        "title": "Episode 1",
+        "key": "ep-001",
+        "priority": 7,
+        "parameters": {"target": "site"},
+        "metadata": {"dc:creator": "Studio  One"},
+        "delay": 0.0,
+    }
+
+
+def test_a_submission_is_a_job_too() -> None:
+    xmlsafe.validate(etree.fromstring(SUBMISSION), "job")
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    found = parse(b'<job xmlns="urn:backoffice:1" workflow="w" delay="2m"/>')
+    assert (found["priority"], found["key"], found["inputs"]) == (50, "", [])
+    assert found["delay"] == 120.0
+
+
+def test_a_comment_does_not_cut_a_value() -> None:
+    data = SUBMISSION.replace(b">site<", b">si<!-- -->te<")
+    assert parse(data)["parameters"] == {"target": "site"}
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", xmlsafe.Malformed),
+        (b"<job", xmlsafe.Malformed),
+        (SUBMISSION + b"trailing", xmlsafe.Malformed),
+        (b"<!DOCTYPE job><job/>", xmlsafe.Malformed),
+        (b'<?xml version="1.0"?><!-- x --> <!DOCTYPE job SYSTEM "file:///x"><job/>',
+         xmlsafe.Malformed),
+        (b"<job>\x01</job>", xmlsafe.Malformed),
+        (b"<a>" * 300 + b"</a>" * 300, xmlsafe.Malformed),
+        (b'<?xml version="1.0" encoding="UTF-7"?><job/>', xmlsafe.WrongEncoding),
+        (SUBMISSION.decode().encode("utf-16"), xmlsafe.WrongEncoding),
+        (b"<job>\xff</job>", xmlsafe.WrongEncoding),
+        (b" " * (1 << 20) + b"<job/>", xmlsafe.TooLarge),
+        (b"<job/>", xmlsafe.SchemaViolation),
+        (SUBMISSION.replace(b'"7"', b'"101"'), xmlsafe.SchemaViolation),
+        (SUBMISSION.replace(b' key=', b' id="1" key='), xmlsafe.SchemaViolation),
+        (SUBMISSION.replace(b"role=", b"roll="), xmlsafe.SchemaViolation),
+        (SUBMISSION.replace(b"<title>", b"<title>x</title><title>"), xmlsafe.SchemaViolation),
+        (SUBMISSION.replace(b"</job>", b'<parameter name="target">b</parameter></job>'),
+         xmlsafe.SchemaViolation),
+        (SUBMISSION.replace(
+            b"<title>",
+            b'<title xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="evil">'),
+         xmlsafe.SchemaViolation),
+    ],
+)  # fmt: skip
+def test_what_is_refused(data: bytes, kind: type[Invalid]) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse(data)
+    assert type(caught.value) is kind
+
+
+def test_a_syntax_error_has_line_and_column() -> None:
+    with pytest.raises(xmlsafe.Malformed) as caught:
+        parse(b"<job>\n  <title></job>")
+    assert caught.value.fault.line == 2
+    assert caught.value.fault.column > 1
+    assert "(<string>" not in str(caught.value)
+
+
+def test_every_schema_fault_is_told_with_its_line() -> None:
+    data = SUBMISSION.replace(b'"7"', b'"x"').replace(b'role="source"', b"")
+    with pytest.raises(xmlsafe.SchemaViolation) as caught:
+        parse(data)
+    assert {fault.line for fault in caught.value.faults} == {1, 3}
+    assert "urn:backoffice" not in str(caught.value)
+
+
+def test_a_bomb_is_refused_at_once() -> None:
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
+    data = f'<!DOCTYPE job [<!ENTITY e0 "x">{entities}]><job a="&e11;">&e11;</job>'.encode()
+    begin = time.process_time()
+    with pytest.raises(xmlsafe.Malformed, match="DTD"):
+        parse(data)
+    assert time.process_time() - begin < 0.1
+
+
+def test_a_long_unfinished_prologue_is_refused_at_once() -> None:
+    begin = time.process_time()
+    with pytest.raises(xmlsafe.Malformed):
+        parse(b"<!--" * 200_000)
+    with pytest.raises(xmlsafe.Malformed):
+        parse(b"<!-- -->" * 120_000 + b"<!DOCTYP")
+    assert time.process_time() - begin < 1
+
+
+@given(st.binary(max_size=60), st.integers(0, len(SUBMISSION)))
+def test_nothing_but_invalid_comes_of_bad_bytes(noise: bytes, place: int) -> None:
+    found: dict[str, Any] = {"workflow": "refused"}
+    try:
+        found = parse(SUBMISSION[:place] + noise + SUBMISSION[place:])
+    except Invalid as error:
+        found["why"] = str(error)
+    assert found["workflow"]
+    assert found.get("why") != ""
