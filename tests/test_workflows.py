@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backoffice import workflows
+from backoffice import profiles, tasks, workflows
 from backoffice.errors import DefinitionError, Invalid
 from backoffice.files import share
 from backoffice.workflows import Condition, Workflow
@@ -339,8 +339,27 @@ def test_a_mutated_document_loads_or_is_refused_in_words(
     assert message.startswith(str(tmp_path))
 
 
-def test_every_shipped_recipe_is_valid_against_the_schema() -> None:
-    from backoffice import xmlsafe
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, Workflow]:
+    return workflows.load(
+        [share("etc") / "workflows"],
+        task_types={name: tasks.load(name) for name in tasks.names()},
+        profiles=profiles.load([share("etc") / "profiles"]),
+        targets=["site"],
+        commands=[],
+    )
 
-    for path in (share("etc") / "workflows").glob("*.xml"):
-        xmlsafe.parse(path.read_bytes(), "workflow", limit=workflows.LIMIT)
+
+def test_the_shipped_recipes_suit_the_shipped_tasks_and_profiles(
+    shipped: dict[str, Workflow],
+) -> None:
+    names = {"web-video", "transcode", "audio", "proxy", "publish-only", "retract"}
+    assert shipped.keys() >= names
+
+
+def test_only_rungs_the_source_can_fill_are_made(shipped: dict[str, Workflow]) -> None:
+    known = workflows.facts({}, {"source": PORTRAIT})
+    steps = workflows.plan(shipped["web-video"], {})
+    made = [step.name for step in steps if workflows.holds(step.when, known)]
+    assert [n for n in made if n.startswith("rung")] == ["rung-360", "rung-540", "rung-720"]
+    assert "notify" not in made
