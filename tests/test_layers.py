@@ -20,17 +20,25 @@ LAYERS = [
     {"model"},
     {"workflows", "profiles"},
     {"jobs", "claims", "events", "flow"},
+    {"records", "why", "retention"},
     {"media"},
     {"tasks.__init__", "publishers"},
     {"tasks"},
+    {"catalogue"},
+    {"dryrun"},
     {"executors"},
     {"worker", "scheduler"},
     {"web"},
     {"service"},
+    {"check", "terminal"},
+    {"follow"},
     {"cli"},
     {"demo", "__main__"},
 ]
-STORE = {"database", "replication", "model", "jobs", "claims", "events", "flow"}
+STORE = {
+    *("database", "replication", "model", "jobs", "claims", "events", "flow"),
+    *("records", "why", "retention"),
+}
 
 
 def modules() -> dict[str, Path]:
