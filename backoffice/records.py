@@ -1,0 +1,453 @@
+"""Rows as plain records: dicts of what may be shown, for documents and people.
+
+Owns what a job, a task, a queue … looks like from outside; writes nothing.
+Lists go by keyset, newest first where not said otherwise, and need the same
+few queries whatever their length. Times are naive UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from storm.expr import And, Desc, Join, LeftJoin, Or
+from storm.locals import Store
+
+from backoffice import model
+from backoffice.database import clock, marks, moment
+from backoffice.errors import NotFound
+from backoffice.model import Attempt, Event, File, Job, JobInput, Lane, Publication, Task, Worker
+from backoffice.states import RUNNING
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which jobs are meant; what is empty does not matter. ``text`` is looked
+    for in titles and keys. Times are naive UTC."""
+
+    states: Collection[str] = ()
+    workflow: str = ""
+    submitter: str = ""
+    text: str = ""
+    submitted_after: datetime | None = None
+    submitted_before: datetime | None = None
+
+
+EVERYTHING = Filter()
+
+
+# Jobs -----------------------------------------------------------------------
+
+
+def job(store: Store, job_id: int) -> Record:
+    """A job with all that belongs to it. Raises NotFound."""
+    found = list(_jobs(store, Job.id == job_id))
+    if not found:
+        raise NotFound(f"there is no job {job_id}")
+    _attach(store, found)
+    return found[0] | {
+        "outputs": _outputs(store, job_id),
+        "publications": publications(store, limit=1000, job=job_id)[::-1],
+        "tasks": tasks(store, job=job_id),
+    }
+
+
+def jobs(
+    store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
+) -> list[Record]:
+    """Jobs with ids below ``before``, without tasks and outputs."""
+    conditions = _conditions(wanted)
+    if before is not None:
+        conditions.append(Job.id < before)
+    found = list(_jobs(store, *conditions, limit=limit))
+    _attach(store, found)
+    return found
+
+
+def job_ids(
+    store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
+) -> list[int]:
+    """Ids alone, for an action on many."""
+    conditions = _conditions(wanted)
+    if before is not None:
+        conditions.append(Job.id < before)
+    found = store.find(Job, *conditions).order_by(Desc(Job.id)).config(limit=limit)
+    return list(found.values(Job.id))
+
+
+def _conditions(wanted: Filter) -> list[Any]:
+    conditions: list[Any] = []
+    if wanted.states:
+        conditions.append(Job.state.is_in(sorted(wanted.states)))
+    if wanted.workflow:
+        conditions.append(Job.workflow == wanted.workflow)
+    if wanted.submitter:
+        conditions.append(Job.submitter == wanted.submitter)
+    if wanted.text:
+        pattern = f"%{_literally(wanted.text)}%"
+        in_key = Job.token.like(f"{model.KEY}{pattern}", "!")
+        conditions.append(Or(Job.title.like(pattern, "!"), in_key))
+    if wanted.submitted_after is not None:
+        conditions.append(Job.submitted > wanted.submitted_after)
+    if wanted.submitted_before is not None:
+        conditions.append(Job.submitted < wanted.submitted_before)
+    return conditions
+
+
+def _literally(text: str) -> str:
+    """For LIKE: nothing in it stands for something else."""
+    for sign in "!%_":
+        text = text.replace(sign, f"!{sign}")
+    return text
+
+
+_JOB = (
+    *("id", "title", "state", "workflow", "version", "priority", "progress", "submitter"),
+    *("submitted", "started", "finished", "cancel_requested", "message"),
+)
+
+
+def _jobs(store: Store, *conditions: Any, limit: int | None = None) -> Iterable[Record]:
+    found = store.find(Job, *conditions).order_by(Desc(Job.id)).config(limit=limit)
+    for *row, token in found.values(*(getattr(Job, name) for name in _JOB), Job.token):
+        record = dict(zip(_JOB, row, strict=True))
+        key = token.removeprefix(model.KEY) if token.startswith(model.KEY) else ""
+        yield record | {"key": key, "progress": _percent(record["progress"])}
+
+
+def _attach(store: Store, found: Sequence[Record]) -> None:
+    """Inputs, parameters and metadata, for all of them at once."""
+    ids = [record["id"] for record in found]
+    inputs = _inputs(store, ids)
+    parameters = _pairs(store, "job_parameter", "job_id", ids)
+    metadata = _pairs(store, "job_metadata", "job_id", ids)
+    for record in found:
+        record["inputs"] = inputs.get(record["id"], [])
+        record["parameters"] = parameters.get(record["id"], {})
+        record["metadata"] = metadata.get(record["id"], {})
+
+
+def _inputs(store: Store, ids: Sequence[int]) -> dict[int, list[Record]]:
+    if not ids:
+        return {}
+    rows = (
+        store.using(JobInput, Join(File, File.id == JobInput.file_id))
+        .find(JobInput, JobInput.job_id.is_in(ids))
+        .order_by(JobInput.job_id, JobInput.position)
+        .values(JobInput.job_id, JobInput.role, File.id, File.href)
+    )
+    found: dict[int, list[Record]] = {}
+    for owner, role, file, href in rows:
+        found.setdefault(owner, []).append({"role": role, "file": file, "href": href})
+    return found
+
+
+def _outputs(store: Store, job_id: int) -> list[Record]:
+    rows = (
+        store.using(File, LeftJoin(Task, Task.id == File.task_id))
+        .find(File, File.job_id == job_id)
+        .order_by(File.id)
+        .values(
+            *(File.role, File.id, File.href, Task.name, File.media_type, File.size, File.sha256)
+        )
+    )
+    names = ("role", "file", "href", "task", "media_type", "size", "sha256")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _pairs(
+    store: Store, table: str, column: str, ids: Sequence[int]
+) -> dict[int, Mapping[str, str]]:
+    """Names and values of many owners; table and column are names of ours."""
+    if not ids:
+        return {}
+    rows = store.execute(
+        f"SELECT {column}, name, value FROM {table} WHERE {column} IN ({marks(ids)})"
+        f" ORDER BY {column}, name",
+        ids,
+    ).get_all()
+    found: dict[int, dict[str, str]] = {}
+    for owner, name, value in rows:
+        found.setdefault(owner, {})[name] = value
+    return {**found}
+
+
+# Tasks and attempts ---------------------------------------------------------
+
+
+def task(store: Store, task_id: int) -> Record:
+    """Raises NotFound."""
+    found = _tasks(store, Task.id == task_id)
+    if not found:
+        raise NotFound(f"there is no task {task_id}")
+    return found[0]
+
+
+def tasks(
+    store: Store,
+    *,
+    job: int | None = None,
+    state: str | None = None,
+    limit: int | None = None,
+    before: int | None = None,
+) -> list[Record]:
+    """Tasks of a job in the order of its plan; of all jobs, the newest first."""
+    conditions = []
+    if job is not None:
+        conditions.append(Task.job_id == job)
+    if state is not None:
+        conditions.append(Task.state == state)
+    if before is not None:
+        conditions.append(Task.id < before)
+    return _tasks(store, *conditions, limit=limit, newest_first=job is None)
+
+
+def attempts(store: Store, task_id: int) -> list[Record]:
+    """All attempts of a task, the first one first."""
+    names = (
+        *("id", "number", "state", "host", "started", "finished", "message", "ffmpeg"),
+        *("exit_status", "cpu_seconds", "peak_memory", "wall_seconds", "log", "log_size"),
+    )
+    model.get(store, Task, task_id, "task")
+    rows = (
+        store.find(Attempt, task_id=task_id)
+        .order_by(Attempt.number)
+        .values(
+            *(Attempt.worker_id, Attempt.commands_json, Attempt.report_json),
+            *(getattr(Attempt, name) for name in names),
+        )
+    )
+    return [
+        {
+            "task": task_id,
+            "worker": worker,
+            "argv": json.loads(commands),
+            "report": json.loads(report),
+            **dict(zip(names, row, strict=True)),
+        }
+        for worker, commands, report, *row in rows
+    ]
+
+
+_TASK = {
+    **{"id": Task.id, "job": Task.job_id, "name": Task.name, "type": Task.type},
+    **{"state": Task.state, "priority": Task.priority, "attempt": Task.attempt},
+    **{"attempts": Task.max_attempts, "progress": Task.progress, "speed": Task.speed},
+    **{"eta": Task.eta, "worker": Task.worker_id, "message": Task.message},
+    **{"run_at": Task.run_at, "started": Task.started, "finished": Task.finished},
+    **{"spec": Task.spec_json, "queue": Lane.queue, "tags": Lane.tags},
+    **{"host": Attempt.host, "report": Attempt.report_json},
+}
+
+
+def _tasks(
+    store: Store, *conditions: Any, limit: int | None = None, newest_first: bool = False
+) -> list[Record]:
+    newest = And(Attempt.task_id == Task.id, Attempt.number == Task.attempt)
+    rows = (
+        store.using(Task, Join(Lane, Lane.id == Task.lane_id), LeftJoin(Attempt, newest))
+        .find(Task, *conditions)
+        .order_by(Desc(Task.id) if newest_first else Task.id)
+        .config(limit=limit)
+        .values(*_TASK.values())
+    )
+    return [_task(dict(zip(_TASK, row, strict=True))) for row in rows]
+
+
+def _task(record: Record) -> Record:
+    spec = json.loads(record.pop("spec"))
+    report = record.pop("report")
+    running = record["state"] == RUNNING
+    return record | {
+        "title": spec["title"] or record["name"],
+        "needs": list(spec["needs"]),
+        "tags": record["tags"].split(),
+        "progress": _percent(record["progress"]),
+        "speed": record["speed"] if running else "",
+        "eta": record["eta"] if running else None,
+        "host": record["host"] if record["worker"] else None,
+        "report": json.loads(report) if report else {},
+    }
+
+
+def _percent(value: float) -> float:
+    return round(min(100.0, max(0.0, value)), 1)
+
+
+# Files and publications -----------------------------------------------------
+
+_FILE = {
+    **{"id": File.id, "href": File.href, "name": File.name, "role": File.role},
+    **{"size": File.size, "sha256": File.sha256, "media_type": File.media_type},
+    **{"state": File.state, "job": File.job_id, "made_by": File.task_id},
+    **{"created": File.created, "facts": File.facts_json},
+}
+
+
+def file(store: Store, file_id: int) -> Record:
+    """Raises NotFound."""
+    found = _files(store, File.id == file_id)
+    if not found:
+        raise NotFound(f"there is no file {file_id}")
+    return found[0]
+
+
+def files(
+    store: Store, *, limit: int, before: int | None = None, job: int | None = None
+) -> list[Record]:
+    """Files of all jobs, or the outputs of one."""
+    conditions = []
+    if before is not None:
+        conditions.append(File.id < before)
+    if job is not None:
+        conditions.append(File.job_id == job)
+    return _files(store, *conditions, limit=limit)
+
+
+def _files(store: Store, *conditions: Any, limit: int | None = None) -> list[Record]:
+    found = store.find(File, *conditions).order_by(Desc(File.id)).config(limit=limit)
+    records = [dict(zip(_FILE, row, strict=True)) for row in found.values(*_FILE.values())]
+    metadata = _pairs(store, "file_metadata", "file_id", [one["id"] for one in records])
+    for record in records:
+        record["facts"] = json.loads(record["facts"])
+        record["metadata"] = metadata.get(record["id"], {})
+    return records
+
+
+_PUBLICATION = {
+    **{"id": Publication.id, "job": Publication.job_id, "task": Publication.task_id},
+    **{"file": Publication.file_id, "target": Publication.target, "path": Publication.path},
+    **{"href": Publication.href, "state": Publication.state, "sha256": Publication.sha256},
+    **{"size": Publication.size, "published": Publication.published},
+    **{"retracted": Publication.retracted},
+}
+
+
+def publications(
+    store: Store,
+    *,
+    limit: int,
+    before: int | None = None,
+    job: int | None = None,
+    state: str | None = None,
+) -> list[Record]:
+    conditions = []
+    if before is not None:
+        conditions.append(Publication.id < before)
+    if job is not None:
+        conditions.append(Publication.job_id == job)
+    if state is not None:
+        conditions.append(Publication.state == state)
+    found = store.find(Publication, *conditions).order_by(Desc(Publication.id)).config(limit=limit)
+    rows = found.values(*_PUBLICATION.values())
+    return [dict(zip(_PUBLICATION, row, strict=True)) for row in rows]
+
+
+# Workers, queues, schedules and the history ---------------------------------
+
+
+def workers(store: Store, *, states: Collection[str] = (), limit: int = 1000) -> list[Record]:
+    """Workers and the ids of the tasks they run."""
+    names = ("id", "host", "pid", "state", "slots", "started", "heartbeat", "version")
+    conditions = [Worker.state.is_in(sorted(states))] if states else []
+    rows = (
+        store.find(Worker, *conditions)
+        .order_by(Desc(Worker.id))
+        .config(limit=limit)
+        .values(Worker.queues, Worker.tags, *(getattr(Worker, name) for name in names))
+    )
+    found = [
+        {"queues": queues.split(), "tags": tags.split(), **dict(zip(names, row, strict=True))}
+        for queues, tags, *row in rows
+    ]
+    running: dict[int, list[int]] = {}
+    held = store.execute("SELECT worker_id, id FROM task WHERE state = 'running' ORDER BY id")
+    for worker, one in held.get_all():
+        running.setdefault(worker, []).append(one)
+    for record in found:
+        record["name"] = f"{record['host']}:{record['pid']}"
+        record["running"] = running.get(record["id"], [])
+    return found
+
+
+def queues(store: Store) -> list[Record]:
+    """Queues by name. ``oldest`` is for how many seconds the first of its ready
+    tasks to be submitted has been ready. Only the index is read, however many
+    tasks there are."""
+    now = clock(store)
+    found: dict[str, Record] = {}
+    lanes: dict[int, Record] = {}
+    rows = store.execute(
+        "SELECT lane.id, lane.queue, queue.paused, queue.capacity FROM lane"
+        " LEFT JOIN queue ON queue.name = lane.queue ORDER BY lane.queue, lane.id"
+    ).get_all()
+    for lane, name, paused, capacity in rows:
+        empty = {"ready": 0, "running": 0, "oldest": None}
+        lanes[lane] = found.setdefault(
+            name, {"name": name, "paused": bool(paused), "limit": capacity, **empty}
+        )
+    for lane, count in store.execute(
+        "SELECT lane_id, COUNT(*) FROM task WHERE state = 'running' GROUP BY lane_id"
+    ).get_all():
+        lanes[lane]["running"] += count
+    _count_ready(store, lanes, now)
+    return list(found.values())
+
+
+def _count_ready(store: Store, lanes: Mapping[int, Record], now: datetime) -> None:
+    rows = store.execute(
+        "SELECT lane_id, COUNT(*), MIN(id) FROM task WHERE state = 'ready' GROUP BY lane_id"
+    ).get_all()
+    if not rows:
+        return
+    first = [row[2] for row in rows]
+    since = dict(
+        store.execute(f"SELECT id, ready_at FROM task WHERE id IN ({marks(first)})", first)
+    )
+    for lane, count, one in rows:
+        queue, ready = lanes[lane], moment(since.get(one))
+        queue["ready"] += count
+        if ready is not None:
+            age = max(0.0, round((now - ready).total_seconds(), 1))
+            queue["oldest"] = max(age, queue["oldest"] or 0.0)
+
+
+def schedules(store: Store) -> list[Record]:
+    """The schedules as the scheduler knows them, by name."""
+    rows = store.execute(
+        "SELECT name, cron, next_run, last_run, last_job, message FROM schedule ORDER BY name"
+    ).get_all()
+    return [
+        {
+            **{"name": name, "cron": cron, "next_run": moment(coming), "last_run": moment(last)},
+            **{"last_job": last_job, "message": message},
+        }
+        for name, cron, coming, last, last_job, message in rows
+    ]
+
+
+_EVENT = {
+    **{"id": Event.id, "at": Event.at, "actor": Event.actor, "action": Event.action},
+    **{"job": Event.job_id, "task": Event.task_id, "subject": Event.subject},
+    **{"detail": Event.detail},
+}
+
+
+def events(
+    store: Store, *, after: int | None = None, limit: int, job: int | None = None
+) -> list[Record]:
+    """The history after an event, oldest first; without ``after`` its end."""
+    conditions = []
+    if after is not None:
+        conditions.append(Event.id > after)
+    if job is not None:
+        conditions.append(Event.job_id == job)
+    order = Event.id if after is not None else Desc(Event.id)
+    found = store.find(Event, *conditions).order_by(order).config(limit=limit)
+    rows = [dict(zip(_EVENT, row, strict=True)) for row in found.values(*_EVENT.values())]
+    return rows if after is not None else rows[::-1]

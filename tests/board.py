@@ -1,0 +1,131 @@
+"""Jobs in a database, moved on step by step as workers would move them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from storm.locals import Store
+
+from backoffice import claims, jobs, migrations
+from backoffice.claims import Claimed, Held, Outcome
+from backoffice.config import Settings
+from backoffice.database import Database, clock
+from backoffice.states import FAILED, SUCCEEDED
+from backoffice.workflows import InputRef, InputSpec, ParameterSpec, TaskSpec, Workflow
+
+
+def chain(*names: str, name: str = "chain", **changes: Any) -> Workflow:
+    """Tasks that do nothing, each after the one before; ``changes`` are theirs."""
+    tasks = [
+        TaskSpec(name=one, type="noop", needs=tuple(names[:n][-1:]), **changes)
+        for n, one in enumerate(names)
+    ]
+    return recipe(*tasks, name=name)
+
+
+def recipe(*tasks: TaskSpec, name: str = "chain", inputs: Sequence[InputSpec] = ()) -> Workflow:
+    return Workflow(
+        name=name,
+        version=1,
+        title=name.capitalize(),
+        description="",
+        inputs=tuple(inputs),
+        parameters=(ParameterSpec("colour"),),
+        tasks=tasks,
+        source="test",
+    )
+
+
+SOURCE = InputRef("source")
+
+
+class Board:
+    """A migrated database and what can be done to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings.database)
+        migrations.migrate(self.database)
+
+    def read(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self.database.read(function, *args, **kwargs)
+
+    def do(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self.database.transact(function, *args, **kwargs)
+
+    def submit(
+        self,
+        workflow: Workflow | None = None,
+        *,
+        inputs: Sequence[tuple[str, str]] = (),
+        submitter: str = "tester",
+        **request: Any,
+    ) -> int:
+        workflow = workflow or chain("one", "two")
+        asked = jobs.Request(workflow=workflow.name, inputs=inputs, **request)
+        prepared = jobs.prepare(asked, {workflow.name: workflow}, self.settings.paths.roots)
+        job: int = self.do(jobs.submit, prepared, submitter)[0]
+        return job
+
+    def worker(
+        self,
+        *,
+        host: str = "here",
+        pid: int = 7,
+        queues: Sequence[str] = ("*",),
+        tags: Sequence[str] = (),
+        slots: int = 2,
+    ) -> int:
+        worker: int = self.do(
+            lambda store: claims.register(
+                store,
+                clock(store),
+                host=host,
+                pid=pid,
+                slots=slots,
+                queues=queues,
+                tags=tags,
+                lease=60,
+                version="1",
+            )
+        )
+        return worker
+
+    def claim(self, worker: int, limit: int = 1) -> list[Claimed]:
+        return self.do(self._claim, worker, limit)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _claim(store: Store, worker: int, limit: int) -> list[Claimed]:
+        host, queues, tags = store.execute(
+            "SELECT host, queues, tags FROM worker WHERE id = ?", (worker,)
+        ).get_one()
+        lanes = claims.lanes(store, queues.split(), tags.split())
+        take = claims.waiting(store, lanes, limit)
+        return claims.claim(store, worker, host, take, 60, clock(store))
+
+    def finish(self, held: Held, state: str = SUCCEEDED, message: str = "", **rest: Any) -> None:
+        outcome = Outcome(state, message, **rest)
+        assert self.do(lambda store: claims.finish(store, held, outcome, clock(store)))
+
+    def run(self, worker: int, *, fail: Mapping[str, str] | None = None) -> None:
+        """Claim and finish whatever can run; tasks named in ``fail`` fail for good."""
+        while claimed := self.claim(worker, 10):
+            for one in claimed:
+                if message := (fail or {}).get(one.name):
+                    self.finish(one.held, FAILED, message, retry=False)
+                else:
+                    self.finish(one.held)
+
+    def clock(self) -> datetime:
+        now: datetime = self.read(clock)
+        return now
+
+    def age(self, job: int, by: timedelta) -> None:
+        """Let the end of a job lie further back."""
+        then = self.clock() - by
+        self.do(lambda s: s.execute("UPDATE job SET finished = ? WHERE id = ?", (then, job)))
+
+    def close(self) -> None:
+        self.database.close()
