@@ -296,7 +296,7 @@ def _allowed(store: Store, lane: Lane, count: int) -> int:
         return 0
     if row[0] is None:
         return count
-    return max(0, min(count, row[0] - running_in(store, lane.queue)))
+    return max(0, min(count, int(row[0]) - running_in(store, lane.queue)))
 
 
 def running_in(store: Store, queue: str) -> int:

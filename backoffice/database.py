@@ -242,7 +242,7 @@ def _passing(error: DatabaseError) -> bool:
     return "database is locked" in str(error)
 
 
-def _explained(error: DatabaseError) -> Exception:
+def _explained(error: DatabaseError) -> BaseException:
     """A DatabaseUnavailable where waiting or an admin helps; else the error."""
     text = str(error)
     if code(error) in AWAY | REFUSED or any(

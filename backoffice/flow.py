@@ -97,7 +97,7 @@ def load(store: Store, job_id: int, lock: str = "") -> list[Step]:
         f" ORDER BY id{lock}",
         (job_id,),
     ).get_all()
-    return [Step(*row[:8], bool(row[8]), *row[9:11], json.loads(row[11])) for row in rows]
+    return [Step(*row[:-1], spec=json.loads(row[-1])) for row in rows]
 
 
 def settle(store: Store, whole: Whole, now: datetime) -> list[events.Event]:

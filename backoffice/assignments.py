@@ -1,0 +1,146 @@
+"""What a worker hands to the process that runs an attempt: everything the
+task may know, read in one go, so that the process needs no database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storm.locals import Store
+
+from backoffice import model
+from backoffice.claims import Claimed, Held
+from backoffice.database import marks
+from backoffice.tasks import Job, Publication
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A source before its path has been resolved and checked."""
+
+    role: str
+    href: str
+    task: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    tree: bool
+    facts: Mapping[str, Any]
+    file_id: int
+
+
+@dataclass(frozen=True)
+class Assignment:
+    held: Held
+    name: str
+    type: str
+    job: Job
+    parameters: Mapping[str, str]
+    references: Sequence[Reference]
+    publications: Sequence[Publication]
+    timeout: float  # seconds, as stall
+    stall: float
+
+
+def build(store: Store, claimed: Sequence[Claimed]) -> list[Assignment]:
+    """The assignments of tasks that have just been claimed."""
+    jobs = _jobs(store, sorted({one.held.job_id for one in claimed}))
+    return [_assignment(store, one, jobs[one.held.job_id]) for one in claimed]
+
+
+def _assignment(store: Store, claimed: Claimed, job: Job) -> Assignment:
+    spec = claimed.spec
+    if claimed.type == "notify":
+        job = _with_tasks(store, job)
+    return Assignment(
+        held=claimed.held,
+        name=claimed.name,
+        type=claimed.type,
+        job=job,
+        parameters=spec["parameters"],
+        references=[
+            reference
+            for wanted in spec["inputs"]
+            for reference in _references(store, job.id, wanted)
+        ],
+        publications=_publications(store, spec["parameters"]) if claimed.type == "retract" else [],
+        timeout=spec["timeout"],
+        stall=spec["stall"],
+    )
+
+
+def _jobs(store: Store, ids: Sequence[int]) -> dict[int, Job]:
+    metadata: dict[int, dict[str, str]] = {}
+    for job, name, value in store.execute(
+        f"SELECT job_id, name, value FROM job_metadata WHERE job_id IN ({marks(ids)})", ids
+    ).get_all():
+        metadata.setdefault(job, {})[name] = value
+    rows = store.execute(
+        f"SELECT id, workflow, title, token, submitter FROM job WHERE id IN ({marks(ids)})", ids
+    ).get_all()
+    return {
+        job: Job(job, workflow, title, _key(token), submitter, metadata.get(job, {}))
+        for job, workflow, title, token, submitter in rows
+    }
+
+
+def _key(token: str) -> str:
+    return token.removeprefix(model.KEY) if token.startswith(model.KEY) else ""
+
+
+def _with_tasks(store: Store, job: Job) -> Job:
+    rows = store.execute(
+        "SELECT name, type, state, message FROM task WHERE job_id = ? ORDER BY id", (job.id,)
+    ).get_all()
+    names = ("name", "type", "state", "message")
+    tasks = [dict(zip(names, row, strict=True)) for row in rows]
+    return Job(job.id, job.workflow, job.title, job.key, job.submitter, job.metadata, tasks)
+
+
+def _references(store: Store, job_id: int, wanted: Mapping[str, Any]) -> list[Reference]:
+    if wanted["task"]:
+        query = (
+            "SELECT f.role, f.href, t.name, f.name, f.media_type, f.size, f.sha256, f.tree,"
+            " f.facts, f.id FROM task t JOIN file f ON f.job_id = t.job_id AND f.task_id = t.id"
+            " WHERE t.job_id = ? AND t.name = ? AND f.state = 'present'"
+        )
+        values: list[Any] = [job_id, wanted["task"]]
+        if wanted["role"]:
+            query += " AND f.role = ?"
+            values.append(wanted["role"])
+        rows = store.execute(query + " ORDER BY f.id", values).get_all()
+    else:
+        rows = store.execute(
+            "SELECT i.role, f.href, '', f.name, f.media_type, f.size, f.sha256, f.tree, f.facts,"
+            " f.id FROM job_input i JOIN file f ON f.id = i.file_id"
+            " WHERE i.job_id = ? AND i.role = ? ORDER BY i.position",
+            (job_id, wanted["role"]),
+        ).get_all()
+    return [Reference(**_row(row)) for row in rows]
+
+
+def _row(row: tuple[Any, ...]) -> dict[str, Any]:
+    names = (
+        *("role", "href", "task", "name", "media_type", "size", "sha256", "tree", "facts"),
+        "file_id",
+    )
+    values = dict(zip(names, row, strict=True))
+    return values | {"tree": bool(values["tree"]), "facts": json.loads(values["facts"])}
+
+
+def _publications(store: Store, parameters: Mapping[str, str]) -> list[Publication]:
+    wanted = [int(one) for one in parameters.get("publication", "").split() if one.isdigit()]
+    if not wanted:
+        return []
+    rows = store.execute(
+        "SELECT id, target, path, sha256, tree FROM publication"
+        f" WHERE id IN ({marks(wanted)}) AND state = 'published' ORDER BY id",
+        wanted,
+    ).get_all()
+    return [
+        Publication(id=one, target=target, path=path, sha256=sha256, tree=bool(tree))
+        for one, target, path, sha256, tree in rows
+    ]

@@ -1,0 +1,361 @@
+"""The inside of an attempt's process: run one task module, tell how it went.
+
+Runs in a child of the worker that has no database. It talks with its worker
+over a pipe, in tuples whose first word says what they are, and it ends itself
+when its lease has ended, whatever it may be doing: a worker that is stopped,
+cut off or gone renews nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any
+
+from backoffice import files, media, tasks
+from backoffice.assignments import Assignment, Reference
+from backoffice.claims import DeliveryMade, MadeFile, Outcome, PublishedFile
+from backoffice.config import Settings
+from backoffice.errors import BackofficeError, Invalid, LeaseLost, ProcessKilled, TaskFailed
+from backoffice.executors.lease import Lease
+from backoffice.states import FAILED, LOST, SUCCEEDED
+from backoffice.tasks import Source
+
+TALK_EVERY = 0.2  # seconds between two messages about progress
+
+_log = logging.getLogger("backoffice.attempt")
+
+
+def serve(pipe: Connection, lease: Lease, settings: Settings) -> None:
+    """Run what comes through the pipe until it is closed."""
+    lease.guard()
+    while True:
+        try:
+            assignment = pipe.recv()
+        except EOFError:
+            return
+        lease.guard()
+        outcome = _attempt(assignment, pipe, settings)
+        lease.release()
+        pipe.send(("done", outcome))
+
+
+def folder_of(settings: Settings, job_id: int) -> Path:
+    """Where the outputs of a job's tasks are."""
+    return settings.paths.work / "jobs" / str(job_id)
+
+
+def attempt_folder(settings: Settings, assignment: Assignment) -> Path:
+    """What an attempt writes to; its outputs stay there once it is accepted."""
+    held = assignment.held
+    return folder_of(settings, held.job_id) / f"{assignment.name}-{held.attempt}"
+
+
+def log_path(settings: Settings, assignment: Assignment) -> Path:
+    held = assignment.held
+    name = f"{assignment.name}-{held.task_id}-{held.attempt}.log"
+    return settings.paths.logs / "attempts" / str(held.job_id) / name
+
+
+def discard(folder: Path) -> None:
+    """Remove an attempt's folder, and its job's if that is empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # other attempts may have something there
+        folder.parent.rmdir()
+
+
+@dataclass
+class RealContext:
+    """Implements :class:`backoffice.tasks.Context`."""
+
+    assignment: Assignment
+    pipe: Connection
+    settings: Settings
+    folder: Path
+    stream: IO[str] | None
+    sources: Sequence[Source] = ()
+    commands: list[list[str]] = field(default_factory=list)
+    exit_status: int | None = None
+    peak_memory: int = 0
+    _talked: float = 0.0
+    _fraction: float = 0.0
+
+    @property
+    def id(self) -> int:
+        return self.assignment.held.task_id
+
+    @property
+    def name(self) -> str:
+        return self.assignment.name
+
+    @property
+    def attempt(self) -> int:
+        return self.assignment.held.attempt
+
+    @property
+    def job(self) -> tasks.Job:
+        return self.assignment.job
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        return self.assignment.parameters
+
+    @property
+    def publications(self) -> Sequence[tasks.Publication]:
+        return self.assignment.publications
+
+    def execute(
+        self,
+        argv: Sequence[str],
+        *,
+        duration: float | None = None,
+        start: float = 0.0,
+        share: float = 1.0,
+    ) -> str:
+        self.commands.append(list(argv))
+        self.pipe.send(("command", list(argv)))
+        self.log("$ " + " ".join(argv))
+        seen = media.Progress()
+
+        def follow(line: str) -> None:
+            before = seen.seconds, seen.frame
+            if not seen.feed(line):
+                if "-progress" not in argv:
+                    self.log(line)
+                    self._alive()
+            elif duration:
+                self.progress(start + share * min(1.0, seen.seconds / duration), seen.speed)
+            elif (seen.seconds, seen.frame) != before:
+                self._alive()
+
+        limits = self.settings.limits
+        done = media.run(
+            argv,
+            folder=self.folder,
+            log=self.log,
+            on_stdout_line=follow,
+            memory=limits.memory,
+            file_size=limits.output,
+        )
+        self.exit_status = done.status if not done.signal else -done.signal
+        self.peak_memory = max(self.peak_memory, done.peak_memory)
+        if done.status != 0:
+            raise media.failure(done)
+        return done.stderr_tail
+
+    def progress(self, fraction: float, speed: str = "") -> None:
+        # Only what moves on counts as a sign of life.
+        if fraction <= self._fraction:
+            return
+        self._fraction = min(1.0, fraction)
+        self._say(("progress", self._fraction, speed))
+
+    def _alive(self) -> None:
+        self._say(("alive",))
+
+    def _say(self, message: tuple[Any, ...]) -> None:
+        now = time.monotonic()
+        if now - self._talked >= TALK_EVERY:
+            self._talked = now
+            self.pipe.send(message)
+
+    def log(self, line: str) -> None:
+        if self.stream is None:
+            return
+        with suppress(OSError):  # a full log disk must not fail the work
+            self.stream.write(f"{datetime.now(UTC):%H:%M:%S.%f} {line}\n")
+
+    def fence(self) -> None:
+        self.pipe.send(("fence",))
+        if not self.pipe.recv():
+            raise LeaseLost("this attempt has been given to another worker, or was cancelled")
+
+
+def _attempt(assignment: Assignment, pipe: Connection, settings: Settings) -> Outcome:
+    """Run the attempt; never raises."""
+    began, cpu = time.monotonic(), _cpu_seconds()
+    os.environ["BO_ATTEMPT"] = f"{assignment.held.task_id}-{assignment.held.attempt}"
+    folder = attempt_folder(settings, assignment)
+    path = log_path(settings, assignment)
+    stream = _open_log(path)
+    context = RealContext(assignment, pipe, settings, folder, stream)
+    try:
+        outcome = _outcome(context)
+    finally:
+        size = _close_log(stream)
+    if outcome.state != SUCCEEDED:
+        discard(folder)
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return _with_usage(
+        outcome,
+        exit_status=context.exit_status,
+        cpu_seconds=_cpu_seconds() - cpu,
+        peak_memory=max(context.peak_memory, own),
+        wall_seconds=time.monotonic() - began,
+        log_size=size,
+    )
+
+
+def _with_usage(outcome: Outcome, **usage: Any) -> Outcome:
+    return Outcome(**{**outcome.__dict__, **usage})
+
+
+def _outcome(context: RealContext) -> Outcome:
+    try:
+        _prepare_folder(context)
+        context.sources = [_source(one, context.settings) for one in context.assignment.references]
+        result = tasks.load(context.assignment.type).run(context)
+        return _accepted(context, result)
+    except TaskFailed as error:
+        context.log(f"failed: {error}")
+        deliveries = [_delivery(one) for one in getattr(error, "deliveries", ())]
+        return Outcome(FAILED, str(error), retry=error.retry, deliveries=deliveries)
+    except ProcessKilled as error:
+        context.log(f"killed: {error}")
+        return Outcome(LOST, str(error))
+    except LeaseLost as error:
+        context.log(f"given up: {error}")
+        return Outcome(LOST, str(error))
+    except OSError as error:
+        context.log(traceback.format_exc())
+        return Outcome(FAILED, _explain(error))
+    except BackofficeError as error:
+        context.log(f"failed: {error}")
+        return Outcome(FAILED, str(error), retry=False)
+    except Exception as error:  # a fault in a task module must not take the worker along
+        context.log(traceback.format_exc())
+        _log.exception("task.crashed task=%d", context.id)
+        kind = f"{type(error).__name__}: {error}"
+        return Outcome(FAILED, f"fault in task type {context.assignment.type}: {kind}")
+
+
+def _prepare_folder(context: RealContext) -> None:
+    """An empty folder, and none left of former attempts: they were not accepted."""
+    parent = context.folder.parent
+    for number in range(1, context.attempt + 1):
+        shutil.rmtree(parent / f"{context.name}-{number}", ignore_errors=True)
+    context.folder.mkdir(parents=True)
+
+
+def _source(reference: Reference, settings: Settings) -> Source:
+    roots = [settings.paths.work] if reference.task else settings.paths.roots
+    try:
+        path = files.resolve(reference.href, roots)
+    except Invalid as error:
+        raise TaskFailed(str(error), retry=False) from error
+    size = files.size_of(path, reference.tree)
+    if size != reference.size:
+        raise TaskFailed(
+            f"{reference.name} has changed since it was given: {reference.size} bytes then,"
+            f" {size} now; submit it again when it is complete",
+            retry=False,
+        )
+    return Source(
+        role=reference.role,
+        path=path,
+        task=reference.task,
+        name=reference.name,
+        media_type=reference.media_type,
+        size=size,
+        sha256=reference.sha256,
+        tree=reference.tree,
+        facts=reference.facts,
+        file_id=reference.file_id,
+    )
+
+
+def _accepted(context: RealContext, result: tasks.Result) -> Outcome:
+    outputs = [_made(context, output) for output in result.outputs]
+    if outputs:
+        files.sync(context.folder)
+    else:
+        discard(context.folder)
+    return Outcome(
+        SUCCEEDED,
+        "; ".join(result.warnings),
+        outputs=outputs,
+        facts=dict(result.facts),
+        checksums=dict(result.checksums),
+        report=dict(result.report),
+        published=[
+            PublishedFile(
+                p.source.file_id, p.target, p.path, p.href, p.source.tree, p.sha256, p.size
+            )
+            for p in result.published
+        ],
+        retracted=list(result.retracted),
+        deliveries=[_delivery(one) for one in result.deliveries],
+    )
+
+
+def _made(context: RealContext, output: tasks.Output) -> MadeFile:
+    path = output.path.resolve()
+    if not path.is_relative_to(context.folder.resolve()):
+        raise TaskFailed(f"{output.path.name} was written outside its folder", retry=False)
+    digest = files.tree_sha256(path.parent) if output.tree else files.sha256(path)
+    return MadeFile(
+        href=files.href(path),
+        name=path.name,
+        role=output.role,
+        media_type=output.media_type,
+        tree=output.tree,
+        size=files.size_of(path, output.tree),
+        sha256=digest,
+        facts=dict(output.facts),
+    )
+
+
+def _delivery(made: tasks.Delivery) -> DeliveryMade:
+    return DeliveryMade(made.url, made.status, made.message, made.seconds)
+
+
+def _explain(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{where}"
+
+
+def _cpu_seconds() -> float:
+    """Of this process and the children it has waited for."""
+    total = 0.0
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        usage = resource.getrusage(who)
+        total += usage.ru_utime + usage.ru_stime
+    return total
+
+
+def _open_log(path: Path) -> IO[str] | None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "a", encoding="utf-8", errors="replace", buffering=1)
+    except OSError as error:
+        _log.warning("log.unwritable path=%s reason=%s", path, error)
+        return None
+
+
+def _close_log(stream: IO[str] | None) -> int | None:
+    if stream is None:
+        return None
+    try:
+        size = stream.tell()
+        stream.close()
+        return size
+    except OSError:
+        return None
+
+
+def ignore_signals_of_the_worker() -> None:
+    """Signals end an attempt at once; the worker's handlers were inherited."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,177 @@
+"""A process on this host for attempts: its birth, its end and what it leaves.
+
+Each is forked from the worker into a process group of its own and dies with
+the worker (the kernel sees to it); what it started dies with it, or is found
+by :func:`kill_strays`, because the worker adopts every orphan beneath it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import random
+import signal
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from backoffice.config import Settings
+from backoffice.executors import attempt
+from backoffice.executors.lease import Lease
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+_log = logging.getLogger("backoffice.executor")
+
+
+class Slot:
+    """One such process. Fork only from the worker's main thread: the kernel
+    ties a child's death to the thread that made it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.lease = Lease()
+        self.pipe, theirs = Pipe()
+        worker = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become_child(worker, theirs, self.lease, settings)
+        theirs.close()
+        # Both sides do it: neither may go on before it is done.
+        with suppress(OSError):
+            os.setpgid(self.pid, self.pid)
+
+    def signal(self, number: int) -> None:
+        """Signal the whole group. Its id cannot be anybody else's while the
+        process has not been waited for."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def ended(self) -> bool:
+        """Whether it has ended; it stays to be waited for."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
+
+    def retire(self) -> None:
+        """Tell an idle process to end."""
+        self.pipe.close()
+
+    def bury(self) -> int:
+        """Kill what is left of the group, wait for the process and return its
+        exit status (negative: the signal that ended it)."""
+        self.signal(signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        self.pipe.close()
+        self.lease.close()
+        return os.waitstatus_to_exitcode(status)
+
+
+def _become_child(worker: int, pipe: Connection, lease: Lease, settings: Settings) -> None:
+    """Never returns, so nothing of the worker's is ever torn down here."""
+    status = 70
+    try:
+        os.setpgid(0, 0)
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != worker:
+            os._exit(status)
+        attempt.ignore_signals_of_the_worker()
+        _let_go_of_descriptors(pipe.fileno())
+        random.seed()
+        os.environ["BO_WORKER"] = process_mark(worker)
+        attempt.serve(pipe, lease, settings)
+        status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the worker is gone
+    except BaseException:
+        _log.exception("attempt.process-crashed")
+    finally:
+        os._exit(status)
+
+
+def _let_go_of_descriptors(keep: int) -> None:
+    """The worker's database connection among them. They are replaced rather
+    than closed: an object of the worker's that still writes to its number
+    must not hit a file of ours."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for name in os.listdir("/proc/self/fd"):
+        number = int(name)
+        if number > 2 and number not in (keep, null):
+            with suppress(OSError):  # one was the listing's own
+                os.dup2(null, number, inheritable=False)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of whatever its descendants leave behind."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill_strays(slots: set[int]) -> None:
+    """Kill and wait for adopted children: what attempts left behind."""
+    for pid in _children() - slots:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _children() -> set[int]:
+    try:
+        text = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii")
+    except OSError:
+        return set()
+    return {int(pid) for pid in text.split()}
+
+
+def process_mark(pid: int) -> str:
+    """Names a process for ever: an id alone may be another's tomorrow."""
+    return f"{pid}:{_start_time(pid)}"
+
+
+def kill_orphans() -> int:
+    """Kill processes that a worker of this host left behind when it was killed
+    together with its attempts; returns how many. They are known by a mark in
+    their environment, held through a descriptor so that it is they who get
+    the signal."""
+    count = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        pid = int(folder.name)
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:
+            continue
+        try:
+            mark = _environment(pid).get(b"BO_WORKER", b"").decode("ascii", "replace")
+            if mark and not _alive(mark):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                count += 1
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+    return count
+
+
+def _alive(mark: str) -> bool:
+    pid = mark.split(":")[0]
+    return pid.isdigit() and process_mark(int(pid)) == mark
+
+
+def _environment(pid: int) -> dict[bytes, bytes]:
+    try:
+        block = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    return dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry)
+
+
+def _start_time(pid: int) -> str:
+    """In clock ticks since boot, with the boot's id; empty if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+    return f"{stat.rpartition(')')[2].split()[19]}:{boot}"

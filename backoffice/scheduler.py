@@ -1,0 +1,375 @@
+"""The scheduler: everything that happens because time passes.
+
+Makes due tasks ready, gives back what lost workers held, fires schedules,
+looks into watch folders, prunes. Any number may run: each step is a
+transaction that finds its work still to be done, or does nothing. What reads
+folders that may hang has a thread of its own.
+
+Whether a worker is lost is not read off a clock alone: somebody may set it.
+A lease counts as ended when it has passed by the database's clock and this
+scheduler has watched it go unrenewed for half its length, or when it has
+watched that for the whole length, whatever the clock says.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import logging
+import os
+import signal
+import stat
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cronsim import CronSim
+from storm.locals import Store
+
+from backoffice import catalogue, claims, events, jobs, migrations, retention
+from backoffice.catalogue import Catalogue
+from backoffice.config import Schedule, Settings, Watch
+from backoffice.database import Database, clock, insert_many, moment
+from backoffice.errors import BackofficeError, DatabaseUnavailable
+from backoffice.jobs import Prepared, Request
+from backoffice.logs import line
+
+PRUNE_EVERY = 3600.0  # seconds
+WATCH_EVERY = 1.0
+_log = logging.getLogger("backoffice.scheduler")
+
+
+@dataclass
+class Watched:
+    """How long values have gone unchanged, by a clock that nobody sets."""
+
+    since: dict[Hashable, tuple[object, float]] = field(default_factory=dict)
+
+    def unchanged(self, key: Hashable, value: object, now: float) -> float:
+        """Seconds that ``key`` has had ``value``, as far as was seen."""
+        known = self.since.get(key)
+        if known is None or known[0] != value:
+            self.since[key] = (value, now)
+            return 0.0
+        return now - known[1]
+
+    def forget_others(self, keys: set[Hashable]) -> None:
+        for gone in self.since.keys() - keys:
+            del self.since[gone]
+
+
+class Rescue:
+    """Finds leases and workers that have ended without saying so."""
+
+    def __init__(self, database: Database, monotonic: Callable[[], float]) -> None:
+        self.database = database
+        self.monotonic = monotonic
+        self.leases = Watched()
+        self.beats = Watched()
+
+    def run(self) -> None:
+        leases, workers, now = self.database.read(_look)
+        seen = self.monotonic()
+        self.leases.forget_others({lease.held for lease in leases})
+        self.beats.forget_others({worker for worker, _, _ in workers})
+        for lease in leases:
+            watched = self.leases.unchanged(lease.held, lease.until, seen)
+            if _over(lease.until, now, watched, lease.length):
+                self._give_back(lease)
+        silent = [
+            worker
+            for worker, beat, length in workers
+            if _over(
+                beat + timedelta(seconds=length),
+                now,
+                self.beats.unchanged(worker, beat, seen),
+                length,
+            )
+        ]
+        if silent:
+            self.database.transact(lambda s: claims.mark_lost_workers(s, silent, clock(s)))
+
+    def _give_back(self, lease: claims.Lease) -> None:
+        if self.database.transact(lambda s: claims.rescue(s, lease, clock(s))):
+            held = lease.held
+            _log.warning(line("task.rescued", task=held.task_id, worker=held.worker_id))
+
+
+def _look(store: Store) -> tuple[list[claims.Lease], list[tuple[int, datetime, float]], datetime]:
+    rows = store.execute(
+        "SELECT id, heartbeat, lease FROM worker WHERE state IN ('active', 'draining')"
+    ).get_all()
+    workers = [(worker, moment(beat) or datetime.min, lease) for worker, beat, lease in rows]
+    return claims.leases(store), workers, clock(store)
+
+
+def _over(until: datetime, now: datetime, watched: float, length: float) -> bool:
+    return watched >= length or (until < now and watched >= length / 2)
+
+
+# Schedules ------------------------------------------------------------------
+
+
+def fire_schedules(database: Database, settings: Settings, recipes: Catalogue) -> list[int]:
+    """Submit the jobs of schedules that are due; returns their ids. A run that
+    was missed while nothing ran is made up for once, not once each time."""
+    due = database.transact(_due_schedules, settings.schedules)
+    fired = []
+    for name, run in due:
+        job = _fire(database, settings, recipes, settings.schedules[name], run)
+        if job is not None:
+            fired.append(job)
+    return fired
+
+
+def next_run(cron: str, after: datetime) -> datetime:
+    """The first time after ``after`` (naive UTC) that the expression names."""
+    found: datetime = next(CronSim(cron, after.replace(tzinfo=UTC)))
+    return found.replace(tzinfo=None)
+
+
+def _due_schedules(store: Store, schedules: Mapping[str, Schedule]) -> list[tuple[str, datetime]]:
+    """Keep the table as configured, and say what is due."""
+    now = clock(store)
+    rows = store.execute("SELECT name, cron, next_run FROM schedule").get_all()
+    known = {name: (cron, moment(run)) for name, cron, run in rows}
+    for name in known.keys() - schedules.keys():
+        store.execute("DELETE FROM schedule WHERE name = ?", (name,))
+    due = []
+    for name, schedule in schedules.items():
+        cron, run = known.get(name, ("", None))
+        if cron != schedule.cron:
+            _set_schedule(store, schedule, next_run(schedule.cron, now), name in known)
+        elif run is not None and run <= now:
+            due.append((name, run))
+    return due
+
+
+def _set_schedule(store: Store, schedule: Schedule, run: datetime, known: bool) -> None:
+    if known:
+        store.execute(
+            "UPDATE schedule SET cron = ?, next_run = ? WHERE name = ?",
+            (schedule.cron, run, schedule.name),
+        )
+    else:
+        insert_many(
+            store,
+            "schedule",
+            ("name", "cron", "next_run", "message"),
+            [(schedule.name, schedule.cron, run, "")],
+        )
+
+
+def _fire(
+    database: Database, settings: Settings, recipes: Catalogue, schedule: Schedule, run: datetime
+) -> int | None:
+    request = Request(
+        workflow=schedule.workflow,
+        inputs=[_input(recipes, schedule.workflow, name) for name in schedule.inputs],
+        title=f"{schedule.name} {run:%Y-%m-%d %H:%M}",
+        key=f"schedule:{schedule.name}:{run.isoformat()}",
+        priority=schedule.priority,
+        parameters=schedule.parameters,
+    )
+    prepared, refusal = _prepare(request, settings, recipes)
+    return database.transact(_take_run, schedule, run, prepared, refusal)
+
+
+def _input(recipes: Catalogue, workflow: str, name: str) -> tuple[str, str]:
+    known = recipes.workflows.get(workflow)
+    role = known.inputs[0].role if known and known.inputs else "source"
+    return role, name
+
+
+def _prepare(
+    request: Request, settings: Settings, recipes: Catalogue
+) -> tuple[Prepared | None, str]:
+    try:
+        return jobs.prepare(request, recipes.workflows, settings.paths.roots), ""
+    except BackofficeError as error:
+        return None, str(error)
+
+
+def _take_run(
+    store: Store, schedule: Schedule, run: datetime, prepared: Prepared | None, refusal: str
+) -> int | None:
+    """Whoever moves next_run on has this run; None when somebody else has."""
+    now = clock(store)
+    moved = store.execute(
+        "UPDATE schedule SET next_run = ?, last_run = ?, message = ?"
+        " WHERE name = ? AND next_run = ?",
+        (next_run(schedule.cron, max(now, run)), run, refusal, schedule.name, run),
+    ).rowcount
+    if not moved:
+        return None
+    if prepared is None:
+        subject = f"schedule {schedule.name}"
+        events.append(store, now, events.Event("schedule.failed", subject, detail=refusal))
+        return None
+    job, _ = jobs.submit(store, prepared, f"schedule:{schedule.name}")
+    store.execute("UPDATE schedule SET last_job = ? WHERE name = ?", (job, schedule.name))
+    return job
+
+
+# Watch folders --------------------------------------------------------------
+
+
+class WatchFolder:
+    """Takes each file of a folder once it has been quiet: size and time of
+    change have stayed the same for the configured time. Empty and hidden files
+    are left alone: they are being made."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        database: Database,
+        settings: Settings,
+        recipes: Catalogue,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.watch = watch
+        self.database = database
+        self.settings = settings
+        self.recipes = recipes
+        self.monotonic = monotonic
+        self.files = Watched()
+        self.taken: set[str] = set()
+
+    def run(self) -> list[int]:
+        """Look once; returns the jobs submitted."""
+        now = self.monotonic()
+        found = list(self._candidates())
+        self.files.forget_others({path for path, _, _ in found})
+        self.taken &= {_digest(path, size, changed) for path, size, changed in found}
+        submitted = []
+        for path, size, changed in found:
+            quiet = self.files.unchanged(path, (size, changed), now)
+            if quiet >= self.watch.quiet.total_seconds():
+                job = self._take(path, _digest(path, size, changed))
+                if job is not None:
+                    submitted.append(job)
+        return submitted
+
+    def _candidates(self) -> list[tuple[Path, int, int]]:
+        found = []
+        try:
+            entries = sorted(os.scandir(self.watch.folder), key=lambda entry: entry.name)
+        except OSError as error:
+            _log.warning(line("watch.unreadable", folder=self.watch.folder, reason=error.strerror))
+            return []
+        for entry in entries:
+            if entry.name.startswith(".") or not fnmatch.fnmatch(entry.name, self.watch.pattern):
+                continue
+            try:
+                status = entry.stat()
+            except OSError:
+                continue  # it went away
+            if stat.S_ISREG(status.st_mode) and status.st_size:
+                found.append((Path(entry.path), status.st_size, status.st_mtime_ns))
+        return found
+
+    def _take(self, path: Path, digest: str) -> int | None:
+        if digest in self.taken or self.database.read(_is_taken, self.watch.name, digest):
+            self.taken.add(digest)
+            return None
+        request = Request(
+            workflow=self.watch.workflow,
+            inputs=[(self.watch.role, str(path))],
+            key=f"watch:{self.watch.name}:{digest[:32]}",
+            priority=self.watch.priority,
+            parameters=self.watch.parameters,
+        )
+        prepared, refusal = _prepare(request, self.settings, self.recipes)
+        job = self.database.transact(_take_file, self.watch.name, path, digest, prepared, refusal)
+        self.taken.add(digest)
+        _log.info(line("watch.taken", path=path, job=job or "", reason=refusal))
+        return job
+
+
+def _digest(path: Path, size: int, changed: int) -> str:
+    return hashlib.sha256(f"{path}\0{size}\0{changed}".encode()).hexdigest()
+
+
+def _is_taken(store: Store, watch: str, digest: str) -> bool:
+    return (
+        store.execute(
+            "SELECT 1 FROM watched WHERE watch = ? AND digest = ?", (watch, digest)
+        ).get_one()
+        is not None
+    )
+
+
+def _take_file(
+    store: Store, watch: str, path: Path, digest: str, prepared: Prepared | None, refusal: str
+) -> int | None:
+    """The primary key lets one scheduler have the file; a second one's insert
+    fails, its transaction runs again and finds it taken."""
+    if _is_taken(store, watch, digest):
+        return None
+    now = clock(store)
+    job = None
+    if prepared is not None:
+        job, _ = jobs.submit(store, prepared, f"watch:{watch}")
+    else:
+        event = events.Event("watch.refused", f"watch {watch}", detail=f"{path}: {refusal}")
+        events.append(store, now, event)
+    insert_many(
+        store,
+        "watched",
+        ("watch", "digest", "href", "job_id", "message", "taken"),
+        [(watch, digest, path.as_uri(), job, refusal, now)],
+    )
+    return job
+
+
+# The loops ------------------------------------------------------------------
+
+
+def main(settings: Settings) -> int:
+    """Run the scheduler in the foreground until TERM or INT."""
+    database = Database(settings.database)
+    migrations.require_current(database)
+    recipes = catalogue.load(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _log.info(line("scheduler.started", pid=os.getpid()))
+    for watch in settings.watches.values():
+        folder = WatchFolder(watch, database, settings, recipes)
+        _thread(f"watch {watch.name}", folder.run, WATCH_EVERY, stop)
+    _thread("retention", lambda: _prune(database, settings), PRUNE_EVERY, stop)
+    rescue = Rescue(database, time.monotonic)
+    while not stop.is_set():
+        _safely("promote", lambda: database.transact(lambda s: claims.promote(s, clock(s))))
+        _safely("rescue", rescue.run)
+        _safely("schedules", lambda: fire_schedules(database, settings, recipes))
+        stop.wait(settings.scheduler.poll)
+    _log.info(line("scheduler.stopped"))
+    return 0
+
+
+def _prune(database: Database, settings: Settings) -> None:
+    if settings.retention.jobs:
+        retention.prune(database, settings, settings.retention.jobs)
+
+
+def _thread(name: str, function: Callable[[], object], every: float, stop: threading.Event) -> None:
+    def loop() -> None:
+        while not stop.is_set():
+            _safely(name, function)
+            stop.wait(every)
+
+    threading.Thread(target=loop, name=name, daemon=True).start()
+
+
+def _safely(name: str, function: Callable[[], object]) -> None:
+    """One part's trouble must not stop the others; it is tried again anyway."""
+    try:
+        function()
+    except DatabaseUnavailable as error:
+        _log.warning(line("database.away", part=name, reason=error))
+    except Exception:
+        _log.exception(line("scheduler.fault", part=name))

@@ -1,0 +1,507 @@
+"""The worker: claims tasks, has them run in processes of their own, reports.
+
+One thread, one loop: listen to the processes, watch over their time, talk to
+the database. No transaction is open while anything runs. Whatever happens to
+the database, the loop goes on watching; leases that cannot be renewed end the
+attempts by themselves (``executors.lease``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+
+from storm.locals import Store
+
+from backoffice import __version__, assignments, claims, media, migrations, tasks
+from backoffice.assignments import Assignment
+from backoffice.claims import Held, Outcome
+from backoffice.config import Settings
+from backoffice.database import Database, clock
+from backoffice.errors import BackofficeError, DatabaseUnavailable
+from backoffice.executors import attempt
+from backoffice.executors.local import Slot, adopt_orphans, kill_orphans, kill_strays
+from backoffice.logs import line
+from backoffice.states import CANCELLED, FAILED, LOST, RELEASED, SUCCEEDED
+
+LOOK_EVERY = 1.0  # seconds between looks for requests to cancel or drain
+REPORT_EVERY = 1.0  # seconds between two writes of one task's progress
+KILL_AFTER = 2.0  # seconds from TERM to KILL
+KEEP_IDLE = 10.0  # seconds that an idle process is kept for the next task
+LEASE_MARGIN = 0.1  # of the lease: attempts end themselves this much before it
+LONGEST_PAUSE = 5.0  # seconds between tries when the database is away
+
+_log = logging.getLogger("backoffice.worker")
+
+
+@dataclass
+class Running:
+    """An attempt under way. Times are of the monotonic clock."""
+
+    assignment: Assignment
+    slot: Slot
+    started: float
+    heard: float
+    fraction: float = 0.0
+    speed: str = ""
+    reported: float = 0.0  # the fraction last written
+    reported_at: float = 0.0
+    commands: list[list[str]] = field(default_factory=list)
+    unsaid: bool = False  # commands not yet in the database
+    fencing: bool = False  # it waits to hear whether it may go on
+    ending: Outcome | None = None  # why we are ending it
+    discarded: bool = False  # it is no longer ours: nobody wants its outcome
+    kill_at: float | None = None
+
+    @property
+    def held(self) -> Held:
+        return self.assignment.held
+
+    def eta(self, now: float) -> float | None:
+        """Seconds left if it goes on as it has so far."""
+        if self.fraction <= 0.01:
+            return None
+        return round((now - self.started) * (1 - self.fraction) / self.fraction, 1)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one transaction with the database brought."""
+
+    accepted: dict[Held, bool]
+    beat: claims.Beat | None
+    cancelled: frozenset[Held]
+    draining: bool
+    claimed: list[Assignment]
+
+
+class Worker:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.monotonic = monotonic
+        self.host = socket.gethostname()
+        self.id = 0
+        self.running: list[Running] = []
+        self.idle: list[tuple[Slot, float]] = []
+        self.outbox: list[tuple[Running, Outcome]] = []
+        self.ffmpeg = ""
+        self.signals = 0
+        self.stop_by: float | None = None
+        self.draining = False
+        self.next_beat = self.next_look = self.next_poll = self.next_talk = 0.0
+        self.pause = 0.0
+
+    # The loop ---------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until drained or told to stop. Raises DatabaseUnavailable when
+        the database refuses us from the start."""
+        adopt_orphans()
+        orphans = kill_orphans()
+        if orphans:
+            _log.warning(line("worker.orphans-killed", count=orphans))
+        self.ffmpeg = _ffmpeg_version(self.settings)
+        self._register()
+        wakeup = self._catch_signals()
+        while not self._finished():
+            self._listen(wakeup)
+            self._obey_signals()
+            self._watch()
+            self._talk()
+        self._sign_off()
+
+    def _finished(self) -> bool:
+        return (self.draining or self.stop_by is not None) and not self.running and not self.outbox
+
+    def _register(self) -> None:
+        worker = self.settings.worker
+        self.id = self.database.transact(
+            lambda store: claims.register(
+                store,
+                clock(store),
+                host=self.host,
+                pid=os.getpid(),
+                slots=worker.slots,
+                queues=worker.queues,
+                tags=worker.tags,
+                lease=worker.lease,
+                version=__version__,
+            )
+        )
+        _log.info(line("worker.started", worker=self.id, host=self.host, slots=worker.slots))
+
+    def _sign_off(self) -> None:
+        for slot, _ in self.idle:
+            slot.retire()
+            slot.bury()
+        kill_strays(set())
+        try:
+            self.database.transact(lambda s: claims.sign_off(s, self.id, clock(s)))
+        except DatabaseUnavailable as error:
+            _log.warning(line("worker.sign-off-failed", worker=self.id, reason=error))
+        _log.info(line("worker.stopped", worker=self.id))
+
+    # Signals ----------------------------------------------------------------
+
+    def _catch_signals(self) -> socket.socket:
+        """TERM or INT stops: the first lets attempts finish within the grace
+        time, a second hands them back at once, as QUIT does."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._writer = writer  # keeps it open
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.signals += 2 if number == signal.SIGQUIT else 1
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, note)
+        return reader
+
+    def _obey_signals(self) -> None:
+        if not self.signals:
+            return
+        now = self.monotonic()
+        if self.stop_by is None:
+            self.stop_by = now + self.settings.worker.grace
+            _log.info(line("worker.stopping", worker=self.id, running=len(self.running)))
+        if self.signals > 1:
+            self.stop_by = min(self.stop_by, now)
+
+    # Listening --------------------------------------------------------------
+
+    def _listen(self, wakeup: socket.socket) -> None:
+        pipes = {one.slot.pipe: one for one in self.running}
+        ready = wait([*pipes, wakeup], self._timeout())
+        for pipe in ready:
+            if pipe is wakeup:
+                _drain(wakeup)
+            elif isinstance(pipe, Connection):
+                self._hear(pipes[pipe])
+
+    def _timeout(self) -> float:
+        """Until the next thing to do; at most a second, so that time limits
+        are watched."""
+        now = self.monotonic()
+        times = [self.next_beat, self.next_look if self.running else now + 1]
+        if self._free() > 0:
+            times.append(self.next_poll)
+        if self._urgent():
+            times.append(now)
+        times += [one.kill_at for one in self.running if one.kill_at is not None]
+        due = max(min(times), self.next_talk)
+        return max(0.0, min(1.0, due - now))
+
+    def _hear(self, one: Running) -> None:
+        """Take every message there is. The end of the pipe is the end of the
+        process; :meth:`_watch` buries it."""
+        try:
+            while one in self.running and one.slot.pipe.poll():
+                self._take(one, one.slot.pipe.recv())
+        except (EOFError, OSError):
+            self._died(one)
+
+    def _take(self, one: Running, message: tuple[object, ...]) -> None:
+        one.heard = self.monotonic()
+        match message:
+            case ("progress", float(fraction), str(speed)):
+                one.fraction, one.speed = fraction, speed
+            case ("command", list(argv)):
+                one.commands.append(argv)
+                one.unsaid = True
+            case ("fence",):
+                one.fencing = True
+            case ("done", Outcome() as outcome):
+                self._done(one, outcome)
+
+    def _done(self, one: Running, outcome: Outcome) -> None:
+        self.running.remove(one)
+        if one.ending is not None and outcome.state != SUCCEEDED:
+            outcome = one.ending
+        self._put_out(one, outcome)
+        if one.commands or one.ending is not None:
+            # It started programs: whatever they left behind ends with it.
+            one.slot.bury()
+            kill_strays(self._slot_pids())
+        else:
+            self.idle.append((one.slot, self.monotonic()))
+
+    def _died(self, one: Running) -> None:
+        """Its process is gone, by our hand or another's."""
+        self.running.remove(one)
+        expired = one.slot.lease.deadline <= self.monotonic()
+        status = one.slot.bury()
+        kill_strays(self._slot_pids())
+        attempt.discard(attempt.attempt_folder(self.settings, one.assignment))
+        if one.ending is not None:
+            self._put_out(one, one.ending)
+        elif expired:
+            _log.warning(line("lease.ended", task=one.held.task_id, worker=self.id))
+        else:
+            how = signal.Signals(-status).name if status < 0 else f"status {status}"
+            self._put_out(one, Outcome(LOST, f"its process ended unexpectedly ({how})"))
+
+    def _put_out(self, one: Running, outcome: Outcome) -> None:
+        if not one.discarded:
+            self.outbox.append((one, outcome))
+
+    def _slot_pids(self) -> set[int]:
+        return {one.slot.pid for one in self.running} | {slot.pid for slot, _ in self.idle}
+
+    # Watching ---------------------------------------------------------------
+
+    def _watch(self) -> None:
+        now = self.monotonic()
+        for one in list(self.running):
+            if one.kill_at is not None:
+                if now >= one.kill_at:
+                    one.slot.signal(signal.SIGKILL)
+            elif now - one.started > one.assignment.timeout > 0:
+                limit = f"{one.assignment.timeout:g} s"
+                self._end(one, Outcome(FAILED, f"took longer than its time limit of {limit}"))
+            elif now - one.heard > one.assignment.stall > 0 and not one.fencing:
+                limit = f"{one.assignment.stall:g} s"
+                self._end(one, Outcome(FAILED, f"stalled: no progress for {limit}"))
+            elif self.stop_by is not None and now >= self.stop_by:
+                self._end(one, Outcome(RELEASED, "handed back: its worker stops"))
+        self._retire_idle(now)
+
+    def _end(self, one: Running, outcome: Outcome) -> None:
+        """End an attempt: TERM now, KILL if it is still there a little later.
+        A stopped process would not see TERM: CONT lets it."""
+        one.ending = outcome
+        one.kill_at = self.monotonic() + KILL_AFTER
+        one.slot.signal(signal.SIGTERM)
+        one.slot.signal(signal.SIGCONT)
+        _log.info(line("task.ending", task=one.held.task_id, reason=outcome.message))
+
+    def _retire_idle(self, now: float) -> None:
+        for entry in list(self.idle):
+            slot, since = entry
+            if now - since > KEEP_IDLE or slot.ended():
+                self.idle.remove(entry)
+                slot.retire()
+                slot.bury()
+
+    # Talking ----------------------------------------------------------------
+
+    def _free(self) -> int:
+        if self.draining or self.stop_by is not None:
+            return 0
+        return self.settings.worker.slots - len(self.running) - len(self.outbox)
+
+    def _urgent(self) -> bool:
+        return bool(self.outbox) or any(one.fencing for one in self.running)
+
+    def _talk(self) -> None:
+        now = self.monotonic()
+        if now < self.next_talk:
+            return
+        try:
+            self._fences()
+            if self.outbox or self._due(now) or self._reports(now):
+                self._apply(now, self._turn_due(now))
+            elif self._free() > 0 and now >= self.next_poll:
+                self._poll(now)
+            self.pause = 0.0
+        except DatabaseUnavailable as error:
+            self.pause = min(LONGEST_PAUSE, self.pause * 2 or 0.25)
+            self.next_talk = self.monotonic() + self.pause * random.uniform(0.5, 1.0)
+            _log.warning(line("database.away", worker=self.id, reason=error))
+
+    def _due(self, now: float) -> bool:
+        return now >= self.next_beat or (bool(self.running) and now >= self.next_look)
+
+    def _reports(self, now: float) -> list[Running]:
+        """Attempts whose progress or commands are to be written now."""
+        return [
+            one
+            for one in self.running
+            if one.unsaid or (one.fraction > one.reported and now - one.reported_at >= REPORT_EVERY)
+        ]
+
+    def _fences(self) -> None:
+        lease = self.settings.worker.lease
+        for one in self.running:
+            if not one.fencing:
+                continue
+            asked = self.monotonic()
+            ours = one.ending is None and self.database.transact(
+                lambda s, held: claims.fence(s, held, lease, clock(s)), one.held
+            )
+            one.fencing = False
+            if ours:
+                self._renew(one, asked)
+            _send(one.slot, ours)
+
+    def _poll(self, now: float) -> None:
+        """Look first, without locks; claim only when there is something."""
+        self.next_poll = now + self.settings.worker.poll
+        if self.database.read(self._candidates):
+            self._apply(now, self._turn_due(now))
+
+    def _candidates(self, store: Store) -> list[tuple[claims.Lane, int]]:
+        worker = self.settings.worker
+        lanes = claims.lanes(store, worker.queues, worker.tags)
+        return claims.waiting(store, lanes, self._free_now())
+
+    def _free_now(self) -> int:
+        """Slots that are free once the outbox is delivered."""
+        return self._free() + len(self.outbox) if not self._stops() else 0
+
+    def _stops(self) -> bool:
+        return self.draining or self.stop_by is not None
+
+    def _turn_due(self, now: float) -> Turn:
+        outcomes = [(one.held, outcome) for one, outcome in self.outbox]
+        reports = self._reports(now)
+        beat = now >= self.next_beat
+        return self.database.transact(self._turn, outcomes, reports, beat, now)
+
+    def _turn(
+        self,
+        store: Store,
+        outcomes: Sequence[tuple[Held, Outcome]],
+        reports: Sequence[Running],
+        beat: bool,
+        monotonic: float,
+    ) -> Turn:
+        """One transaction: deliver outcomes, report, renew, and claim for the
+        slots that this leaves free."""
+        now = clock(store)
+        accepted = {held: claims.finish(store, held, outcome, now) for held, outcome in outcomes}
+        for one in reports:
+            self._report(store, one, monotonic)
+        held = [one.held for one in self.running]
+        beaten = (
+            claims.beat(store, self.id, held, self.settings.worker.lease, now) if beat else None
+        )
+        cancelled = beaten.cancelled if beaten else claims.cancel_requests(store, held)
+        draining = beaten.draining if beaten else claims.is_draining(store, self.id)
+        claimed: list[Assignment] = []
+        if not draining and self._free_now() > 0:
+            take = self._candidates(store)
+            if take:
+                found = claims.claim(
+                    store, self.id, self.host, take, self.settings.worker.lease, now
+                )
+                claimed = assignments.build(store, found) if found else []
+        return Turn(accepted, beaten, cancelled, draining, claimed)
+
+    def _report(self, store: Store, one: Running, now: float) -> None:
+        if one.unsaid:
+            log = str(attempt.log_path(self.settings, one.assignment))
+            claims.report_command(store, one.held, one.commands, self.ffmpeg, log)
+        claims.report_progress(
+            store, one.held, round(one.fraction * 100, 1), one.speed, one.eta(now)
+        )
+
+    def _apply(self, now: float, turn: Turn) -> None:
+        """Act on what the database said; ``now`` is before it was asked, so
+        that leases end here no later than there."""
+        self.next_look = now + LOOK_EVERY
+        self.next_poll = now + self.settings.worker.poll
+        self._delivered(turn)
+        for one in self.running:
+            if one.unsaid or one.fraction > one.reported:
+                one.unsaid, one.reported, one.reported_at = False, one.fraction, now
+        if turn.beat is not None:
+            self.next_beat = now + self.settings.worker.heartbeat
+            self._renew_kept(turn.beat, now)
+        self.draining = self.draining or turn.draining
+        for one in self.running:
+            if one.held in turn.cancelled and one.ending is None:
+                self._end(one, Outcome(CANCELLED, "cancelled on request"))
+        for assignment in turn.claimed:
+            self._start(assignment, now)
+
+    def _delivered(self, turn: Turn) -> None:
+        for one, outcome in self.outbox:
+            ours = turn.accepted[one.held]
+            _log.info(
+                line(
+                    f"task.{outcome.state}" if ours else "task.not-ours",
+                    task=one.held.task_id,
+                    attempt=one.held.attempt,
+                    worker=self.id,
+                    message=outcome.message,
+                )
+            )
+            if not ours:
+                attempt.discard(attempt.attempt_folder(self.settings, one.assignment))
+        self.outbox.clear()
+
+    def _renew_kept(self, beat: claims.Beat, now: float) -> None:
+        for one in self.running:
+            if one.held in beat.kept:
+                self._renew(one, now)
+            elif one.ending is None:
+                one.discarded = True
+                self._end(one, Outcome(LOST, "given to another worker"))
+
+    def _renew(self, one: Running, asked: float) -> None:
+        lease = self.settings.worker.lease
+        one.slot.lease.deadline = asked + lease * (1 - LEASE_MARGIN)
+
+    def _start(self, assignment: Assignment, now: float) -> None:
+        slot = self._slot()
+        one = Running(assignment, slot, started=now, heard=now)
+        self._renew(one, now)
+        self.running.append(one)
+        held = assignment.held
+        _log.info(line("task.started", task=held.task_id, attempt=held.attempt, worker=self.id))
+        _send(slot, assignment)
+
+    def _slot(self) -> Slot:
+        while self.idle:
+            slot, _ = self.idle.pop()
+            if not slot.ended():
+                return slot
+            slot.bury()
+        return Slot(self.settings)
+
+
+def _send(slot: Slot, message: object) -> None:
+    with suppress(OSError):  # it has died; the pipe's end will tell
+        slot.pipe.send(message)
+
+
+def _drain(reader: socket.socket) -> None:
+    with suppress(BlockingIOError):
+        while reader.recv(512):
+            pass
+
+
+def _ffmpeg_version(settings: Settings) -> str:
+    try:
+        return media.version(settings.tools.ffmpeg)
+    except BackofficeError as error:
+        _log.warning(line("ffmpeg.missing", reason=error))
+        return ""
+
+
+def main(settings: Settings) -> int:
+    """Run a worker in the foreground until it is drained or stopped."""
+    database = Database(settings.database)
+    migrations.require_current(database)
+    for name in sorted(tasks.names() - {"notify"}):
+        tasks.load(name)  # before forking, so that no attempt pays for it
+    Worker(settings, database).run()
+    database.close()
+    return 0
