@@ -5,9 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from lxml import etree
 from storm.tracer import install_tracer, remove_tracer
 
-from backoffice import claims, files, jobs, records
+from backoffice import claims, files, jobs, records, xmlsafe
 from backoffice.claims import MadeFile, PublishedFile
 from backoffice.config import Settings
 from backoffice.database import clock
@@ -91,8 +92,8 @@ def test_every_record_makes_a_valid_document(board: Board, source: Path) -> None
     for kind, record in made.items():
         assert record, kind
         documents.to_json(kind, record)
-        root = documents.etree.fromstring(documents.to_xml(kind, record))
-        documents.xmlsafe.validate(root, documents.schema_of(kind))
+        root = etree.fromstring(documents.to_xml(kind, record))
+        xmlsafe.validate(root, documents.schema_of(kind))
 
 
 @pytest.mark.parametrize(
