@@ -66,7 +66,7 @@ def _assignment(store: Store, claimed: Claimed, job: Job) -> Assignment:
             for wanted in spec["inputs"]
             for reference in _references(store, job.id, wanted)
         ],
-        publications=_publications(store, spec["parameters"]) if claimed.type == "retract" else [],
+        publications=_publications(store, claimed),
         timeout=spec["timeout"],
         stall=spec["stall"],
     )
@@ -131,15 +131,19 @@ def _row(row: tuple[Any, ...]) -> dict[str, Any]:
     return values | {"tree": bool(values["tree"]), "facts": json.loads(values["facts"])}
 
 
-def _publications(store: Store, parameters: Mapping[str, str]) -> list[Publication]:
-    wanted = [int(one) for one in parameters.get("publication", "").split() if one.isdigit()]
-    if not wanted:
+def _publications(store: Store, claimed: Claimed) -> list[Publication]:
+    """Those to be retracted, or those of the job for a message about it."""
+    query = "SELECT id, target, path, sha256, tree FROM publication WHERE state = 'published' AND "
+    if claimed.type == "retract":
+        named = claimed.spec["parameters"].get("publication", "").split()
+        values = [int(one) for one in named if one.isdigit()]
+        query += f"id IN ({marks(values)})"
+    elif claimed.type == "notify":
+        values = [claimed.held.job_id]
+        query += "job_id = ?"
+    else:
         return []
-    rows = store.execute(
-        "SELECT id, target, path, sha256, tree FROM publication"
-        f" WHERE id IN ({marks(wanted)}) AND state = 'published' ORDER BY id",
-        wanted,
-    ).get_all()
+    rows = store.execute(query + " ORDER BY id", values).get_all() if values else []
     return [
         Publication(id=one, target=target, path=path, sha256=sha256, tree=bool(tree))
         for one, target, path, sha256, tree in rows

@@ -126,6 +126,9 @@ class Outcome:
     cpu_seconds: float | None = None
     peak_memory: int | None = None  # bytes
     wall_seconds: float | None = None
+    commands: Sequence[Sequence[str]] = ()
+    ffmpeg: str = ""  # its version, where it was used
+    log: str = ""  # path
     log_size: int | None = None
 
 
@@ -569,8 +572,8 @@ def _recorded(store: Store, held: Held, outcome: Outcome) -> bool:
 def _close_attempt(store: Store, held: Held, outcome: Outcome, now: datetime) -> None:
     store.execute(
         "UPDATE attempt SET state = ?, finished = ?, message = ?, exit_status = ?,"
-        " cpu_seconds = ?, peak_memory = ?, wall_seconds = ?, log_size = ?, report = ?"
-        " WHERE task_id = ? AND number = ?",
+        " cpu_seconds = ?, peak_memory = ?, wall_seconds = ?, commands = ?, ffmpeg = ?, log = ?,"
+        " log_size = ?, report = ? WHERE task_id = ? AND number = ?",
         (
             outcome.state,
             now,
@@ -579,6 +582,9 @@ def _close_attempt(store: Store, held: Held, outcome: Outcome, now: datetime) ->
             outcome.cpu_seconds,
             outcome.peak_memory,
             outcome.wall_seconds,
+            model.dump(outcome.commands),
+            outcome.ffmpeg,
+            outcome.log,
             outcome.log_size,
             model.dump(outcome.report),
             held.task_id,

@@ -249,7 +249,8 @@ def _explained(error: DatabaseError) -> BaseException:
         words in text for words in ("unable to open", "disk is full", "readonly", "disk I/O")
     ):
         return _unavailable(error)
-    return error
+    same: BaseException = error
+    return same
 
 
 def _unavailable(error: BaseException) -> DatabaseUnavailable:

@@ -70,10 +70,12 @@ class Whole:
 
 
 def progress(steps: Sequence[Step]) -> float:
-    """Percent of a job, by its tasks' weights."""
-    weights = sum(step.spec["weight"] for step in steps) or 1
+    """Percent of a job, by the weights of its tasks; skipped ones do not count."""
+    counted = [step for step in steps if step.state != SKIPPED]
+    weights = sum(step.spec["weight"] for step in counted) or 1
     done = sum(
-        step.spec["weight"] * (100 if step.state in DONE else step.progress) for step in steps
+        step.spec["weight"] * (100 if step.state == SUCCEEDED else step.progress)
+        for step in counted
     )
     return float(done / weights)
 
@@ -91,13 +93,13 @@ def lock(store: Store, job_id: int) -> Whole | None:
 
 def load(store: Store, job_id: int, lock: str = "") -> list[Step]:
     """The job's tasks in the order of the plan."""
-    rows = store.execute(
+    rows: list[Any] = store.execute(
         "SELECT id, name, state, attempt, worker_id, failures, losses, max_attempts,"
         f" cancel_requested IS NOT NULL, progress, message, spec FROM task WHERE job_id = ?"
         f" ORDER BY id{lock}",
         (job_id,),
     ).get_all()
-    return [Step(*row[:-1], spec=json.loads(row[-1])) for row in rows]
+    return [Step(*(*values, json.loads(spec))) for *values, spec in rows]
 
 
 def settle(store: Store, whole: Whole, now: datetime) -> list[events.Event]:

@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 
@@ -27,10 +27,11 @@ from backoffice.assignments import Assignment
 from backoffice.claims import Held, Outcome
 from backoffice.config import Settings
 from backoffice.database import Database, clock
-from backoffice.errors import BackofficeError, DatabaseUnavailable
+from backoffice.errors import BackofficeError, DatabaseUnavailable, Invalid
 from backoffice.executors import attempt
-from backoffice.executors.local import Slot, adopt_orphans, kill_orphans, kill_strays
+from backoffice.executors.local import Slot, kill_orphans, kill_strays
 from backoffice.logs import line
+from backoffice.prctl import adopt_orphans
 from backoffice.states import CANCELLED, FAILED, LOST, RELEASED, SUCCEEDED
 
 LOOK_EVERY = 1.0  # seconds between looks for requests to cancel or drain
@@ -258,8 +259,18 @@ class Worker:
             self._put_out(one, Outcome(LOST, f"its process ended unexpectedly ({how})"))
 
     def _put_out(self, one: Running, outcome: Outcome) -> None:
-        if not one.discarded:
-            self.outbox.append((one, outcome))
+        if one.discarded:
+            return
+        log = attempt.log_path(self.settings, one.assignment)
+        told = replace(
+            outcome,
+            commands=one.commands,
+            ffmpeg=self.ffmpeg if one.commands else "",
+            log=str(log),
+            log_size=log.stat().st_size if log.exists() else None,
+            wall_seconds=outcome.wall_seconds or round(self.monotonic() - one.started, 3),
+        )
+        self.outbox.append((one, told))
 
     def _slot_pids(self) -> set[int]:
         return {one.slot.pid for one in self.running} | {slot.pid for slot, _ in self.idle}
@@ -496,10 +507,24 @@ def _ffmpeg_version(settings: Settings) -> str:
         return ""
 
 
+def prepare_folders(settings: Settings) -> None:
+    """Make our own folders, and those of targets beneath our home. A target
+    elsewhere is never made: it may be a disk that is not mounted."""
+    paths = settings.paths
+    own = [target.path for target in settings.targets.values() if target.path is not None]
+    inside = [path for path in own if path.is_relative_to(paths.home)]
+    for folder in (paths.work, paths.logs, *inside):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Invalid(f"the folder {folder} cannot be made: {error.strerror}") from error
+
+
 def main(settings: Settings) -> int:
     """Run a worker in the foreground until it is drained or stopped."""
     database = Database(settings.database)
     migrations.require_current(database)
+    prepare_folders(settings)
     for name in sorted(tasks.names() - {"notify"}):
         tasks.load(name)  # before forking, so that no attempt pays for it
     Worker(settings, database).run()

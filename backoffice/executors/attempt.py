@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from backoffice import files, media, tasks
@@ -193,7 +194,9 @@ def _attempt(assignment: Assignment, pipe: Connection, settings: Settings) -> Ou
     try:
         outcome = _outcome(context)
     finally:
-        size = _close_log(stream)
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
     if outcome.state != SUCCEEDED:
         discard(folder)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -203,7 +206,6 @@ def _attempt(assignment: Assignment, pipe: Connection, settings: Settings) -> Ou
         cpu_seconds=_cpu_seconds() - cpu,
         peak_memory=max(context.peak_memory, own),
         wall_seconds=time.monotonic() - began,
-        log_size=size,
     )
 
 
@@ -343,19 +345,14 @@ def _open_log(path: Path) -> IO[str] | None:
         return None
 
 
-def _close_log(stream: IO[str] | None) -> int | None:
-    if stream is None:
-        return None
-    try:
-        size = stream.tell()
-        stream.close()
-        return size
-    except OSError:
-        return None
-
-
-def ignore_signals_of_the_worker() -> None:
-    """Signals end an attempt at once; the worker's handlers were inherited."""
+def replace_the_workers_handlers() -> None:
+    """TERM unwinds the attempt, so that what it staged somewhere is removed;
+    other signals do what they do by default."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _unwind)
+
+
+def _unwind(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

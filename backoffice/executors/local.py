@@ -7,7 +7,6 @@ by :func:`kill_strays`, because the worker adopts every orphan beneath it.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import random
@@ -20,10 +19,8 @@ from pathlib import Path
 from backoffice.config import Settings
 from backoffice.executors import attempt
 from backoffice.executors.lease import Lease
+from backoffice.prctl import die_with
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_libc = ctypes.CDLL(None, use_errno=True)
 _log = logging.getLogger("backoffice.executor")
 
 
@@ -73,15 +70,15 @@ def _become_child(worker: int, pipe: Connection, lease: Lease, settings: Setting
     status = 70
     try:
         os.setpgid(0, 0)
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != worker:
-            os._exit(status)
-        attempt.ignore_signals_of_the_worker()
+        die_with(worker, signal.SIGKILL)
+        attempt.replace_the_workers_handlers()
         _let_go_of_descriptors(pipe.fileno())
         random.seed()
         os.environ["BO_WORKER"] = process_mark(worker)
         attempt.serve(pipe, lease, settings)
         status = 0
+    except SystemExit as error:
+        status = int(error.code or 0)
     except (BrokenPipeError, ConnectionResetError):
         pass  # the worker is gone
     except BaseException:
@@ -102,11 +99,6 @@ def _let_go_of_descriptors(keep: int) -> None:
                 os.dup2(null, number, inheritable=False)
     os.dup2(null, 0)
     os.close(null)
-
-
-def adopt_orphans() -> None:
-    """Make this process the parent of whatever its descendants leave behind."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def kill_strays(slots: set[int]) -> None:
