@@ -1,0 +1,178 @@
+"""``backoffice check``: is everything there that the settings count on?
+
+Looks and asks, and changes nothing. Each finding is a line; one that is not
+well says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lxml import etree
+
+from backoffice import catalogue, files, media, migrations, publishers
+from backoffice.catalogue import Catalogue
+from backoffice.config import Settings
+from backoffice.database import Database, clock
+from backoffice.errors import BackofficeError
+from backoffice.terminal import size
+
+LEAST_FREE = 1_000_000_000  # bytes: less than this will not last for long
+
+
+@dataclass(frozen=True)
+class Line:
+    ok: bool
+    what: str
+    text: str
+
+
+def run(settings: Settings) -> list[Line]:
+    """Every finding; it is well if all are."""
+    lines = [Line(True, "config", settings.source)]
+    lines += _database(settings)
+    lines += _recipes(settings)
+    lines += _tools(settings)
+    paths = settings.paths
+    for name, folder in (("work", paths.work), ("logs", paths.logs), ("run", paths.run)):
+        lines.append(_writable(f"[paths] {name}", folder))
+    if not paths.roots:
+        lines.append(Line(False, "[paths] roots", "no folder may be read: name one"))
+    lines += [_readable("[paths] roots", root) for root in paths.roots]
+    lines += [_readable(f"watch {one.name}", one.folder) for one in settings.watches.values()]
+    lines += _targets(settings)
+    lines += [_schemas(), _templates()]
+    return lines
+
+
+def _asked(what: str, ask: Callable[[], str]) -> Line:
+    try:
+        return Line(True, what, ask())
+    except BackofficeError as error:
+        return Line(False, what, str(error))
+
+
+def _database(settings: Settings) -> Iterator[Line]:
+    try:
+        database = Database(settings.database)
+        database.read(clock)
+    except BackofficeError as error:
+        yield Line(False, "database", str(error))
+        return
+    yield Line(True, "database", f"{database.dialect}, answers")
+
+    def schema() -> str:
+        migrations.require_current(database)
+        return f"version {migrations.steps(database.dialect)[-1].version}"
+
+    yield _asked("schema", schema)
+    database.close()
+
+
+def _recipes(settings: Settings) -> Iterator[Line]:
+    try:
+        known = catalogue.load(settings)
+    except BackofficeError as error:
+        yield Line(False, "recipes", str(error))
+        return
+    yield Line(True, "profiles", f"{len(known.profiles)} from {_folders(settings.paths.profiles)}")
+    yield Line(
+        True, "workflows", f"{len(known.workflows)} from {_folders(settings.paths.workflows)}"
+    )
+    yield _asked("encoders", lambda: _encoders(settings, known))
+    for kind, wanted in (("watch", settings.watches), ("schedule", settings.schedules)):
+        for one in wanted.values():
+            if one.workflow not in known.workflows:
+                text = f"there is no workflow {one.workflow!r}: correct its setting"
+                yield Line(False, f"{kind} {one.name}", text)
+
+
+def _folders(folders: tuple[Path, ...]) -> str:
+    return ", ".join(map(str, folders))
+
+
+def _encoders(settings: Settings, known: Catalogue) -> str:
+    there = media.encoders(settings.tools.ffmpeg)
+    users: dict[str, list[str]] = {}
+    for profile in known.profiles.values():
+        for encoder in profile.encoders:
+            users.setdefault(encoder, []).append(profile.name)
+    missing = [
+        f"{encoder} (for {', '.join(names)})"
+        for encoder, names in sorted(users.items())
+        if encoder not in there
+    ]
+    if missing:
+        raise BackofficeError(
+            f"ffmpeg lacks {'; '.join(missing)}: install a fuller one, see [tools] ffmpeg"
+        )
+    return ", ".join(sorted(users))
+
+
+def _tools(settings: Settings) -> Iterator[Line]:
+    for name in ("ffmpeg", "ffprobe"):
+        yield _asked(name, partial(_version, getattr(settings.tools, name)))
+
+
+def _version(tool: str) -> str:
+    return f"{tool}, version {media.version(tool)}"
+
+
+def _writable(what: str, folder: Path) -> Line:
+    """A folder that is made when it is needed need not be there yet."""
+    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    if not there.is_dir():
+        return Line(False, what, f"{there} is no folder: move it away")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        text = f"{there} cannot be written: change its owner, or mount it writable"
+        return Line(False, what, text)
+    return _space(what, folder, there)
+
+
+def _space(what: str, folder: Path, there: Path) -> Line:
+    free = shutil.disk_usage(there).free
+    text = f"{folder}, writable, {size(free)} free"
+    return Line(True, what, text) if free >= LEAST_FREE else Line(False, what, f"{text}: make room")
+
+
+def _readable(what: str, folder: Path) -> Line:
+    if not folder.is_dir():
+        return Line(False, what, f"{folder} is not there: make it, or change the setting")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return Line(False, what, f"{folder} cannot be read: change its permissions")
+    return Line(True, what, f"{folder}, readable")
+
+
+def _targets(settings: Settings) -> Iterator[Line]:
+    for target in settings.targets.values():
+        what = f"target {target.name}"
+        try:
+            publishers.open(target)
+        except BackofficeError as error:
+            yield Line(False, what, str(error))
+            continue
+        if target.path is None:
+            yield Line(True, what, target.type)
+        elif not target.path.is_dir():
+            yield Line(False, what, f"{target.path} is not there: make it, or mount it")
+        else:
+            yield _writable(what, target.path)
+
+
+def _schemas() -> Line:
+    paths = sorted(files.share("schema").glob("*.xsd"))
+    for path in paths:
+        try:
+            etree.XMLSchema(etree.parse(str(path)))
+        except (etree.XMLSyntaxError, etree.XMLSchemaParseError) as error:
+            return Line(False, "XML schemas", f"{path}: {error}: install Backoffice again")
+    return Line(True, "XML schemas", f"{len(paths)} from {files.share('schema')}")
+
+
+def _templates() -> Line:
+    return _asked("templates", lambda: str(files.share("templates")))

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backoffice import check, config, media, migrations
+from backoffice.check import Line
+from backoffice.config import Settings
+from backoffice.database import Database
+
+
+@pytest.fixture
+def ready(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings with everything there."""
+    (tmp_path / "var/publish").mkdir(parents=True)
+    database = Database(settings.database)
+    migrations.migrate(database)
+    database.close()
+    return settings
+
+
+def found(settings: Settings) -> Mapping[str, Line]:
+    return {line.what: line for line in check.run(settings)}
+
+
+def faults(settings: Settings) -> dict[str, str]:
+    return {line.what: line.text for line in check.run(settings) if not line.ok}
+
+
+def test_all_is_well_when_all_is_there(ready: Settings) -> None:
+    assert faults(ready) == {}
+    lines = found(ready)
+    assert lines["schema"].text == "version 1"
+    assert "libx264" in lines["encoders"].text
+    assert "free" in lines["[paths] work"].text
+
+
+def test_it_makes_no_folders(ready: Settings) -> None:
+    check.run(ready)
+    assert not ready.paths.work.exists()
+
+
+def test_a_schema_that_is_missing_names_the_command(settings: Settings) -> None:
+    assert "run 'backoffice migrate'" in faults(settings)["schema"]
+
+
+def test_a_database_that_is_away_is_reported_with_the_rest(ready: Settings) -> None:
+    uri = "mysql://nobody:secret@localhost/none?unix_socket=/nowhere/socket"
+    wrong = replace(ready, database=replace(ready.database, uri=uri, timeout=0.5))
+    wrong_lines = faults(wrong)
+    assert set(wrong_lines) == {"database"}
+    assert "secret" not in wrong_lines["database"]
+
+
+def test_folders_that_are_missing_or_in_the_way_are_named(ready: Settings, tmp_path: Path) -> None:
+    (tmp_path / "media").rmdir()
+    (tmp_path / "var/publish").rmdir()
+    ready.paths.work.parent.mkdir(exist_ok=True)
+    ready.paths.work.write_text("in the way")
+    wrong = faults(ready)
+    assert set(wrong) == {"[paths] roots", "[paths] work", "target site"}
+    assert "make it" in wrong["target site"]
+    assert "is no folder" in wrong["[paths] work"]
+
+
+def test_a_disk_that_is_nearly_full_is_named(
+    ready: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "LEAST_FREE", 1 << 62)
+    assert faults(ready)["[paths] work"].endswith("free: make room")
+
+
+def test_tools_that_are_missing_are_named(ready: Settings) -> None:
+    tools = replace(ready.tools, ffmpeg="/nowhere/ffmpeg", ffprobe="/bin/true")
+    wrong = faults(replace(ready, tools=tools))
+    assert set(wrong) == {"encoders", "ffmpeg", "ffprobe"}
+
+
+def test_an_encoder_that_profiles_want_is_named_with_them(
+    ready: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = media.encoders(ready.tools.ffmpeg)
+    monkeypatch.setattr(media, "encoders", lambda tool: there - {"libx264"})
+    assert "lacks libx264 (for " in faults(ready)["encoders"]
+
+
+def test_a_broken_recipe_is_named_with_its_line(ready: Settings, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/bad.xml").write_text("<workflow/>")
+    paths = replace(ready.paths, workflows=(*ready.paths.workflows, tmp_path / "own"))
+    assert "bad.xml:1" in faults(replace(ready, paths=paths))["recipes"]
+
+
+def test_a_schedule_of_an_unknown_workflow_is_named(ready: Settings) -> None:
+    schedule = config.Schedule("nightly", "0 0 * * *", "gone", (), 50, {})
+    wrong = faults(replace(ready, schedules={"nightly": schedule}))
+    assert "no workflow 'gone'" in wrong["schedule nightly"]
