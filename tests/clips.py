@@ -79,6 +79,13 @@ class Clips:
         source = self["plain.mp4"]
         ffmpeg("-i", str(source), "-c", "copy", "-metadata:s:v:0", "rotate=90", str(path))
 
+    def _cover(self, path: Path) -> None:
+        ffmpeg(
+            *("-i", str(self["sound.wav"]), "-i", str(self["frame.mp4"])),
+            *("-map", "0", "-map", "1", "-c:v", "png", "-frames:v", "1"),
+            *("-disposition:v", "attached_pic", str(path)),
+        )
+
     def _truncated(self, path: Path) -> None:
         """Half of a file whose index comes first: it looks whole when probed."""
         data = self["plain.mp4"].read_bytes()
