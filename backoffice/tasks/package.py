@@ -194,7 +194,8 @@ def verify(
     for name, seconds in found.items():
         if duration and abs(seconds - duration) > media.tolerance(duration):
             raise TaskFailed(
-                f"the package is wrong: {name} lasts {seconds:.1f} s of {duration:.1f} s",
+                f"only {seconds:.1f} s of {duration:.1f} s came out as {name};"
+                " the source is probably truncated or damaged: copy it again",
                 retry=False,
             )
     facts = media.probe(manifest, context.settings, context.log, formats=_FORMATS[package.format])

@@ -267,13 +267,18 @@ def _declares(facts: Facts) -> bool:
 
 
 def _shown_seconds(work: _Work, stderr: str) -> float | None:
-    """Seconds of picture, by counting frames, when far too few; else None."""
+    """Seconds of picture, by counting frames, when far too few; else None.
+
+    Only where the container counts its frames, for elsewhere the rate is a guess;
+    and never more than its length holds, since an edit may hide some.
+    """
     picture = profiles.first_picture(work.facts)
     counts = re.findall(r"\bframe=\s*(\d+)", stderr)
-    if not picture or not picture.get("duration") or not picture["frame_rate"] or not counts:
+    if not picture or not picture["frames"] or not picture["frame_rate"] or not counts:
         return None
     shown = int(counts[-1]) / float(picture["frame_rate"])
-    return shown if shown < 0.9 * picture["duration"] - 1.0 else None
+    wanted = min(float(picture.get("duration", 0.0)), picture["frames"] / picture["frame_rate"])
+    return shown if shown < 0.9 * wanted - 1.0 else None
 
 
 def _check_stretches(context: Context, work: _Work, check: str, decoded: float) -> None:

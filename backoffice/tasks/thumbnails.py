@@ -123,7 +123,7 @@ def _sprite_command(context: Context, work: _Work) -> list[str]:
         f"tpad=stop_mode=clone:stop_duration={work.interval:g}",
         f"fps=1/{work.interval:g}:start_time=0",
         # Into the tile as displayed, whatever shape the stored pixels have.
-        f"scale='trunc(min({width},{height}*dar)/2)*2':'trunc(min({height},{width}/dar)/2)*2'",
+        f"scale='round(min({width},{height}*dar)/2)*2':'round(min({height},{width}/dar)/2)*2'",
         f"setsar=1,pad={width}:{height}:-1:-1",
         f"tpad=stop_mode=clone:stop={columns * rows}",
         f"tile={columns}x{rows},format=yuvj420p",
