@@ -16,7 +16,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -43,13 +43,15 @@ from backoffice.states import (
 MAX_LOSSES = 5  # of its worker, before a task is set aside
 LONGEST_BACKOFF = timedelta(hours=1)
 DUE_BATCH = 500
+LONGEST_MESSAGE = 4000  # characters; the rest is in the log
 
 
 @dataclass(frozen=True)
 class Lane:
     id: int
     queue: str
-    capacity: int | None
+    capacity: int | None  # of the whole queue
+    room: int | None  # tasks that may start now; None: any number
 
 
 @dataclass(frozen=True)
@@ -222,17 +224,24 @@ def cancel_requests(store: Store, held: Sequence[Held]) -> frozenset[Held]:
 
 def lanes(store: Store, queues: Collection[str], tags: Collection[str]) -> list[Lane]:
     """The lanes that a worker of these queues (patterns) and tags may claim
-    from now: not those of paused queues, nor those that ask for other tags."""
+    from now: not those of paused or full queues, nor those that ask for other
+    tags."""
     rows = store.execute(
         "SELECT lane.id, lane.queue, lane.tags, queue.capacity FROM lane"
         " LEFT JOIN queue ON queue.name = lane.queue"
         " WHERE COALESCE(queue.paused, 0) = 0"
     ).get_all()
-    return [
-        Lane(lane, queue, capacity)
+    found = [
+        Lane(lane, queue, capacity, _room(store, queue, capacity))
         for lane, queue, wanted, capacity in rows
         if serves(queues, queue) and set(wanted.split()) <= set(tags)
     ]
+    # A full queue must not hide the others behind its first tasks.
+    return [lane for lane in found if lane.room is None or lane.room > 0]
+
+
+def _room(store: Store, queue: str, capacity: int | None) -> int | None:
+    return None if capacity is None else capacity - running_in(store, queue)
 
 
 def serves(queues: Collection[str], queue: str) -> bool:
@@ -255,7 +264,7 @@ def _heads(store: Store, lane: Lane, limit: int) -> list[tuple[int, int]]:
     rows: list[tuple[int, int]] = store.execute(
         "SELECT priority, id FROM task WHERE state = 'ready' AND lane_id = ?"
         " ORDER BY priority, id LIMIT ?",
-        (lane.id, limit),
+        (lane.id, limit if lane.room is None else min(limit, lane.room)),
     ).get_all()
     return rows
 
@@ -449,6 +458,7 @@ def finish(store: Store, held: Held, outcome: Outcome, now: datetime) -> bool:
     step = _ours(whole, held)
     if whole is None or step is None:
         return _recorded(store, held, outcome)
+    outcome = replace(outcome, message=outcome.message[:LONGEST_MESSAGE])
     state, happened = _AFTER[outcome.state](store, held, outcome, step, now)
     step.state, step.progress, step.message = state, 100.0 * (state == SUCCEEDED), outcome.message
     _close_attempt(store, held, outcome, now)
@@ -746,7 +756,7 @@ def promote(store: Store, now: datetime) -> int:
         ).get_one()
         state = "blocked" if row is not None and row[0] == PAUSED else READY
         result = store.execute(
-            f"UPDATE task SET state = ?, ready_at = ?, run_at = NULL"
+            "UPDATE task SET state = ?, ready_at = ?"
             f" WHERE id IN ({marks(tasks)}) AND state = 'scheduled'",
             [state, now, *tasks],
         )

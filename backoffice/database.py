@@ -27,17 +27,24 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from storm.database import Connection
 from storm.databases import mysql as storm_mysql
 from storm.databases import sqlite as storm_sqlite
-from storm.exceptions import DatabaseError, DatabaseModuleError, DisconnectionError, Error
+from storm.exceptions import (
+    DatabaseError,
+    DatabaseModuleError,
+    DisconnectionError,
+    Error,
+    OperationalError,
+)
 from storm.locals import Store
 from storm.uri import URI, URIError
 
 from backoffice.config import DatabaseSettings
-from backoffice.errors import ConfigError, DatabaseUnavailable
+from backoffice.errors import ConfigError, DatabaseUnavailable, SchemaMismatch
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LOCK_WAIT, DEADLOCK, SNAPSHOT_CHANGED = 1205, 1213, 1020
+NO_SUCH_TABLE = 1146
 DUPLICATE = 1062  # two inserted the same at once: the second then finds it
 RETRIED = frozenset({LOCK_WAIT, DEADLOCK, SNAPSHOT_CHANGED, DUPLICATE})
 # Lost or killed connections beyond Storm's 2006 and 2013.
@@ -122,9 +129,22 @@ class SQLite(storm_sqlite.SQLite):
 
     def _raw_connect(self) -> Any:
         connection = super()._raw_connect()
-        connection.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
         return connection
+
+    def _write_ahead(self, connection: Any) -> None:
+        """SQLite itself does not wait for its turn here: of several that open
+        a new database at once, some would be told that it is locked."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except DatabaseError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
 
 def code(error: BaseException) -> int:
@@ -243,11 +263,11 @@ def _passing(error: DatabaseError) -> bool:
 
 
 def _explained(error: DatabaseError) -> BaseException:
-    """A DatabaseUnavailable where waiting or an admin helps; else the error."""
-    text = str(error)
-    if code(error) in AWAY | REFUSED or any(
-        words in text for words in ("unable to open", "disk is full", "readonly", "disk I/O")
-    ):
+    """What an admin can do something about as such; else the error as it is,
+    which is a fault of ours."""
+    if code(error) == NO_SUCH_TABLE or "no such table" in str(error):
+        return SchemaMismatch("the database has not its tables yet: run 'backoffice migrate'")
+    if isinstance(error, OperationalError) or code(error) in AWAY | REFUSED:
         return _unavailable(error)
     same: BaseException = error
     return same
@@ -260,8 +280,10 @@ def _unavailable(error: BaseException) -> DatabaseUnavailable:
         return DatabaseUnavailable(f"the database refuses us: {text}", refused=True)
     if number in (1040, 1203, 1226):
         return DatabaseUnavailable(f"the database has too many connections: {text}")
-    if "disk is full" in text:
+    if "disk is full" in text or number in (1021, 1114):
         return DatabaseUnavailable("the disk of the database is full: make room")
+    if number in (1290, 1792, 1836):
+        return DatabaseUnavailable(f"the database takes no writes now: {text}")
     if "unable to open" in text or "readonly" in text:
         return DatabaseUnavailable(
             f"the database file cannot be written ({text}): check its folder's permissions",

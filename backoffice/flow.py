@@ -48,6 +48,7 @@ class Step:
     losses: int
     max_attempts: int
     cancelling: bool
+    waited: bool  # its delay has been waited for
     progress: float
     message: str
     spec: Mapping[str, Any]
@@ -95,7 +96,8 @@ def load(store: Store, job_id: int, lock: str = "") -> list[Step]:
     """The job's tasks in the order of the plan."""
     rows: list[Any] = store.execute(
         "SELECT id, name, state, attempt, worker_id, failures, losses, max_attempts,"
-        f" cancel_requested IS NOT NULL, progress, message, spec FROM task WHERE job_id = ?"
+        " cancel_requested IS NOT NULL, run_at IS NOT NULL OR attempt > 0, progress, message, spec"
+        " FROM task WHERE job_id = ?"
         f" ORDER BY id{lock}",
         (job_id,),
     ).get_all()
@@ -149,7 +151,7 @@ def _start_what_can(store: Store, whole: Whole, now: datetime) -> list[events.Ev
             reason = "because not " + " and ".join(workflows.describe(c) for c in when)
             _move(store, [step], SKIPPED, finished=now, message=reason)
             happened.append(events.of_task("skipped", whole.id, step.id, reason))
-        elif step.spec["delay"]:
+        elif step.spec["delay"] and not step.waited:
             _move(store, [step], SCHEDULED, run_at=now + timedelta(seconds=step.spec["delay"]))
         else:
             ready.append(step)
