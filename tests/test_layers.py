@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # stands for a module or a whole package.
 LAYERS = [
     {"errors"},
-    {"states", "files", "xmlsafe"},
+    {"states", "files", "xmlsafe", "prctl"},
     {"config"},
+    {"logs"},
     {"database", "migrations", "replication"},
     {"model"},
     {"workflows", "profiles"},
@@ -24,6 +25,7 @@ LAYERS = [
     {"media"},
     {"tasks.__init__", "publishers"},
     {"tasks"},
+    {"assignments"},
     {"catalogue"},
     {"dryrun"},
     {"executors"},
@@ -37,7 +39,7 @@ LAYERS = [
 ]
 STORE = {
     *("database", "replication", "model", "jobs", "claims", "events", "flow"),
-    *("records", "why", "retention"),
+    *("records", "why", "retention", "assignments"),
 }
 
 
