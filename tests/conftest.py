@@ -15,7 +15,9 @@ from pathlib import Path
 import MySQLdb
 import pytest
 
-from backoffice import config
+from backoffice import config, migrations
+from backoffice.database import Database
+from tests.board import Board
 
 ClipFactory = Callable[..., Path]
 
@@ -157,6 +159,23 @@ def settings(database_uri: str, tmp_path: Path) -> config.Settings:
         "BACKOFFICE_SCHEDULER_POLL": "0.1s",
     }
     return config.load(None, environ)
+
+
+@pytest.fixture
+def database(settings: config.Settings) -> Iterator[Database]:
+    """The database of the settings, with its tables."""
+    database = Database(settings.database)
+    migrations.migrate(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def board(settings: config.Settings) -> Iterator[Board]:
+    """Jobs in such a database, and workers that move them."""
+    board = Board(settings)
+    yield board
+    board.close()
 
 
 @pytest.fixture(scope="session")
