@@ -34,6 +34,7 @@ LAYERS = [
     {"service"},
     {"check", "terminal"},
     {"follow"},
+    {"commands"},
     {"cli"},
     {"demo", "__main__"},
 ]
