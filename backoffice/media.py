@@ -27,6 +27,7 @@ from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed
 
 TAIL: Final = 64 << 10  # characters of stderr that are kept
 STDOUT: Final = 16 << 20  # characters of stdout that are kept
+FULL: Final = 64 << 10  # bytes; with less room than this a disk is full
 LINE: Final = 8 << 10  # a longer line is cut into several
 
 # Containers that hold pictures and sound themselves. Whatever can name other
@@ -562,6 +563,10 @@ _MEANINGS: Final = (
     ("no such file or directory", "a file has vanished; check that it is still there", True),
 )
 
+_UNWRITTEN: Final = frozenset(
+    {"no space left on device", "disk quota exceeded", "file too large", "input/output error"}
+)
+
 
 def failure(completed: Completed) -> BackofficeError:
     """What to raise for a command that did not end well: ProcessKilled when
@@ -571,6 +576,20 @@ def failure(completed: Completed) -> BackofficeError:
         return ProcessKilled(reason)
     _, retry = _meaning(completed)
     return TaskFailed(reason, retry=retry)
+
+
+def disk_full(folder: Path) -> bool:
+    """Whether nothing to speak of can be written there."""
+    room = os.statvfs(folder)
+    return room.f_bavail * room.f_frsize < FULL
+
+
+def require_written(stderr: str) -> None:
+    """Raise TaskFailed if a command that ended well said that it could not write."""
+    tail = stderr.lower()
+    for words, meaning, retry in _MEANINGS:
+        if words in _UNWRITTEN and words in tail:
+            raise TaskFailed(meaning + _quote(stderr), retry=retry)
 
 
 def explain(completed: Completed) -> str:

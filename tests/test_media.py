@@ -192,6 +192,12 @@ def test_a_failure_is_told_in_an_operators_words(stderr: str, words: str, retry:
     assert error.retry is retry
 
 
+def test_a_command_that_could_not_write_failed_whatever_it_says() -> None:
+    media.require_written("[error] av_interleaved_write_frame(): Invalid argument")
+    with pytest.raises(TaskFailed, match="disk is full"):
+        media.require_written("[hls @ 0x1] [error] failed: No space left on device")
+
+
 # Progress
 
 

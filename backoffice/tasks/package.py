@@ -72,7 +72,8 @@ def run(context: Context) -> Result:
     work = _prepare(context)
     partial = context.folder / "partial"
     partial.mkdir()
-    context.execute(_command(context, work, partial), duration=work.duration, share=0.95)
+    stderr = context.execute(_command(context, work, partial), duration=work.duration, share=0.95)
+    media.require_written(stderr)
     facts = verify(context, work.package, partial, len(work.pictures), work.duration)
     folder = partial.rename(context.folder / work.package.format)
     context.progress(1.0)
@@ -189,7 +190,12 @@ def verify(
     lengths = _hls_lengths if package.format == "hls" else _dash_lengths
     try:
         found = dict(lengths(manifest))
+        if not found:
+            raise ValueError(f"{manifest.name} names nothing to play")
     except (OSError, ValueError, etree.XMLSyntaxError) as error:
+        # The muxers end well even when they could not write.
+        if media.disk_full(folder):
+            raise TaskFailed("the disk is full; make room and retry") from error
         raise TaskFailed(f"the package is broken: {error}") from error
     for name, seconds in found.items():
         if duration and abs(seconds - duration) > media.tolerance(duration):
@@ -205,9 +211,19 @@ def verify(
     return facts | {"duration": round(max(found.values()), 3)}
 
 
-def _present(path: Path) -> None:
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path.name} is empty")
+def _require_whole(path: Path) -> None:
+    """A segment is a row of boxes that tell their size; it may not end within one."""
+    size = path.stat().st_size
+    position = 0
+    with open(path, "rb") as stream:
+        while position < size:
+            stream.seek(position)
+            length = int.from_bytes(stream.read(4), "big")
+            if length < 8:  # no muxer of ours writes the long form
+                break
+            position += length
+    if size == 0 or position != size:
+        raise ValueError(f"{path.name} is incomplete")
 
 
 def _hls_lengths(master: Path) -> Iterator[tuple[str, float]]:
@@ -224,7 +240,7 @@ def _hls_length(playlist: Path) -> float:
         raise ValueError(f"{playlist.name} has no end")
     segments = [line for line in text.splitlines() if line and not line.startswith("#")]
     for name in (*segments, *re.findall(r'#EXT-X-MAP:URI="([^"]+)"', text)):
-        _present(playlist.parent / name)
+        _require_whole(playlist.parent / name)
     lengths = [float(seconds) for seconds in re.findall(r"#EXTINF:([\d.]+)", text)]
     if not segments or len(lengths) != len(segments):
         raise ValueError(f"{playlist.name} has {len(segments)} segments")
@@ -248,9 +264,9 @@ def _dash_length(folder: Path, template: etree._Element, identity: str) -> float
         for span in template.iter(f"{_DASH}S")
         for _ in range(int(span.get("r", "0")) + 1)
     ]
-    _present(folder / _dash_name(template.get("initialization", ""), identity, first))
+    _require_whole(folder / _dash_name(template.get("initialization", ""), identity, first))
     for number in range(first, first + len(spans)):
-        _present(folder / _dash_name(template.get("media", ""), identity, number))
+        _require_whole(folder / _dash_name(template.get("media", ""), identity, number))
     return sum(spans) / int(template.get("timescale", "1"))
 
 

@@ -65,12 +65,13 @@ def run(context: Context) -> Result:
         else:
             warnings.append("the sound is silence; its loudness was left as it is")
     partial = _partial(context.folder, work)
-    context.execute(
+    stderr = context.execute(
         _encode_command(context, work, loudness, partial),
         duration=work.expected.duration or None,
         start=start,
         share=0.98 - start,
     )
+    media.require_written(stderr)
     facts = _verify(context, work, partial)
     target = _accept(work, partial, work.target(context.folder))
     context.progress(1.0)
