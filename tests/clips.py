@@ -54,6 +54,8 @@ RECIPES: dict[str, Sequence[str]] = {
         *("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=4"),
         *("-vf", "select='lt(mod(n,10),1+n/12)'", "-vsync", "vfr", *H264),
     ),
+    "small.mp4": (*PICTURE, "-vf", "scale=160:90", *H264),
+    "narrow.mp4": (*PICTURE, "-vf", "scale=158:90,setsar=1", *H264),
     "frame.mp4": (*PICTURE[:2], "-i", "testsrc2=size=320x180:rate=25", "-frames:v", "1", *H264),
     "second.mp4": (*PICTURE, *H264, "-t", "1"),
     "black.mp4": ("-f", "lavfi", "-i", "color=black:size=320x180:rate=25:duration=4", *H264),
