@@ -127,7 +127,7 @@ def _migrate_sqlite(store: Store, every: list[Step]) -> int:
     todo = _pending(store, every)
     for step in todo:
         _mark_started(store, step)
-        store.execute(step.statement)
+        _apply_sqlite(store, step)
         _mark_finished(store, step)
     return len(todo)
 
@@ -170,9 +170,19 @@ def _lock(store: Store) -> None:
     )
 
 
+def _apply_sqlite(store: Store, step: Step) -> None:
+    try:
+        store.execute(step.statement, noresult=True)
+    except DatabaseError as error:
+        raise DatabaseUnavailable(
+            f"migration {step.version}, step {step.number}, failed ({error}): nothing was changed;"
+            " mend the cause and run it again"
+        ) from error
+
+
 def _apply_mysql(store: Store, step: Step) -> None:
     try:
-        store.execute(step.statement.replace("%", "%%"), noresult=True)
+        store.execute(step.statement, noresult=True)
     except DatabaseError as error:
         if code(error) not in _ALREADY:
             raise
