@@ -66,7 +66,7 @@ def run(context: Context) -> Result:
         _still(context, work, percent)
         context.progress(0.1 * (number + 1))
     context.execute(_sprite_command(context, work), duration=work.seconds, start=0.3, share=0.69)
-    _map_path(context, work).write_text(_web_vtt(work, _sprite_path(context, work).name))
+    _write_map(context, work)
     outputs = _outputs(context, work)
     _check(work, outputs)
     context.progress(1.0)
@@ -141,6 +141,14 @@ def _sprite_command(context: Context, work: _Work) -> list[str]:
 
 def _filters(work: _Work, filters: str) -> str:
     return f"yadif=deint=interlaced,{filters}" if work.picture["interlaced"] else filters
+
+
+def _write_map(context: Context, work: _Work) -> None:
+    path = _map_path(context, work)
+    try:
+        path.write_text(_web_vtt(work, _sprite_path(context, work).name))
+    except OSError as error:
+        raise TaskFailed(f"{path.name} cannot be written: {error.strerror}") from error
 
 
 def _web_vtt(work: _Work, sprite: str) -> str:
