@@ -114,10 +114,10 @@ def prune(args: Namespace, settings: Settings) -> int:
     with _opened(settings) as database:
         counts = retention.prune(database, settings, older, dry_run=args.dry_run)
     if args.dry_run:
-        _say(f"{counts['jobs']} jobs would be removed")
+        _say(f"jobs that would be removed: {counts['jobs']}")
     else:
-        parts = [f"{count} {kind}" for kind, count in counts.items()]
-        _say(f"removed {', '.join(parts)}" if parts else "nothing to remove")
+        parts = [f"{kind} {count}" for kind, count in sorted(counts.items())]
+        _say(f"removed: {', '.join(parts) or 'nothing'}")
     return DONE
 
 
@@ -379,7 +379,7 @@ def _agreed(args: Namespace, ids: Sequence[int]) -> bool:
         _say("no job matches")
         return True
     named = ", ".join(map(str, ids[:_SHOWN])) + (" …" if len(ids) > _SHOWN else "")
-    _say(f"{args.command}: {len(ids)} jobs match: {named}")
+    _say(f"{args.command}: jobs that match: {len(ids)} ({named})")
     if args.yes or args.dry_run:
         return True
     if not sys.stdin.isatty():

@@ -95,7 +95,7 @@ class Lines:
         now = (task["state"], task["attempt"], step)
         before = self._tasks.get(task["id"])
         self._tasks[task["id"]] = now
-        if before == now or (before is None and task["state"] not in ("running", *_TOLD)):
+        if before == now or task["state"] not in (RUNNING, *_TOLD):
             return
         text = f"{task['name']} {task['state']}"
         if task["state"] == RUNNING and step:
