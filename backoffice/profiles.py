@@ -380,10 +380,12 @@ def _hls(package: Package, names: Sequence[str], sound: bool) -> list[str]:
     streams = [f"v:{n}{group},name:{name}" for n, name in enumerate(names)]
     if sound:
         streams.append("a:0,agroup:sound,default:yes,name:sound")
+    # Of a lone variant ffmpeg leaves the %v in this one name as it is.
+    first = "%v-init.mp4" if len(streams) > 1 else f"{names[0]}-init.mp4"
     return [
         *("-f", "hls", "-hls_time", f"{package.segment:g}", "-hls_playlist_type", "vod"),
         *("-hls_flags", "independent_segments", "-hls_segment_type", "fmp4"),
-        *("-hls_fmp4_init_filename", "%v-init.mp4", "-master_pl_name", package.manifest),
+        *("-hls_fmp4_init_filename", first, "-master_pl_name", package.manifest),
         *("-var_stream_map", " ".join(streams)),
     ]
 
