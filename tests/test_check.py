@@ -57,13 +57,20 @@ def test_a_database_that_is_away_is_reported_with_the_rest(ready: Settings) -> N
 
 def test_folders_that_are_missing_or_in_the_way_are_named(ready: Settings, tmp_path: Path) -> None:
     (tmp_path / "media").rmdir()
-    (tmp_path / "var/publish").rmdir()
     ready.paths.work.parent.mkdir(exist_ok=True)
     ready.paths.work.write_text("in the way")
-    wrong = faults(ready)
+    elsewhere = replace(ready.targets["site"], path=Path("/nowhere/site"))
+    wrong = faults(replace(ready, targets={"site": elsewhere}))
     assert set(wrong) == {"[paths] roots", "[paths] work", "target site"}
     assert "make it" in wrong["target site"]
     assert "is no folder" in wrong["[paths] work"]
+
+
+def test_a_target_beneath_our_home_may_be_missing_for_a_worker_makes_it(
+    ready: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "var/publish").rmdir()
+    assert not faults(ready)
 
 
 def test_a_disk_that_is_nearly_full_is_named(
