@@ -248,12 +248,16 @@ _TASK = {
 def _tasks(
     store: Store, *conditions: Any, limit: int | None = None, newest_first: bool = False
 ) -> list[Record]:
+    order = Desc(Task.id) if newest_first else Task.id
+    if limit is not None:
+        # Chosen first: over the join MySQL would sort every task there is.
+        chosen = store.find(Task, *conditions).order_by(order).config(limit=limit)
+        conditions = (Task.id.is_in(list(chosen.values(Task.id))),)
     newest = And(Attempt.task_id == Task.id, Attempt.number == Task.attempt)
     rows = (
         store.using(Task, Join(Lane, Lane.id == Task.lane_id), LeftJoin(Attempt, newest))
         .find(Task, *conditions)
-        .order_by(Desc(Task.id) if newest_first else Task.id)
-        .config(limit=limit)
+        .order_by(order)
         .values(*_TASK.values())
     )
     return [_task(dict(zip(_TASK, row, strict=True))) for row in rows]

@@ -179,6 +179,16 @@ def test_a_running_task_shows_where_and_how_far(board: Board) -> None:
     assert (worker["name"], worker["running"]) == ("north:12", [one.held.task_id])
 
 
+def test_tasks_come_newest_first_and_those_of_a_job_in_its_order(board: Board) -> None:
+    first, second = board.submit(), board.submit()
+    assert [task["id"] for task in board.read(records.tasks, limit=3)] == [4, 3, 2]
+    assert [task["id"] for task in board.read(records.tasks, limit=3, before=2)] == [1]
+    assert [task["name"] for task in board.read(records.tasks, job=second)] == ["one", "two"]
+    ready = board.read(records.tasks, limit=3, state="ready")
+    assert [task["job"] for task in ready] == [second, first]
+    assert board.read(records.tasks, limit=3, state="failed") == []
+
+
 def test_every_attempt_is_shown_in_turn(board: Board) -> None:
     board.submit(chain("one", attempts=2))
     worker = board.worker()
