@@ -287,18 +287,22 @@ def claim(
 ) -> list[Claimed]:
     """Claim up to so many tasks from each lane."""
     claimed: list[Claimed] = []
+    taken: Counter[str] = Counter()  # by queue: several lanes may be of one
     for lane, count in take:
-        allowed = _allowed(store, lane, count)
+        allowed = _allowed(store, lane, count, taken[lane.queue])
         if allowed:
-            claimed += _claim_lane(store, worker_id, lane, allowed)
+            found = _claim_lane(store, worker_id, lane, allowed)
+            taken[lane.queue] += len(found)
+            claimed += found
     if claimed:
         _mark_claimed(store, claimed, worker_id, host, now + timedelta(seconds=lease), now)
     return claimed
 
 
-def _allowed(store: Store, lane: Lane, count: int) -> int:
-    """``count``, or less where the queue's limit leaves less. The lock on the
-    queue's row makes claimers of a limited queue take turns."""
+def _allowed(store: Store, lane: Lane, count: int, taken: int) -> int:
+    """``count``, or less where the queue's limit leaves less; ``taken`` are
+    those that this claim has from it already. The lock on the queue's row
+    makes claimers of a limited queue take turns."""
     if lane.capacity is None:
         return count
     row = store.execute(
@@ -308,7 +312,7 @@ def _allowed(store: Store, lane: Lane, count: int) -> int:
         return 0
     if row[0] is None:
         return count
-    return max(0, min(count, int(row[0]) - running_in(store, lane.queue)))
+    return max(0, min(count, int(row[0]) - running_in(store, lane.queue) - taken))
 
 
 def running_in(store: Store, queue: str) -> int:
