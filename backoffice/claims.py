@@ -404,14 +404,16 @@ def report_progress(
     store: Store, held: Held, percent: float, speed: str, eta: float | None
 ) -> bool:
     """Progress of an attempt (percent; ETA in seconds) and of its job; False
-    when the task is no longer ours. The job's row comes first, as everywhere:
-    two that lock in different orders would deadlock."""
+    when the task is no longer ours. The job's row is locked first, as
+    everywhere: two that lock in different orders would deadlock."""
+    store.execute(f"SELECT 1 FROM job WHERE id = ?{for_update(store)}", (held.job_id,))
     steps = flow.load(store, held.job_id)
-    for step in steps:
-        if step.id == held.task_id:
-            step.progress = percent
+    ours = _ours(steps, held)
+    if ours is None:
+        return False
+    ours.progress = percent
     store.execute(
-        "UPDATE job SET progress = ? WHERE id = ? AND finished IS NULL",
+        "UPDATE job SET progress = ? WHERE id = ?",
         (flow.progress(steps), held.job_id),
         noresult=True,
     )
@@ -459,20 +461,21 @@ def finish(store: Store, held: Held, outcome: Outcome, now: datetime) -> bool:
     to the first may have been lost on the way.
     """
     whole = flow.lock(store, held.job_id)
-    step = _ours(whole, held)
+    step = _ours(whole.steps if whole else (), held)
     if whole is None or step is None:
         return _recorded(store, held, outcome)
     outcome = replace(outcome, message=outcome.message[:LONGEST_MESSAGE])
+    step.message = outcome.message
     state, happened = _AFTER[outcome.state](store, held, outcome, step, now)
-    step.state, step.progress, step.message = state, 100.0 * (state == SUCCEEDED), outcome.message
+    step.state, step.progress = state, 100.0 * (state == SUCCEEDED)
     _close_attempt(store, held, outcome, now)
     happened += flow.settle(store, whole, now)
     events.append(store, now, *happened)
     return True
 
 
-def _ours(whole: flow.Whole | None, held: Held) -> flow.Step | None:
-    for step in whole.steps if whole else ():
+def _ours(steps: Iterable[flow.Step], held: Held) -> flow.Step | None:
+    for step in steps:
         if (step.id, step.attempt, step.worker_id) == held.key and step.state == RUNNING:
             return step
     return None
@@ -535,6 +538,7 @@ def _lost(store: Store, held: Held, outcome: Outcome, step: flow.Step, now: date
         )
         return READY, happened
     message = f"set aside: it lost its worker {losses} times; the last time: {outcome.message}"
+    step.message = message  # the job's own message is made of it
     _put(store, held, FAILED, losses=losses, finished=now, message=message)
     return FAILED, [*happened, _event(held, FAILED, f"{step.name}: {message}")]
 
