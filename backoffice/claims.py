@@ -765,8 +765,8 @@ def promote(store: Store, now: datetime) -> int:
         state = "blocked" if row is not None and row[0] == PAUSED else READY
         result = store.execute(
             "UPDATE task SET state = ?, ready_at = ?"
-            f" WHERE id IN ({marks(tasks)}) AND state = 'scheduled'",
-            [state, now, *tasks],
+            f" WHERE id IN ({marks(tasks)}) AND state = 'scheduled' AND run_at <= ?",
+            [state, now, *tasks, now],
         )
         count += result.rowcount
     return count
