@@ -140,7 +140,9 @@ def _blocked(row: Task, steps: Sequence[Step]) -> list[str]:
     by_name = {step.name: step for step in steps}
     needs = [by_name[name] for name in row.spec["needs"]]
     reasons = [
-        f"waits for task {need.name} ({_state(need)})" for need in needs if need.state not in DONE
+        f"is blocked by task {need.name} ({_state(need)})"
+        for need in needs
+        if need.state not in DONE
     ]
     waited_for = {need.name for need in needs}
     reasons += [
@@ -246,7 +248,7 @@ def _unserved(store: Store, lane: Lane) -> list[str]:
     wanted = frozenset(lane.tags.split())
     able = [one for one in serving if wanted <= one.tags]
     if not able:
-        return [f"is ready, but no active worker of queue {lane.queue} has {_tags(wanted)}"]
+        return [f"is ready, but no worker with {_tags(wanted)} serves queue {lane.queue}"]
     slots, busy = sum(one.slots for one in able), sum(one.busy for one in able)
     if all(one.busy >= one.slots for one in able):
         return [f"is ready, but all slots of its workers are busy ({busy} of {slots})"]

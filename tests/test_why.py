@@ -42,12 +42,12 @@ def started(board: Board, worker: int) -> Claimed:
 
 def test_a_task_waits_for_those_it_needs(board: Board) -> None:
     job = board.submit()
-    assert of_task(board, "two", job) == ["task two waits for task one (ready)"]
+    assert of_task(board, "two", job) == ["task two is blocked by task one (ready)"]
     one = started(board, board.worker())
     board.do(claims.report_progress, one.held, 42.0, "1x", None)
-    assert of_task(board, "two", job) == ["task two waits for task one (running, 42 %)"]
+    assert of_task(board, "two", job) == ["task two is blocked by task one (running, 42 %)"]
     board.finish(one.held, FAILED, "no picture", retry=False)
-    assert of_task(board, "two", job) == ["task two waits for task one (failed: no picture)"]
+    assert of_task(board, "two", job) == ["task two is blocked by task one (failed: no picture)"]
 
 
 def test_a_task_waits_because_another_branch_failed(board: Board) -> None:
@@ -113,7 +113,7 @@ def test_a_ready_task_says_what_workers_lack(board: Board) -> None:
     assert of_job(board, job) == ["task one is ready, but no active worker serves queue encode"]
     board.worker(queues=["enc*"])
     assert of_job(board, job) == [
-        "task one is ready, but no active worker of queue encode has tag gpu"
+        "task one is ready, but no worker with tag gpu serves queue encode"
     ]
     board.worker(tags=["gpu", "big"])
     assert of_job(board, job) == ["task one is ready: a worker will take it at any moment"]
