@@ -386,6 +386,8 @@ _PLAYLIST = re.compile(
     rb"\s*(#EXTM3U|ffconcat|\[playlist\]|v=0\s|(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(MPD|smil|asx)\b)",
     re.IGNORECASE | re.DOTALL,
 )
+# The last is the loader's, when not even the program itself has room.
+_NO_MEMORY = re.compile(r"annot allocate memory|failed to map segment")
 _MOV_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov", b"pnot"})
 
 
@@ -400,7 +402,7 @@ def _why_no_media(path: Path, done: Completed) -> str:
         return f"is of a kind that is not taken as input ({refused[1]}); convert it first"
     if head[4:8] in _MOV_BOXES and "moov atom not found" in done.stderr_tail:
         return "is incomplete: its index (moov) is missing; copy or export it again"
-    if "annot allocate memory" in done.stderr_tail:
+    if _NO_MEMORY.search(done.stderr_tail):
         return "needs more memory to be opened than [limits] memory allows"
     return f"is not a video or sound file (ffprobe: {reason})"
 
@@ -550,6 +552,7 @@ _MEANINGS: Final = (
     ("read-only file system", "the disk is mounted read-only; mount it writable and retry", True),
     ("cannot allocate memory", "memory ran out; see [limits] memory", True),
     ("malloc of size", "memory ran out; see [limits] memory", True),
+    ("failed to map segment", "memory ran out; see [limits] memory", True),
     ("bad_alloc", "memory ran out; see [limits] memory", True),
     ("unknown encoder", "this ffmpeg lacks an encoder; run `backoffice check`", False),
     ("no such filter", "this ffmpeg lacks a filter; run `backoffice check`", False),
