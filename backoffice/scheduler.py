@@ -34,6 +34,7 @@ from backoffice.catalogue import Catalogue
 from backoffice.config import Schedule, Settings, Watch
 from backoffice.database import Database, clock, insert_many, moment
 from backoffice.errors import BackofficeError, DatabaseUnavailable
+from backoffice.executors import attempt
 from backoffice.jobs import Prepared, Request
 from backoffice.logs import line
 
@@ -62,11 +63,18 @@ class Watched:
 
 
 class Rescue:
-    """Finds leases and workers that have ended without saying so."""
+    """Finds leases and workers that have ended without saying so.
 
-    def __init__(self, database: Database, monotonic: Callable[[], float]) -> None:
+    ``work`` is where attempts write, where this host has it: a lost worker can
+    no longer remove what its attempt has left there.
+    """
+
+    def __init__(
+        self, database: Database, monotonic: Callable[[], float], work: Path | None = None
+    ) -> None:
         self.database = database
         self.monotonic = monotonic
+        self.work = work
         self.leases = Watched()
         self.beats = Watched()
 
@@ -95,6 +103,8 @@ class Rescue:
     def _give_back(self, lease: claims.Lease) -> None:
         if self.database.transact(lambda s: claims.rescue(s, lease, clock(s))):
             held = lease.held
+            if self.work is not None:
+                attempt.discard(attempt.folder_of(self.work, held, lease.name))
             _log.warning(line("task.rescued", task=held.task_id, worker=held.worker_id))
 
 
@@ -341,7 +351,7 @@ def main(settings: Settings) -> int:
         folder = WatchFolder(watch, database, settings, recipes)
         _thread(f"watch {watch.name}", folder.run, WATCH_EVERY, stop)
     _thread("retention", lambda: _prune(database, settings), PRUNE_EVERY, stop)
-    rescue = Rescue(database, time.monotonic)
+    rescue = Rescue(database, time.monotonic, settings.paths.work)
     while not stop.is_set():
         _safely("promote", lambda: database.transact(lambda s: claims.promote(s, clock(s))))
         _safely("rescue", rescue.run)

@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from backoffice import files, media, tasks
 from backoffice.assignments import Assignment, Reference
-from backoffice.claims import DeliveryMade, MadeFile, Outcome, PublishedFile
+from backoffice.claims import DeliveryMade, Held, MadeFile, Outcome, PublishedFile
 from backoffice.config import Settings
 from backoffice.errors import BackofficeError, Invalid, LeaseLost, ProcessKilled, TaskFailed
 from backoffice.executors.lease import Lease
@@ -52,15 +52,14 @@ def serve(pipe: Connection, lease: Lease, settings: Settings) -> None:
         pipe.send(("done", outcome))
 
 
-def folder_of(settings: Settings, job_id: int) -> Path:
-    """Where the outputs of a job's tasks are."""
-    return settings.paths.work / "jobs" / str(job_id)
+def folder_of(work: Path, held: Held, name: str) -> Path:
+    """Where an attempt at the task ``name`` writes, below the folder of its job."""
+    return work / "jobs" / str(held.job_id) / f"{name}-{held.attempt}"
 
 
 def attempt_folder(settings: Settings, assignment: Assignment) -> Path:
     """What an attempt writes to; its outputs stay there once it is accepted."""
-    held = assignment.held
-    return folder_of(settings, held.job_id) / f"{assignment.name}-{held.attempt}"
+    return folder_of(settings.paths.work, assignment.held, assignment.name)
 
 
 def log_path(settings: Settings, assignment: Assignment) -> Path:
