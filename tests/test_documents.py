@@ -34,6 +34,7 @@ TASK: dict[str, Any] = {
     "eta": None,
     "worker": "w1",
     "host": "h",
+    "title": "Look at it",
     "message": "",
     "run_at": None,
     "started": NOW,
@@ -41,7 +42,22 @@ TASK: dict[str, Any] = {
     "needs": [],
     "report": {"black": [{"start": 0.5, "end": 1}], "ok": True, "none": None},
 }
+PUBLICATION: dict[str, Any] = {
+    "id": 1,
+    "job": 1,
+    "task": 2,
+    "file": 3,
+    "target": "site",
+    "path": "ep/hls",
+    "href": "https://x/ep/hls/master.m3u8",
+    "state": "published",
+    "sha256": "ab" * 32,
+    "size": 7,
+    "published": NOW,
+    "retracted": None,
+}
 JOB: dict[str, Any] = {
+    "publications": [PUBLICATION],
     "id": 1,
     "key": "ep-001",
     "title": "Episode 1",
@@ -94,11 +110,7 @@ RECORDS: dict[str, dict[str, Any]] = {
               "oldest": 0.25},
     "event": {"id": 1, "at": NOW, "actor": "alice", "action": "submitted", "job": 1, "task": None,
               "subject": "job 1", "detail": {"a": [1, 2]}},
-    "publication": {
-        "id": 1, "job": 1, "task": 2, "file": 3, "target": "site", "path": "ep/hls",
-        "href": "https://x/ep/hls/master.m3u8", "state": "published", "sha256": "ab" * 32,
-        "size": 7, "published": NOW, "retracted": None,
-    },
+    "publication": PUBLICATION,
     "why": {"subject": "task 2", "reasons": ["waits for task probe", "queue default is paused"]},
     "problem": {
         "type": "about:blank", "title": "Unprocessable", "status": 422, "detail": "no",
@@ -136,7 +148,7 @@ def test_the_job_looks_as_promised() -> None:
     assert root.get("finished") is None
     assert root.findtext(f"{NS}title") == "Episode 1"
     assert [c.tag.removeprefix(NS) for c in root] == [
-        "title", "input", "output", "parameter", "metadata", "task"
+        "title", "input", "output", "parameter", "metadata", "task", "publication"
     ]  # fmt: skip
     task = root.find(f"{NS}task")
     assert task is not None

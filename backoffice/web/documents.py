@@ -59,8 +59,12 @@ TASK = Shape(
     "task",
     "id job name type state queue tags priority attempt attempts progress speed eta worker host"
     " run_at started finished needs",
-    texts="message",
+    texts="title message",
     values="report",
+)
+PUBLICATION = Shape(
+    "publication",
+    "id job task file target path href state sha256 size published retracted",
 )
 JOB = Shape(
     "job",
@@ -73,6 +77,7 @@ JOB = Shape(
         "parameters": "parameter",
         "metadata": "metadata",
         "tasks": TASK,
+        "publications": PUBLICATION,
     },
 )
 ATTEMPT = Shape(
@@ -94,10 +99,6 @@ WORKER = Shape(
 )
 QUEUE = Shape("queue", "name paused limit ready running oldest")
 EVENT = Shape("event", "id at actor action job task subject", values="detail")
-PUBLICATION = Shape(
-    "publication",
-    "id job task file target path href state sha256 size published retracted",
-)
 WHY = Shape("why", "subject", lines={"reasons": "reason"})
 
 SHAPES = {s.tag: s for s in (JOB, TASK, ATTEMPT, FILE, WORKER, QUEUE, EVENT, PUBLICATION, WHY)}
