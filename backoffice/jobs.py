@@ -175,8 +175,7 @@ def pause(store: Store, job_id: int, actor: str) -> None:
 
 
 def resume(store: Store, job_id: int, actor: str) -> None:
-    (started,) = store.execute("SELECT MAX(started) FROM job WHERE id = ?", (job_id,)).get_one()
-    _change(store, job_id, "resume", QUEUED if started is None else RUNNING, actor)
+    _change(store, job_id, "resume", _going(store, job_id), actor)
 
 
 def retry(store: Store, job_id: int, actor: str) -> None:
@@ -186,18 +185,19 @@ def retry(store: Store, job_id: int, actor: str) -> None:
     guard("retry", job_id, whole.state)
     again = [step for step in whole.steps if step.state in (FAILED, CANCELLED)]
     store.execute(
-        "UPDATE task SET state = 'blocked', failures = 0, losses = 0, message = '',"
+        "UPDATE task SET state = 'blocked', failures = 0, losses = 0, progress = 0, message = '',"
         f" finished = NULL, cancel_requested = NULL WHERE id IN ({marks(again)})",
         [step.id for step in again],
     )
     for step in again:
-        step.state = BLOCKED
+        step.state, step.progress = BLOCKED, 0.0
+    state = _going(store, job_id)
     store.execute(
         "UPDATE job SET state = ?, finished = NULL, cancel_requested = NULL, message = ''"
         " WHERE id = ?",
-        (RUNNING, job_id),
+        (state, job_id),
     )
-    whole.state, whole.cancelling = RUNNING, False
+    whole.state, whole.cancelling = state, False
     now = clock(store)
     asked = events.of_job("retried", job_id, actor, ", ".join(step.name for step in again))
     events.append(store, now, asked, *flow.settle(store, whole, now))
@@ -382,6 +382,12 @@ def _locked(store: Store, job_id: int) -> flow.Whole:
 
 def _settled(store: Store, job_id: int, now: datetime) -> list[events.Event]:
     return flow.settle(store, _locked(store, job_id), now)
+
+
+def _going(store: Store, job_id: int) -> str:
+    """The state of a job that goes on: queued if none of its tasks has ever run."""
+    (started,) = store.execute("SELECT MAX(started) FROM job WHERE id = ?", (job_id,)).get_one()
+    return QUEUED if started is None else RUNNING
 
 
 def _change(store: Store, job_id: int, action: str, state: str, actor: str) -> None:
