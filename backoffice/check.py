@@ -158,7 +158,7 @@ def _targets(settings: Settings) -> Iterator[Line]:
             continue
         if target.path is None:
             yield Line(True, what, target.type)
-        elif not target.path.is_dir() and target.path.is_relative_to(settings.paths.home):
+        elif not target.path.exists() and target.path.is_relative_to(settings.paths.home):
             yield Line(True, what, f"{target.path}, will be made")
         elif not target.path.is_dir():
             yield Line(False, what, f"{target.path} is not there: make it, or mount it")

@@ -60,9 +60,9 @@ def _opened(settings: Settings) -> Iterator[Database]:
 
 def _actor() -> str:
     try:
-        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+        return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        return f"cli:{os.getuid()}"
+        return str(os.getuid())
 
 
 def _say(*lines: str) -> None:
