@@ -7,7 +7,6 @@ profiles, tasks or the database.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any, Final
 
 from backoffice.config import Settings
 from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed
+from backoffice.prctl import die_with
 
 TAIL: Final = 64 << 10  # characters of stderr that are kept
 STDOUT: Final = 16 << 20  # characters of stdout that are kept
@@ -41,10 +41,6 @@ FORMATS: Final = (
 # Containers whose length is written down rather than guessed from the file's
 # size; only there does a shorter content mean a truncated file.
 DECLARES_DURATION: Final = frozenset({"mov", "matroska", "avi", "mxf", "flv", "asf", "wav", "flac"})
-
-_PR_SET_PDEATHSIG: Final = 1
-# Loaded here, since between fork and exec it is too late for an import.
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -109,9 +105,7 @@ def _start(
     parent = os.getpid()
 
     def prepare() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before prctl could take effect
-            os._exit(127)
+        die_with(parent, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if memory:
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
