@@ -8,6 +8,7 @@ actor. Reading files happens before, in ``prepare``, with no transaction open.
 from __future__ import annotations
 
 import hashlib
+import json
 import mimetypes
 import uuid
 from collections.abc import Mapping, Sequence
@@ -272,7 +273,7 @@ def _check_length(what: str, text: str) -> None:
 
 def _fingerprint(request: Request, inputs: Sequence[tuple[str, Path, int]]) -> str:
     content = asdict(request) | {"inputs": [(role, str(path)) for role, path, _ in inputs]}
-    return hashlib.sha256(model.dump(dict(sorted(content.items()))).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _insert_job(store: Store, prepared: Prepared, submitter: str, now: datetime) -> int:
