@@ -252,10 +252,12 @@ def _check(request: Request) -> None:
     _check_priority(request.priority)
     _check_length("title", request.title)
     _check_length("key", request.key)
+    _check_ends("key", request.key)
     if not 0 <= request.delay <= timedelta(days=3650).total_seconds():
         raise Invalid("a delay is from 0 s to ten years")
     for name, value in [*request.parameters.items(), *request.metadata.items()]:
         _check_length("name", name)
+        _check_ends("name", name)
         _check_length("value", value)
 
 
@@ -269,6 +271,14 @@ def _check_length(what: str, text: str) -> None:
         raise Invalid(f"a {what} has at most {LONGEST[what]} characters; this has {len(text)}")
     if "\0" in text:
         raise Invalid(f"a {what} cannot hold a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise Invalid(f"a {what} is not UTF-8: {text!r}")
+
+
+def _check_ends(what: str, text: str) -> None:
+    """MySQL takes names that differ only in blanks at their end for the same."""
+    if text != text.strip():
+        raise Invalid(f"a {what} cannot begin or end with a blank: {text!r}")
 
 
 def _fingerprint(request: Request, inputs: Sequence[tuple[str, Path, int]]) -> str:
