@@ -452,7 +452,7 @@ def test_tasks_of_one_job_end_at_once_without_trouble(board: Board) -> None:
 def test_the_claim_is_read_off_its_index_without_a_sort(board: Board) -> None:
     board.submit(chain("one"))
     board.do(fill, 200)
-    board.do(fill, 20_000, SUCCEEDED)
+    board.do(fill, 50_000, SUCCEEDED)
     ends = "" if board.database.mysql else "QUERY PLAN "
     if board.database.mysql:
         board.do(lambda s: s.execute("ANALYZE TABLE task").get_all())
