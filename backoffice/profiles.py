@@ -20,8 +20,6 @@ from lxml import etree
 from backoffice import xmlsafe
 from backoffice.errors import DefinitionError, Invalid
 
-LIMIT = 1 << 20  # bytes of one document
-
 Facts = Mapping[str, Any]
 _T = TypeVar("_T")
 _D = TypeVar("_D")
@@ -504,7 +502,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.root = self._parse()
+        self.root = xmlsafe.definition(self.path, "profile")
 
     def profile(self) -> Profile:
         copies = self._all("copy")
@@ -528,25 +526,8 @@ class _Reader:
         self._check(profile)
         return profile
 
-    def _parse(self) -> etree._Element:
-        try:
-            return xmlsafe.parse(self.path.read_bytes(), "profile", limit=LIMIT)
-        except OSError as error:
-            raise DefinitionError(
-                f"cannot be read: {error.strerror}", source=str(self.path)
-            ) from error
-        except xmlsafe.Malformed as error:
-            fault = error.fault
-            raise DefinitionError(fault.message, source=str(self.path), line=fault.line) from error
-        except xmlsafe.SchemaViolation as error:
-            fault = error.faults[0]
-            raise DefinitionError(fault.message, source=str(self.path), line=fault.line) from error
-
     def _refuse(self, element: etree._Element, message: str) -> NoReturn:
-        line = element.sourceline
-        raise DefinitionError(
-            message, source=str(self.path), line=line if isinstance(line, int) else 0
-        )
+        xmlsafe.refuse(self.path, element, message)
 
     def _all(self, tag: str) -> list[etree._Element]:
         return [element for element in self.root if xmlsafe.local(element) == tag]

@@ -20,7 +20,6 @@ from lxml import etree
 from backoffice import xmlsafe
 from backoffice.errors import DefinitionError, Invalid
 
-LIMIT = 1 << 20  # bytes of one document
 MEDIA_FACTS = ("lines", "width", "height", "duration", "video", "audio", "frame_rate")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -341,7 +340,7 @@ class _Reader:
     def __init__(self, path: Path, known: _Known) -> None:
         self.path = path
         self.known = known
-        self.root = self._parse()
+        self.root = xmlsafe.definition(self.path, "workflow")
         self.inputs = self._job_inputs()
         self.parameters = self._job_parameters()
         self.elements = self._by_name("task", "name")
@@ -361,27 +360,8 @@ class _Reader:
             source=str(self.path),
         )
 
-    def _parse(self) -> etree._Element:
-        try:
-            data = self.path.read_bytes()
-            root = xmlsafe.parse(data, "workflow", limit=LIMIT)
-        except OSError as error:
-            raise DefinitionError(
-                f"cannot be read: {error.strerror}", source=str(self.path)
-            ) from error
-        except xmlsafe.Malformed as error:
-            fault = error.fault
-            raise DefinitionError(fault.message, source=str(self.path), line=fault.line) from error
-        except xmlsafe.SchemaViolation as error:
-            fault = error.faults[0]
-            raise DefinitionError(fault.message, source=str(self.path), line=fault.line) from error
-        return root
-
     def _refuse(self, element: etree._Element, message: str) -> NoReturn:
-        line = element.sourceline
-        raise DefinitionError(
-            message, source=str(self.path), line=line if isinstance(line, int) else 0
-        )
+        xmlsafe.refuse(self.path, element, message)
 
     def _by_name(self, tag: str, key: str) -> dict[str, etree._Element]:
         """The root's children of that tag, by their ``key``, which must be unique."""

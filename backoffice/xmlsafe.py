@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, NoReturn, cast
 
 from lxml import etree
 
-from backoffice.errors import Invalid
+from backoffice.errors import DefinitionError, Invalid
 from backoffice.files import share
 
 NAMESPACE = "urn:backoffice:1"
+RECIPE = 1 << 20  # bytes of a workflow or profile
 
 # A DTD may stand only before the root element. Refusing it before libxml2 sees
 # it means that no entity is ever expanded. Possessive, so that it stays linear.
@@ -142,3 +144,22 @@ def _schema(name: str) -> etree.XMLSchema:
     if name not in cache:
         cache[name] = etree.XMLSchema(etree.parse(str(share("schema") / f"{name}.xsd")))
     return cache[name]
+
+
+def definition(path: Path, schema: str) -> etree._Element:
+    """The document of a recipe of ours. Raises DefinitionError with its place."""
+    try:
+        return parse(path.read_bytes(), schema, limit=RECIPE)
+    except OSError as error:
+        raise DefinitionError(f"cannot be read: {error.strerror}", source=str(path)) from error
+    except Malformed as error:
+        fault = error.fault
+    except SchemaViolation as error:
+        fault = error.faults[0]
+    raise DefinitionError(fault.message, source=str(path), line=fault.line)
+
+
+def refuse(path: Path, element: etree._Element, message: str) -> NoReturn:
+    """Raise DefinitionError at an element of a recipe."""
+    line = element.sourceline
+    raise DefinitionError(message, source=str(path), line=line if isinstance(line, int) else 0)
