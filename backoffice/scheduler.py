@@ -300,7 +300,7 @@ class WatchFolder:
 
 
 def _digest(path: Path, size: int, changed: int) -> str:
-    return hashlib.sha256(f"{path}\0{size}\0{changed}".encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(path) + f"\0{size}\0{changed}".encode()).hexdigest()
 
 
 def _is_taken(store: Store, watch: str, digest: str) -> bool:
@@ -324,7 +324,8 @@ def _take_file(
     if prepared is not None:
         job, _ = jobs.submit(store, prepared, f"watch:{watch}")
     else:
-        event = events.Event("watch.refused", f"watch {watch}", detail=f"{path}: {refusal}")
+        name = os.fsencode(path).decode("utf-8", "replace")
+        event = events.Event("watch.refused", f"watch {watch}", detail=f"{name}: {refusal}")
         events.append(store, now, event)
     insert_many(
         store,
