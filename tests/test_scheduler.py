@@ -1,0 +1,512 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backoffice import claims, records, scheduler
+from backoffice.catalogue import Catalogue
+from backoffice.claims import Held
+from backoffice.config import Schedule, Settings, Watch
+from backoffice.database import moment
+from backoffice.scheduler import Rescue, Watched, WatchFolder, fire_schedules, next_run
+from backoffice.states import READY, RUNNING
+from backoffice.workflows import InputSpec, TaskSpec
+from tests.board import SOURCE, Board, chain, recipe
+from tests.crowd import together
+
+LEASE = 60.0  # seconds, as the board gives them
+NEVER = datetime(2100, 1, 1)
+PAST = datetime(2020, 1, 1)
+ENCODE = recipe(
+    TaskSpec(name="encode", type="noop", inputs=(SOURCE,)),
+    name="encode",
+    inputs=(InputSpec("source"),),
+)
+RECIPES = Catalogue({"encode": ENCODE, "chain": chain("one")}, {})
+
+
+def rows(board: Board, query: str, *values: object) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = board.read(lambda s: s.execute(query, values).get_all())
+    return found
+
+
+# Lost workers ---------------------------------------------------------------
+
+
+class World:
+    """A board with one running task, two clocks, and a scheduler that looks
+    at them: the database's may be set, the monotonic one goes on."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.now = board.clock()
+        self.passed = 1000.0
+        self.rescue = self.another()
+        board.submit(chain("one"))
+        self.worker = board.worker()
+        (one,) = board.claim(self.worker)
+        self.held: Held = one.held
+
+    def another(self) -> Rescue:
+        return Rescue(self.board.database, lambda: self.passed)
+
+    def go(self, seconds: float, *, every: float = 1.0, beat: float = 0.0) -> None:
+        """Let time pass with a look at each step; with ``beat`` the worker is
+        heard of at such distances."""
+        for number in range(1, round(seconds / every) + 1):
+            self.now += timedelta(seconds=every)
+            self.passed += every
+            if beat and number % round(beat / every) == 0:
+                self.beat()
+            self.rescue.run()
+
+    def beat(self) -> None:
+        self.board.do(claims.beat, self.worker, [self.held], LEASE, self.now)
+
+    @property
+    def state(self) -> str:
+        (row,) = rows(self.board, "SELECT state FROM task")
+        return str(row[0])
+
+    @property
+    def worker_state(self) -> str:
+        (row,) = rows(self.board, "SELECT state FROM worker")
+        return str(row[0])
+
+
+@pytest.fixture
+def world(board: Board, monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World(board)
+    monkeypatch.setattr(scheduler, "clock", lambda store: world.now)
+    return world
+
+
+def test_a_worker_that_beats_keeps_its_task(world: World) -> None:
+    world.go(600, every=2, beat=10)
+    assert (world.state, world.worker_state) == (RUNNING, "active")
+
+
+def test_a_silent_workers_task_comes_back_when_its_lease_has_ended(world: World) -> None:
+    world.beat()
+    world.go(LEASE - 1)
+    assert (world.state, world.worker_state) == (RUNNING, "active")
+    world.go(3)
+    assert (world.state, world.worker_state) == (READY, "lost")
+    assert rows(world.board, "SELECT action FROM event ORDER BY id DESC LIMIT 2") == [
+        ("worker.lost",),
+        ("task.lost",),
+    ]
+    assert world.board.claim(world.board.worker())[0].held.attempt == 2
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=2), timedelta(hours=-2)], ids=["on", "back"])
+def test_a_clock_that_is_set_takes_no_task_from_a_worker_that_beats(
+    world: World, jump: timedelta
+) -> None:
+    world.go(30, beat=10)
+    world.now += jump
+    world.go(120, beat=10)
+    world.now -= jump
+    world.go(120, beat=10)
+    assert (world.state, world.worker_state) == (RUNNING, "active")
+    assert rows(world.board, "SELECT COUNT(*) FROM attempt") == [(1,)]
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=2), timedelta(hours=-2)], ids=["on", "back"])
+def test_a_clock_that_is_set_keeps_no_task_with_a_worker_that_is_gone(
+    world: World, jump: timedelta
+) -> None:
+    world.beat()
+    world.go(5)
+    world.now += jump
+    world.go(LEASE + 3)
+    assert (world.state, world.worker_state) == (READY, "lost")
+
+
+def test_a_clock_set_on_makes_no_scheduler_hasty(world: World) -> None:
+    world.beat()
+    world.go(1)
+    world.now += timedelta(hours=2)
+    world.go(LEASE / 2 - 5)
+    assert world.state == RUNNING
+
+
+def test_a_scheduler_that_has_just_started_watches_before_it_acts(world: World) -> None:
+    world.beat()
+    world.now += timedelta(hours=2)
+    world.rescue = world.another()
+    world.go(LEASE / 2 - 2)
+    assert world.state == RUNNING
+    world.go(4)
+    assert world.state == READY
+
+
+def test_of_two_schedulers_one_gives_a_task_back_and_once(world: World) -> None:
+    world.beat()
+    both = [world.rescue, world.another()]
+    for _ in range(round(LEASE) + 2):
+        world.now += timedelta(seconds=1)
+        world.passed += 1
+        together(world.board.database, *[one.run for one in both])
+    assert rows(world.board, "SELECT state, losses FROM task") == [(READY, 1)]
+    assert rows(world.board, "SELECT COUNT(*) FROM event WHERE action = 'worker.lost'") == [(1,)]
+
+
+def test_a_task_whose_worker_is_not_known_any_more_comes_back(world: World) -> None:
+    world.board.do(lambda s: s.execute("DELETE FROM worker"))
+    world.beat()
+    world.go(LEASE + 3)
+    assert world.state == READY
+
+
+def test_what_was_watched_is_forgotten_with_its_task(world: World) -> None:
+    world.rescue.run()
+    assert world.rescue.leases.since
+    world.board.finish(world.held)
+    world.rescue.run()
+    assert not world.rescue.leases.since
+
+
+def test_watching_starts_anew_with_every_change() -> None:
+    watched = Watched()
+    assert [watched.unchanged("a", 1, now) for now in (10, 15, 20)] == [0, 5, 10]
+    assert [watched.unchanged("a", 2, now) for now in (21, 25)] == [0, 4]
+
+
+# Schedules ------------------------------------------------------------------
+
+
+def with_schedule(board: Board, cron: str = "0 * * * *", **changes: Any) -> Settings:
+    values: dict[str, Any] = {
+        **{"workflow": "chain", "inputs": (), "priority": 30},
+        **{"parameters": {"colour": "red"}},
+    }
+    schedule = Schedule(name="hourly", cron=cron, **values | changes)
+    return replace(board.settings, schedules={"hourly": schedule})
+
+
+def due(board: Board, run: datetime = PAST) -> None:
+    board.do(lambda s: s.execute("UPDATE schedule SET next_run = ?", (run,)))
+
+
+def row(board: Board) -> dict[str, Any]:
+    names = ("cron", "next_run", "last_run", "last_job", "message")
+    (found,) = rows(board, f"SELECT {', '.join(names)} FROM schedule")
+    return dict(zip(names, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("cron", "after", "run"),
+    [
+        ("0 * * * *", "2026-11-21 10:00:00", "2026-11-21 11:00:00"),
+        ("0 * * * *", "2026-11-21 10:59:59.999999", "2026-11-21 11:00:00"),
+        ("30 2 * * *", "2026-03-29 00:59:00", "2026-03-29 02:30:00"),  # summer time begins
+        ("30 2 * * *", "2026-10-25 02:30:00", "2026-10-26 02:30:00"),  # and ends
+        ("0 0 29 2 *", "2026-01-01 00:00:00", "2028-02-29 00:00:00"),
+        ("*/15 9-17 * * mon-fri", "2026-11-20 17:45:00", "2026-11-23 09:00:00"),
+    ],
+)
+def test_the_next_run_is_the_first_that_the_expression_names(
+    cron: str, after: str, run: str
+) -> None:
+    assert next_run(cron, datetime.fromisoformat(after)) == datetime.fromisoformat(run)
+
+
+def test_a_new_schedule_waits_for_its_first_time(board: Board) -> None:
+    settings = with_schedule(board)
+    assert fire_schedules(board.database, settings, RECIPES) == []
+    run = moment(row(board)["next_run"]) or NEVER
+    assert board.clock() < run <= board.clock() + timedelta(hours=1)
+    assert fire_schedules(board.database, settings, RECIPES) == []
+
+
+def test_a_schedule_submits_its_job(board: Board) -> None:
+    settings = with_schedule(board)
+    fire_schedules(board.database, settings, RECIPES)
+    due(board, datetime(2020, 1, 1, 10))
+    (job,) = fire_schedules(board.database, settings, RECIPES)
+    found = board.read(records.job, job)
+    assert (found["workflow"], found["priority"]) == ("chain", 30)
+    assert (found["title"], found["submitter"]) == ("hourly 2020-01-01 10:00", "schedule:hourly")
+    assert found["parameters"] == {"colour": "red"}
+    assert moment(row(board)["last_run"]) == datetime(2020, 1, 1, 10)
+    assert row(board)["last_job"] == job
+
+
+def test_runs_that_were_missed_are_made_up_for_once(board: Board) -> None:
+    settings = with_schedule(board)
+    fire_schedules(board.database, settings, RECIPES)
+    due(board)
+    assert len(fire_schedules(board.database, settings, RECIPES)) == 1
+    assert fire_schedules(board.database, settings, RECIPES) == []
+    assert (moment(row(board)["next_run"]) or PAST) > board.clock()
+
+
+def test_of_schedulers_at_the_same_moment_one_fires(board: Board) -> None:
+    settings = with_schedule(board)
+    fire_schedules(board.database, settings, RECIPES)
+    for hour in range(5):
+        due(board, datetime(2020, 1, 1, hour))
+        fire = partial(fire_schedules, board.database, settings, RECIPES)
+        assert sum(map(len, together(board.database, *[fire] * 4))) == 1
+    assert rows(board, "SELECT COUNT(*) FROM job") == [(5,)]
+
+
+def test_of_schedulers_that_meet_a_new_schedule_together_none_stumbles(board: Board) -> None:
+    fire = partial(fire_schedules, board.database, with_schedule(board), RECIPES)
+    assert together(board.database, *[fire] * 4) == [[]] * 4
+    assert rows(board, "SELECT name FROM schedule") == [("hourly",)]
+
+
+def test_a_scheduler_that_found_the_run_taken_does_nothing(board: Board) -> None:
+    settings = with_schedule(board)
+    fire_schedules(board.database, settings, RECIPES)
+    due(board)
+    found = board.do(scheduler._due_schedules, settings.schedules)
+    fire_schedules(board.database, settings, RECIPES)
+    (name, run), *_ = found
+    late = scheduler._fire(board.database, settings, RECIPES, settings.schedules[name], run)
+    assert late is None
+    assert rows(board, "SELECT COUNT(*) FROM job") == [(1,)]
+
+
+def test_a_clock_set_back_fires_nothing_again(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = with_schedule(board)
+    fire_schedules(board.database, settings, RECIPES)
+    due(board)
+    fire_schedules(board.database, settings, RECIPES)
+    now = board.clock()
+    monkeypatch.setattr(scheduler, "clock", lambda store: now - timedelta(hours=2))
+    assert fire_schedules(board.database, settings, RECIPES) == []
+
+
+def test_a_changed_expression_counts_from_now(board: Board) -> None:
+    fire_schedules(board.database, with_schedule(board), RECIPES)
+    due(board)
+    settings = with_schedule(board, "0 0 1 1 *")
+    assert fire_schedules(board.database, settings, RECIPES) == []
+    expected = next_run("0 0 1 1 *", board.clock())
+    assert (row(board)["cron"], moment(row(board)["next_run"])) == ("0 0 1 1 *", expected)
+
+
+def test_a_schedule_that_was_removed_is_forgotten(board: Board) -> None:
+    fire_schedules(board.database, with_schedule(board), RECIPES)
+    due(board)
+    assert fire_schedules(board.database, board.settings, RECIPES) == []
+    assert rows(board, "SELECT 1 FROM schedule") == rows(board, "SELECT 1 FROM job")
+
+
+def test_a_run_that_cannot_be_says_why_and_the_next_is_tried(board: Board) -> None:
+    settings = with_schedule(board, workflow="encode", inputs=("/nowhere/a.mp4",), parameters={})
+    fire_schedules(board.database, settings, RECIPES)
+    due(board)
+    assert fire_schedules(board.database, settings, RECIPES) == []
+    assert "/nowhere/a.mp4" in row(board)["message"]
+    assert (moment(row(board)["next_run"]) or PAST) > board.clock()
+    assert rows(board, "SELECT COUNT(*) FROM event WHERE action = 'schedule.failed'") == [(1,)]
+    due(board)
+    settings = with_schedule(board)
+    assert len(fire_schedules(board.database, settings, RECIPES)) == 1
+    assert row(board)["message"] == ""
+
+
+def test_a_schedule_with_files_gives_them_to_the_job(board: Board, source: Path) -> None:
+    settings = with_schedule(board, workflow="encode", inputs=(str(source),))
+    fire_schedules(board.database, settings, RECIPES)
+    due(board)
+    (job,) = fire_schedules(board.database, settings, RECIPES)
+    assert [one["href"] for one in board.read(records.job, job)["inputs"]] == [source.as_uri()]
+
+
+# Watch folders --------------------------------------------------------------
+
+QUIET = 10.0  # seconds
+
+
+class Folder:
+    """A watched folder, and a clock that only goes on when told to."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.path = board.settings.paths.roots[0]
+        self.passed = 1000.0
+        self.watcher = self.another()
+
+    def another(self, **changes: Any) -> WatchFolder:
+        values: dict[str, Any] = {
+            **{"name": "inbox", "folder": self.path, "pattern": "*.mp4", "workflow": "encode"},
+            **{"role": "source", "quiet": timedelta(seconds=QUIET), "priority": 20},
+            **{"parameters": {"colour": "red"}},
+        }
+        watch = Watch(**values | changes)
+        board = self.board
+        return WatchFolder(watch, board.database, board.settings, RECIPES, lambda: self.passed)
+
+    def put(self, name: str, content: bytes = b"video", at: int = 1_700_000_000) -> Path:
+        path = self.path / name
+        path.write_bytes(content)
+        os.utime(path, (at, at))
+        return path
+
+    def look(self, *times: float) -> list[int]:
+        """Look after so many seconds each; the jobs submitted."""
+        found = []
+        for seconds in times:
+            self.passed += seconds
+            found += self.watcher.run()
+        return found
+
+
+@pytest.fixture
+def folder(board: Board) -> Folder:
+    return Folder(board)
+
+
+def test_a_file_is_taken_once_it_has_been_quiet(board: Board, folder: Folder) -> None:
+    path = folder.put("a.mp4")
+    assert folder.look(0, 5, 4.9) == []
+    (job,) = folder.look(0.1)
+    found = board.read(records.job, job)
+    assert [(one["role"], one["href"]) for one in found["inputs"]] == [("source", path.as_uri())]
+    assert (found["submitter"], found["priority"]) == ("watch:inbox", 20)
+    assert found["parameters"] == {"colour": "red"}
+    assert folder.look(1, 100, 1000) == []
+
+
+def test_a_file_that_grows_is_not_taken(folder: Folder) -> None:
+    for size in range(1, 10):
+        folder.put("a.mp4", b"x" * size)
+        assert folder.look(QUIET - 1) == []
+    assert folder.look(QUIET) == [1]
+
+
+def test_a_file_that_is_written_anew_in_the_same_size_is_not_taken(folder: Folder) -> None:
+    for second in range(10):
+        folder.put("a.mp4", at=1_700_000_000 + second)
+        assert folder.look(QUIET - 1) == []
+    assert folder.look(QUIET) == [1]
+
+
+def test_a_file_that_went_away_and_came_back_is_watched_from_the_start(folder: Folder) -> None:
+    folder.put("a.mp4").unlink()
+    folder.put("a.mp4")
+    assert folder.look(0, 5) == []
+    (folder.path / "a.mp4").unlink()
+    assert folder.look(4) == []
+    folder.put("a.mp4")
+    assert folder.look(3, 5) == []
+    assert folder.look(5) == [1]
+
+
+def test_a_file_that_was_replaced_is_taken_again(folder: Folder) -> None:
+    folder.put("a.mp4")
+    assert folder.look(0, QUIET) == [1]
+    folder.put("a.mp4", b"another video")
+    assert folder.look(1, QUIET) == [2]
+
+
+def test_a_watcher_that_starts_anew_knows_what_was_taken(folder: Folder) -> None:
+    folder.put("a.mp4")
+    assert folder.look(0, QUIET) == [1]
+    folder.watcher = folder.another()
+    assert folder.look(0, QUIET, QUIET) == []
+
+
+def test_of_watchers_at_once_one_takes_each_file(board: Board, folder: Folder) -> None:
+    for number in range(6):
+        folder.put(f"{number}.mp4")
+    watchers = [folder.another() for _ in range(4)]
+    for watcher in watchers:
+        watcher.run()
+    folder.passed += QUIET
+    taken = together(board.database, *[watcher.run for watcher in watchers])
+    assert sorted(job for jobs_ in taken for job in jobs_) == rows_of_jobs(board)
+    assert len(rows_of_jobs(board)) == 6
+    assert rows(board, "SELECT COUNT(*) FROM watched") == [(6,)]
+
+
+def rows_of_jobs(board: Board) -> list[int]:
+    return [job for (job,) in rows(board, "SELECT id FROM job ORDER BY id")]
+
+
+def make_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.mp4")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: (path / "notes.txt").write_text("text"),
+        lambda path: (path / ".hidden.mp4").write_bytes(b"video"),
+        lambda path: (path / "empty.mp4").touch(),
+        lambda path: (path / "folder.mp4").mkdir(),
+        lambda path: (path / "dangling.mp4").symlink_to(path / "nowhere"),
+        make_pipe,
+    ],
+    ids=["other names", "hidden", "empty", "folders", "dangling links", "pipes"],
+)
+def test_what_is_no_finished_file_is_left_alone(
+    board: Board, folder: Folder, make: Callable[[Path], object]
+) -> None:
+    make(folder.path)
+    folder.put("a.mp4")
+    assert folder.look(0, QUIET, QUIET) == [1]
+    assert rows(board, "SELECT COUNT(*) FROM watched") == [(1,)]
+
+
+def test_a_file_that_is_refused_is_recorded_and_not_tried_again(
+    board: Board, folder: Folder, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.mp4").write_bytes(b"secret")
+    (folder.path / "a.mp4").symlink_to(tmp_path / "secret.mp4")
+    folder.put("b.mp4")
+    assert folder.look(0, QUIET, QUIET) == [1]
+    ((job, message),) = rows(board, "SELECT job_id, message FROM watched WHERE job_id IS NULL")
+    assert (job, "outside the folders" in message) == (None, True)
+    ((subject, detail),) = rows(
+        board, "SELECT subject, detail FROM event WHERE action = 'watch.refused'"
+    )
+    assert subject == "watch inbox"
+    assert detail.startswith(f"{folder.path}/a.mp4: ")
+
+
+def test_a_name_that_is_not_utf8_is_refused_and_holds_nobody_up(
+    board: Board, folder: Folder
+) -> None:
+    folder.put(os.fsdecode(b"a-\xff.mp4"))
+    folder.put("b.mp4")
+    assert folder.look(0, QUIET, QUIET) == [1]
+    ((message,),) = rows(board, "SELECT message FROM watched WHERE job_id IS NULL")
+    assert "is not UTF-8; rename the file" in message
+
+
+@pytest.mark.parametrize("name", ["-y.mp4", "größe 🎬 % ?#.mp4", "http:x.mp4", "a'b\"c.mp4"])
+def test_odd_names_are_taken_like_others(board: Board, folder: Folder, name: str) -> None:
+    path = folder.put(name)
+    (job,) = folder.look(0, QUIET)
+    assert board.read(records.job, job)["inputs"][0]["href"] == path.as_uri()
+
+
+def test_a_folder_that_cannot_be_read_is_not_the_end(folder: Folder) -> None:
+    folder.watcher = folder.another(folder=folder.path / "later")
+    assert folder.look(0, QUIET) == []
+    (folder.path / "later").mkdir()
+    folder.put("later/a.mp4")
+    assert folder.look(0, QUIET) == [1]
+
+
+def test_two_watches_on_one_folder_each_take_the_file(board: Board, folder: Folder) -> None:
+    folder.put("a.mp4")
+    other = folder.another(name="archive")
+    other.run()
+    assert folder.look(0, QUIET) == [1]
+    assert other.run() == [2]
