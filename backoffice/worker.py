@@ -262,12 +262,13 @@ class Worker:
         if one.discarded:
             return
         log = attempt.log_path(self.settings, one.assignment)
+        written = log.exists()
         told = replace(
             outcome,
             commands=one.commands,
             ffmpeg=self.ffmpeg if one.commands else "",
-            log=str(log),
-            log_size=log.stat().st_size if log.exists() else None,
+            log=str(log) if written else "",
+            log_size=log.stat().st_size if written else None,
             wall_seconds=outcome.wall_seconds or round(self.monotonic() - one.started, 3),
         )
         self.outbox.append((one, told))

@@ -246,7 +246,17 @@ def _prepare_folder(context: RealContext) -> None:
     parent = context.folder.parent
     for number in range(1, context.attempt + 1):
         shutil.rmtree(parent / f"{context.name}-{number}", ignore_errors=True)
-    context.folder.mkdir(parents=True)
+    _make(context.folder)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder and its job's. Another attempt of the job that ends at
+    this moment may take the job's away again: then once more."""
+    for _ in range(100):
+        with suppress(FileNotFoundError):
+            folder.mkdir(parents=True)
+            return
+    folder.mkdir(parents=True)
 
 
 def _source(reference: Reference, settings: Settings) -> Source:
@@ -281,7 +291,7 @@ def _accepted(context: RealContext, result: tasks.Result) -> Outcome:
     if outputs:
         files.sync(context.folder)
     else:
-        discard(context.folder)
+        discard(attempt_folder(context.settings, context.assignment))
     return Outcome(
         SUCCEEDED,
         "; ".join(result.warnings),

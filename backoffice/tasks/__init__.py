@@ -9,6 +9,7 @@ file name is the type.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -162,8 +163,9 @@ class Context(Protocol):
         before anything that others can see. Raises LeaseLost if not."""
 
 
+@functools.cache
 def names() -> frozenset[str]:
-    """The task types there are."""
+    """The task types there are. Looked for once: every attempt asks."""
     return frozenset(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg)
 
 
