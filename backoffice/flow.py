@@ -73,7 +73,9 @@ class Whole:
 def progress(steps: Sequence[Step]) -> float:
     """Percent of a job, by the weights of its tasks; skipped ones do not count."""
     counted = [step for step in steps if step.state != SKIPPED]
-    weights = sum(step.spec["weight"] for step in counted) or 1
+    weights = sum(step.spec["weight"] for step in counted)
+    if not weights:
+        return 100.0 * all(step.state in DONE for step in steps)
     done = sum(
         step.spec["weight"] * (100 if step.state == SUCCEEDED else step.progress)
         for step in counted
