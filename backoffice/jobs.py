@@ -19,7 +19,7 @@ from pathlib import Path
 from storm.locals import Store
 
 from backoffice import events, files, flow, model, workflows
-from backoffice.database import clock, insert_many, marks
+from backoffice.database import clock, insert_many, insert_one, marks
 from backoffice.errors import Conflict, Invalid, NotFound
 from backoffice.states import (
     ACTIVE,
@@ -29,6 +29,7 @@ from backoffice.states import (
     FAILED,
     PAUSED,
     QUEUED,
+    READY,
     RUNNING,
     TASK_ENDED,
     guard,
@@ -46,6 +47,7 @@ _TASK_COLUMNS = (
     "lane_id",
     "priority",
     "max_attempts",
+    "ready_at",
     "message",
     "spec",
 )
@@ -127,9 +129,10 @@ def submit(store: Store, prepared: Prepared, submitter: str) -> tuple[int, bool]
     _insert_inputs(store, job, prepared, now)
     _insert_pairs(store, "job_parameter", job, prepared.parameters)
     _insert_pairs(store, "job_metadata", job, prepared.request.metadata)
-    _insert_tasks(store, job, prepared)
+    settled = _insert_tasks(store, job, prepared, now)
     happened = [events.of_job("submitted", job, submitter, prepared.request.title)]
-    happened += _settled(store, job, now)
+    if not settled:
+        happened += _settled(store, job, now)
     events.append(store, now, *happened)
     return job, True
 
@@ -282,22 +285,25 @@ def _check_ends(what: str, text: str) -> None:
 
 
 def _fingerprint(request: Request, inputs: Sequence[tuple[str, Path, int]]) -> str:
-    content = asdict(request) | {"inputs": [(role, str(path)) for role, path, _ in inputs]}
+    content = vars(request) | {"inputs": [(role, str(path)) for role, path, _ in inputs]}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _insert_job(store: Store, prepared: Prepared, submitter: str, now: datetime) -> int:
     _check_length("submitter", submitter)
-    job = model.Job()
-    job.token, job.fingerprint = prepared.token, prepared.fingerprint
-    job.title, job.message = prepared.request.title or _title(prepared), ""
-    job.workflow, job.version = prepared.workflow.name, prepared.workflow.version
-    job.state, job.priority = QUEUED, prepared.request.priority
-    job.submitter, job.submitted = submitter, now
-    store.add(job)
-    store.flush()
-    job_id: int = job.id
-    return job_id
+    job = {
+        "token": prepared.token,
+        "fingerprint": prepared.fingerprint,
+        "title": prepared.request.title or _title(prepared),
+        "workflow": prepared.workflow.name,
+        "version": prepared.workflow.version,
+        "state": QUEUED,
+        "priority": prepared.request.priority,
+        "submitter": submitter,
+        "submitted": now,
+        "message": "",
+    }
+    return insert_one(store, "job", list(job), list(job.values()))
 
 
 def _title(prepared: Prepared) -> str:
@@ -337,22 +343,31 @@ def _insert_pairs(store: Store, table: str, job: int, pairs: Mapping[str, str]) 
     insert_many(store, table, ("job_id", "name", "value"), rows)
 
 
-def _insert_tasks(store: Store, job: int, prepared: Prepared) -> None:
+def _insert_tasks(store: Store, job: int, prepared: Prepared, now: datetime) -> bool:
+    """Whether that settles the job: each task is ready or needs another one.
+    Most jobs begin so, and need not be locked and read back."""
+    delay = prepared.request.delay
+    asked = {(task.queue, task.tags) for task in prepared.plan}
+    lanes = {one: lane(store, *one) for one in sorted(asked, key=str)}
+    free = [not (task.needs or task.when or task.delay or delay) for task in prepared.plan]
     rows = [
         (
             job,
             task.name,
             task.type,
-            BLOCKED,
-            lane(store, task.queue, task.tags),
+            READY if is_free else BLOCKED,
+            lanes[task.queue, task.tags],
             prepared.request.priority,
             task.attempts,
+            now if is_free else None,
             "",
-            model.dump(_spec(task, prepared.request.delay)),
+            model.dump(_spec(task, delay)),
         )
-        for task in prepared.plan
+        for task, is_free in zip(prepared.plan, free, strict=True)
     ]
     insert_many(store, "task", _TASK_COLUMNS, rows)
+    settled = all(is_free or task.needs for task, is_free in zip(prepared.plan, free, strict=True))
+    return settled and bool(rows)
 
 
 def _spec(task: TaskSpec, delay: float) -> dict[str, object]:
@@ -374,14 +389,13 @@ def _spec(task: TaskSpec, delay: float) -> dict[str, object]:
 def lane(store: Store, queue: str, tags: frozenset[str]) -> int:
     """The id of the lane for tasks of this queue with these tags."""
     names = " ".join(sorted(tags))
-    row = store.find(model.Lane, queue=queue, tags=names).one()
+    row = store.execute(
+        "SELECT id FROM lane WHERE queue = ? AND tags = ?", (queue, names)
+    ).get_one()
     if row is None:
-        row = model.Lane()
-        row.queue, row.tags = queue, names
-        store.add(row)
-        store.flush()
-    lane_id: int = row.id
-    return lane_id
+        return insert_one(store, "lane", ("queue", "tags"), (queue, names))
+    found: int = row[0]
+    return found
 
 
 def _locked(store: Store, job_id: int) -> flow.Whole:
