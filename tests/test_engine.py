@@ -25,7 +25,6 @@ from backoffice.database import clock
 from backoffice.errors import Conflict
 from backoffice.flow import DONE
 from backoffice.states import (
-    ATTEMPT_STATES,
     BLOCKED,
     CANCELLED,
     FAILED,
@@ -108,17 +107,30 @@ class Engine(RuleBasedStateMachine):
         self.held += claimed
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), state=st.sampled_from([s for s in ATTEMPT_STATES if s != RUNNING]))
-    def report(self, data: st.DataObject, state: str) -> None:
+    @rule(data=st.data(), state=st.sampled_from([FAILED, FAILED, LOST, RELEASED]))
+    def break_off(self, data: st.DataObject, state: str) -> None:
         held = data.draw(st.sampled_from(self.held))
-        if state == CANCELLED and not self.board.read(claims.cancel_requests, [held]):
-            state = RELEASED  # a worker stops only what it was asked to
         self.end(held, state, retry=data.draw(st.booleans()))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def succeed(self, data: st.DataObject) -> None:
         self.end(data.draw(st.sampled_from(self.held)), SUCCEEDED)
+
+    @precondition(lambda self: self.asked())
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        self.end(data.draw(st.sampled_from(self.asked())), CANCELLED)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def cancel_under_way(self, data: st.DataObject) -> None:
+        held = data.draw(st.sampled_from(self.held))
+        self.board.do(jobs.cancel, held.job_id, "me")
+
+    def asked(self) -> list[Held]:
+        wanted = self.board.read(claims.cancel_requests, self.held)
+        return [one for one in self.held if one in wanted]
 
     def end(self, held: Held, state: str, *, retry: bool = True) -> None:
         self.board.finish(held, state, "so it went", retry=retry)
@@ -278,7 +290,7 @@ def run(board: Board, examples: int, steps: int) -> None:
 
 
 def test_jobs_stay_whole_and_end(board: Board) -> None:
-    run(board, examples=50, steps=40)
+    run(board, examples=60, steps=40)
 
 
 @pytest.mark.slow
