@@ -208,14 +208,20 @@ class Database:
         self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run ``function(store, …)`` and commit; again from its start when the
-        database asks for it. Raises DatabaseUnavailable, or what it raises."""
+        database asks for it. Raises DatabaseUnavailable, or what it raises.
+
+        A server that does not answer at all is waited for once: whoever called
+        has other things to look after.
+        """
+        began = time.monotonic()
         for number in range(1, TRIES + 1):
             try:
                 return self._once(function, *args, **kwargs)
             except DatabaseError as error:
                 if not _passing(error):
                     raise _explained(error) from error
-                if number == TRIES:
+                hung = time.monotonic() - began >= self._settings.timeout
+                if number == TRIES or (hung and isinstance(error, DisconnectionError)):
                     raise _unavailable(error) from error
             time.sleep(random.uniform(0.2, 1.0) * min(0.8, 0.01 * 2**number))
         raise AssertionError("unreachable")
