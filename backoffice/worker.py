@@ -39,6 +39,7 @@ REPORT_EVERY = 1.0  # seconds between two writes of one task's progress
 KILL_AFTER = 2.0  # seconds from TERM to KILL
 KEEP_IDLE = 10.0  # seconds that an idle process is kept for the next task
 LEASE_MARGIN = 0.1  # of the lease: attempts end themselves this much before it
+DELIVER_WITHIN = 5.0  # seconds after the grace time in which outcomes are delivered
 LONGEST_PAUSE = 5.0  # seconds between tries when the database is away
 
 _log = logging.getLogger("backoffice.worker")
@@ -127,7 +128,18 @@ class Worker:
         self._sign_off()
 
     def _finished(self) -> bool:
-        return (self.draining or self.stop_by is not None) and not self.running and not self.outbox
+        if self.running or not self._stops():
+            return False
+        return not self.outbox or self._gives_up()
+
+    def _gives_up(self) -> bool:
+        """Whether to stop with outcomes that the database did not take: it is
+        away, and we were to be gone by now. The leases end by themselves."""
+        if self.stop_by is None or self.monotonic() < self.stop_by + DELIVER_WITHIN:
+            return False
+        for one, _ in self.outbox:
+            _log.warning(line("outcome.undelivered", task=one.held.task_id, worker=self.id))
+        return True
 
     def _register(self) -> None:
         worker = self.settings.worker
