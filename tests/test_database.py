@@ -292,11 +292,10 @@ def test_a_missing_server_may_come_back(tmp_path: Path) -> None:
     assert not error.refused
 
 
+@only_mariadb
 def test_too_many_connections_are_said_to_be_that(
     mariadb: MariaDB, plain: Database, database_uri: str
 ) -> None:
-    if not plain.mysql:
-        pytest.skip("SQLite has no such limit")
     plain.close()
     mariadb.execute("CREATE USER narrow@localhost WITH MAX_USER_CONNECTIONS 1")
     mariadb.execute("GRANT ALL ON *.* TO narrow@localhost")

@@ -295,4 +295,4 @@ def test_jobs_stay_whole_and_end(board: Board) -> None:
 
 @pytest.mark.slow
 def test_jobs_stay_whole_and_end_in_many_ways(board: Board) -> None:
-    run(board, examples=400, steps=50)
+    run(board, examples=200, steps=50)
