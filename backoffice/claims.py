@@ -454,24 +454,46 @@ def fence(store: Store, held: Held, lease: float, now: datetime) -> bool:
 
 
 def finish(store: Store, held: Held, outcome: Outcome, now: datetime) -> bool:
-    """Record how an attempt ended and move its job on.
+    """Like :func:`finish_all` for one attempt."""
+    return finish_all(store, [(held, outcome)], now)[held]
 
-    False when the attempt was no longer ours: nothing is changed and its
+
+def finish_all(
+    store: Store, outcomes: Sequence[tuple[Held, Outcome]], now: datetime
+) -> dict[Held, bool]:
+    """Record how attempts ended and move their jobs on.
+
+    False for an attempt that was no longer ours: nothing is changed and its
     outcome must be thrown away. True again when asked twice, since the answer
     to the first may have been lost on the way.
     """
-    whole = flow.lock(store, held.job_id)
-    step = _ours(whole.steps if whole else (), held)
-    if whole is None or step is None:
-        return _recorded(store, held, outcome)
+    wholes = flow.lock_all(store, [held.job_id for held, _ in outcomes])
+    accepted: dict[Held, bool] = {}
+    happened: list[events.Event] = []
+    ended: dict[Held, flow.Step] = {}
+    for held, outcome in outcomes:
+        step = _ours(wholes[held.job_id].steps if held.job_id in wholes else (), held)
+        if step is None:
+            accepted[held] = _recorded(store, held, outcome)
+            continue
+        happened += _end_attempt(store, held, outcome, step, now)
+        accepted[held] = True
+        ended[held] = step
+    _put_succeeded(store, ended.values(), now)
+    happened += flow.settle_all(store, [wholes[job] for job in {h.job_id for h in ended}], now)
+    events.append(store, now, *happened)
+    return accepted
+
+
+def _end_attempt(
+    store: Store, held: Held, outcome: Outcome, step: flow.Step, now: datetime
+) -> list[events.Event]:
     outcome = replace(outcome, message=outcome.message[:LONGEST_MESSAGE])
     step.message = outcome.message
-    state, happened = _AFTER[outcome.state](store, held, outcome, step, now)
-    step.state, step.progress = state, 100.0 * (state == SUCCEEDED)
+    step.state, happened = _AFTER[outcome.state](store, held, outcome, step, now)
+    step.progress = 100.0 * (step.state == SUCCEEDED)
     _close_attempt(store, held, outcome, now)
-    happened += flow.settle(store, whole, now)
-    events.append(store, now, *happened)
-    return True
+    return happened
 
 
 def _ours(steps: Iterable[flow.Step], held: Held) -> flow.Step | None:
@@ -487,7 +509,6 @@ _Moved = tuple[str, list[events.Event]]  # the task's new state, and what happen
 def _succeeded(
     store: Store, held: Held, outcome: Outcome, step: flow.Step, now: datetime
 ) -> _Moved:
-    _put(store, held, SUCCEEDED, progress=100.0, finished=now, message=outcome.message, eta=None)
     _store_outputs(store, held, outcome, now)
     return SUCCEEDED, [_event(held, SUCCEEDED, step.name)]
 
@@ -563,12 +584,26 @@ def _event(held: Held, action: str, detail: str) -> events.Event:
     return events.of_task(action, held.job_id, held.task_id, detail)
 
 
+def _put_succeeded(store: Store, steps: Iterable[flow.Step], now: datetime) -> None:
+    """Many at once: they differ in their warnings at most."""
+    by_message: dict[str, list[int]] = {}
+    for step in steps:
+        if step.state == SUCCEEDED:
+            by_message.setdefault(step.message, []).append(step.id)
+    for message, tasks in by_message.items():
+        _put_all(store, tasks, SUCCEEDED, progress=100.0, finished=now, message=message, eta=None)
+
+
 def _put(store: Store, held: Held, state: str, **columns: object) -> None:
+    _put_all(store, [held.task_id], state, **columns)
+
+
+def _put_all(store: Store, tasks: Sequence[int], state: str, **columns: object) -> None:
     assignments = "".join(f", {column} = ?" for column in columns)
     store.execute(
         f"UPDATE task SET state = ?, lease_until = NULL, cancel_requested = NULL{assignments}"
-        " WHERE id = ?",
-        [state, *columns.values(), held.task_id],
+        f" WHERE id IN ({marks(tasks)})",
+        [state, *columns.values(), *tasks],
         noresult=True,
     )
 

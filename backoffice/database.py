@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from storm.database import Connection
+from storm.database import Connection, ConnectionWrapper
 from storm.databases import mysql as storm_mysql
 from storm.databases import sqlite as storm_sqlite
 from storm.exceptions import (
@@ -112,6 +112,11 @@ class MySQL(storm_mysql.MySQL):
             "write_timeout": seconds,
             "init_command": _SESSION.format(lock_wait=max(1, seconds // 2)),
         }
+
+    def _raw_connect(self) -> Any:
+        # Without Storm's ping(False): its argument is deprecated, and no server
+        # or client of today reconnects by itself.
+        return ConnectionWrapper(self._exception_module.connect(**self._connect_kwargs), self)
 
 
 class SQLiteResult(_Inserted, storm_sqlite.SQLiteResult):
@@ -221,6 +226,8 @@ class Database:
                 if not _passing(error):
                     raise _explained(error) from error
                 hung = time.monotonic() - began >= self._settings.timeout
+                if number == TRIES and code(error) == DUPLICATE:
+                    raise  # nobody came in between: what we insert is wrong
                 if number == TRIES or (hung and isinstance(error, DisconnectionError)):
                     raise _unavailable(error) from error
             time.sleep(random.uniform(0.2, 1.0) * min(0.8, 0.01 * 2**number))
@@ -347,6 +354,11 @@ def for_update(store: Store, *, skip_locked: bool = False) -> str:
     if not is_mysql(store):
         return ""
     return " FOR UPDATE SKIP LOCKED" if skip_locked else " FOR UPDATE"
+
+
+def use_index(store: Store, name: str) -> str:
+    """After a table's name: read by this index and no other; SQLite has no need."""
+    return f" FORCE INDEX ({name})" if is_mysql(store) else ""
 
 
 def insert_ignore(store: Store) -> str:

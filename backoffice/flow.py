@@ -1,6 +1,6 @@
 """What follows in a job when something in it has changed.
 
-One function does all of it, under a lock on the job's row and its tasks':
+One function does all of it, under a lock on the jobs' rows and their tasks':
 tasks whose needs are met become ready, those whose conditions do not hold are
 skipped, and a job with nothing left to do ends. It looks only at what is in
 the database, so running it once more changes nothing.
@@ -9,7 +9,7 @@ the database, so running it once more changes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice import events, model, workflows
-from backoffice.database import for_update, marks
+from backoffice.database import for_update, marks, use_index
 from backoffice.states import (
     BLOCKED,
     CANCELLED,
@@ -85,32 +85,60 @@ def progress(steps: Sequence[Step]) -> float:
 
 def lock(store: Store, job_id: int) -> Whole | None:
     """The job and its tasks, locked in this order; None if it is gone."""
-    job = store.execute(
-        f"SELECT state, cancel_requested FROM job WHERE id = ?{for_update(store)}", (job_id,)
-    ).get_one()
-    if job is None:
-        return None
-    steps = load(store, job_id, for_update(store))
-    return Whole(job_id, job[0], job[1] is not None, steps)
+    return lock_all(store, [job_id]).get(job_id)
 
 
-def load(store: Store, job_id: int, lock: str = "") -> list[Step]:
-    """The job's tasks in the order of the plan."""
-    rows: list[Any] = store.execute(
-        "SELECT id, name, state, attempt, worker_id, failures, losses, max_attempts,"
-        " cancel_requested IS NOT NULL, run_at IS NOT NULL OR attempt > 0, progress, message, spec"
-        " FROM task WHERE job_id = ?"
-        f" ORDER BY id{lock}",
-        (job_id,),
+def lock_all(store: Store, job_ids: Iterable[int]) -> dict[int, Whole]:
+    """The jobs that are there, by id, and their tasks, locked in this order.
+
+    MySQL is told which index to use: reading a small table from end to end is
+    cheaper to it, but would wait for rows that others hold.
+    """
+    ids = sorted(set(job_ids))
+    if not ids:
+        return {}
+    jobs = store.execute(
+        f"SELECT id, state, cancel_requested FROM job{use_index(store, 'PRIMARY')}"
+        f" WHERE id IN ({marks(ids)}) ORDER BY id{for_update(store)}",
+        ids,
     ).get_all()
-    return [Step(*(*values, json.loads(spec))) for *values, spec in rows]
+    steps = _steps(store, ids, for_update(store))
+    return {job: Whole(job, state, asked is not None, steps[job]) for job, state, asked in jobs}
+
+
+def load(store: Store, job_id: int) -> list[Step]:
+    """The job's tasks in the order of the plan."""
+    return _steps(store, [job_id])[job_id]
+
+
+def _steps(store: Store, job_ids: Sequence[int], lock: str = "") -> dict[int, list[Step]]:
+    rows: list[Any] = store.execute(
+        "SELECT job_id, id, name, state, attempt, worker_id, failures, losses, max_attempts,"
+        " cancel_requested IS NOT NULL, run_at IS NOT NULL OR attempt > 0, progress, message, spec"
+        f" FROM task{use_index(store, 'task_job')} WHERE job_id IN ({marks(job_ids)})"
+        f" ORDER BY job_id, id{lock}",
+        job_ids,
+    ).get_all()
+    steps: dict[int, list[Step]] = {job: [] for job in job_ids}
+    for job, *values, spec in rows:
+        steps[job].append(Step(*(*values, json.loads(spec))))
+    return steps
 
 
 def settle(store: Store, whole: Whole, now: datetime) -> list[events.Event]:
-    """Move on whatever in the locked job can move; returns what happened, for
+    """Like :func:`settle_all` for one job."""
+    return settle_all(store, [whole], now)
+
+
+def settle_all(store: Store, wholes: Iterable[Whole], now: datetime) -> list[events.Event]:
+    """Move on whatever in the locked jobs can move; returns what happened, for
     the caller to append to the history."""
-    if whole.state in JOB_ENDED:
-        return []
+    going = [whole for whole in wholes if whole.state not in JOB_ENDED]
+    happened = [event for whole in going for event in _move_on(store, whole, now)]
+    return happened + _end(store, going, now)
+
+
+def _move_on(store: Store, whole: Whole, now: datetime) -> list[events.Event]:
     happened: list[events.Event] = []
     if whole.cancelling:
         happened += _cancel_waiting(store, whole, now)
@@ -120,7 +148,6 @@ def settle(store: Store, whole: Whole, now: datetime) -> list[events.Event]:
         _hold(store, whole, (READY,))
     else:
         happened += _start_what_can(store, whole, now)
-    happened += _end(store, whole, now)
     return happened
 
 
@@ -185,21 +212,26 @@ def _move(store: Store, steps: list[Step], state: str, **columns: object) -> Non
     )
 
 
-def _end(store: Store, whole: Whole, now: datetime) -> list[events.Event]:
-    state = _final_state(whole)
-    percent = progress(whole.steps)
-    if state is None:
+def _end(store: Store, wholes: Iterable[Whole], now: datetime) -> list[events.Event]:
+    """Write down how far the jobs are; those that ended alike in one statement."""
+    alike: dict[tuple[str | None, float, str], list[int]] = {}
+    for whole in wholes:
+        state = _final_state(whole)
+        message = _message(whole) if state == FAILED else ""
+        alike.setdefault((state, progress(whole.steps), message), []).append(whole.id)
+    happened = []
+    for (state, percent, message), ids in alike.items():
+        changes: dict[str, object] = {"progress": percent}
+        if state is not None:
+            changes |= {"state": state, "finished": now, "message": message}
+            happened += [events.of_job(state, job, detail=message) for job in ids]
         store.execute(
-            "UPDATE job SET progress = ? WHERE id = ?", (percent, whole.id), noresult=True
+            f"UPDATE job SET {', '.join(f'{column} = ?' for column in changes)}"
+            f" WHERE id IN ({marks(ids)})",
+            [*changes.values(), *ids],
+            noresult=True,
         )
-        return []
-    message = _message(whole) if state == FAILED else ""
-    store.execute(
-        "UPDATE job SET state = ?, progress = ?, finished = ?, message = ? WHERE id = ?",
-        (state, percent, now, message, whole.id),
-        noresult=True,
-    )
-    return [events.of_job(state, whole.id, detail=message)]
+    return happened
 
 
 def _final_state(whole: Whole) -> str | None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 
+from storm.exceptions import DatabaseError
 from storm.locals import Store
 
 from backoffice import __version__, assignments, claims, media, migrations, tasks
@@ -38,6 +39,7 @@ LOOK_EVERY = 1.0  # seconds between looks for requests to cancel or drain
 REPORT_EVERY = 1.0  # seconds between two writes of one task's progress
 KILL_AFTER = 2.0  # seconds from TERM to KILL
 KEEP_IDLE = 10.0  # seconds that an idle process is kept for the next task
+GATHER = 0.005  # seconds that an outcome waits for others, to share a transaction
 LEASE_MARGIN = 0.1  # of the lease: attempts end themselves this much before it
 DELIVER_WITHIN = 5.0  # seconds after the grace time in which outcomes are delivered
 LONGEST_PAUSE = 5.0  # seconds between tries when the database is away
@@ -101,6 +103,7 @@ class Worker:
         self.running: list[Running] = []
         self.idle: list[tuple[Slot, float]] = []
         self.outbox: list[tuple[Running, Outcome]] = []
+        self.outbox_since = 0.0
         self.ffmpeg = ""
         self.signals = 0
         self.stop_by: float | None = None
@@ -215,7 +218,9 @@ class Worker:
         times = [self.next_beat, self.next_look if self.running else now + 1]
         if self._free() > 0:
             times.append(self.next_poll)
-        if self._urgent():
+        if self.outbox:
+            times.append(self._deliver_at())
+        if any(one.fencing for one in self.running):
             times.append(now)
         times += [one.kill_at for one in self.running if one.kill_at is not None]
         due = max(min(times), self.next_talk)
@@ -283,6 +288,8 @@ class Worker:
             log_size=log.stat().st_size if written else None,
             wall_seconds=outcome.wall_seconds or round(self.monotonic() - one.started, 3),
         )
+        if not self.outbox:
+            self.outbox_since = self.monotonic()
         self.outbox.append((one, told))
 
     def _slot_pids(self) -> set[int]:
@@ -330,24 +337,35 @@ class Worker:
             return 0
         return self.settings.worker.slots - len(self.running) - len(self.outbox)
 
-    def _urgent(self) -> bool:
-        return bool(self.outbox) or any(one.fencing for one in self.running)
+    def _deliver_at(self) -> float:
+        """When the outbox is to be delivered: short tasks that end together
+        share a commit, the last one running waits for nobody."""
+        return self.outbox_since + GATHER if self.running else self.outbox_since
 
     def _talk(self) -> None:
         now = self.monotonic()
         if now < self.next_talk:
             return
         try:
-            self._fences()
-            if self.outbox or self._due(now) or self._reports(now):
-                self._apply(now, self._turn_due(now))
-            elif self._free() > 0 and now >= self.next_poll:
-                self._poll(now)
+            try:
+                self._exchange(now)
+            except DatabaseError:
+                if not self.outbox:
+                    raise
+                self._deliver_apart()
             self.pause = 0.0
         except DatabaseUnavailable as error:
             self.pause = min(LONGEST_PAUSE, self.pause * 2 or 0.25)
             self.next_talk = self.monotonic() + self.pause * random.uniform(0.5, 1.0)
             _log.warning(line("database.away", worker=self.id, reason=error))
+
+    def _exchange(self, now: float) -> None:
+        self._fences()
+        full = bool(self.outbox) and now >= self._deliver_at()
+        if full or self._due(now) or self._reports(now):
+            self._apply(now, self._turn_due(now))
+        elif self._free() > 0 and now >= self.next_poll:
+            self._poll(now)
 
     def _due(self, now: float) -> bool:
         return now >= self.next_beat or (bool(self.running) and now >= self.next_look)
@@ -409,7 +427,7 @@ class Worker:
         """One transaction: deliver outcomes, report, renew, and claim for the
         slots that this leaves free."""
         now = clock(store)
-        accepted = {held: claims.finish(store, held, outcome, now) for held, outcome in outcomes}
+        accepted = claims.finish_all(store, outcomes, now)
         for one in reports:
             self._report(store, one, monotonic)
         held = [one.held for one in self.running]
@@ -457,19 +475,42 @@ class Worker:
 
     def _delivered(self, turn: Turn) -> None:
         for one, outcome in self.outbox:
-            ours = turn.accepted[one.held]
-            _log.info(
-                line(
-                    f"task.{outcome.state}" if ours else "task.not-ours",
-                    task=one.held.task_id,
-                    attempt=one.held.attempt,
-                    worker=self.id,
-                    message=outcome.message,
-                )
-            )
-            if not ours:
-                attempt.discard(attempt.attempt_folder(self.settings, one.assignment))
+            self._delivered_one(one, outcome, turn.accepted[one.held])
         self.outbox.clear()
+
+    def _delivered_one(self, one: Running, outcome: Outcome, ours: bool) -> None:
+        _log.info(
+            line(
+                f"task.{outcome.state}" if ours else "task.not-ours",
+                task=one.held.task_id,
+                attempt=one.held.attempt,
+                worker=self.id,
+                message=outcome.message,
+            )
+        )
+        if not ours:
+            attempt.discard(attempt.attempt_folder(self.settings, one.assignment))
+
+    def _deliver_apart(self) -> None:
+        """The database will not hold something that we deliver, and would refuse
+        it for ever: whose outcome that is fails, and the others are not kept up."""
+        for entry in list(self.outbox):
+            one, outcome = entry
+            try:
+                ours = self._deliver(one, outcome)
+            except DatabaseError as error:
+                _log.exception(line("task.outcome-refused", task=one.held.task_id))
+                reason = f"what it made cannot be recorded: {error}"
+                outcome = Outcome(FAILED, reason, retry=False)
+                ours = self._deliver(one, outcome)
+                attempt.discard(attempt.attempt_folder(self.settings, one.assignment))
+            self.outbox.remove(entry)
+            self._delivered_one(one, outcome, ours)
+
+    def _deliver(self, one: Running, outcome: Outcome) -> bool:
+        return self.database.transact(
+            lambda store: claims.finish(store, one.held, outcome, clock(store))
+        )
 
     def _renew_kept(self, beat: claims.Beat, now: float) -> None:
         for one in self.running:
