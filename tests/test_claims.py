@@ -608,6 +608,37 @@ def test_an_outcome_is_stored_whole(board: Board) -> None:
     assert rows(board, "SELECT number, status FROM delivery") == [(1, 200)]
 
 
+def test_several_attempts_end_in_one_transaction_each_in_its_own_way(board: Board) -> None:
+    wide = recipe(*[TaskSpec(name=name, type="noop") for name in "abc"])
+    board.submit(wide)
+    board.submit(chain("d", "e"))
+    board.submit(ONE)
+    worker = board.worker()
+    held = {one.name: one.held for one in board.claim(worker, 9)}
+    board.finish(held["b"], LOST, "gone")
+    outcomes = [
+        (held["a"], Outcome(SUCCEEDED, "a warning", outputs=FILES)),
+        (held["b"], Outcome(SUCCEEDED)),
+        (held["d"], Outcome(SUCCEEDED)),
+        (held["one"], Outcome(FAILED, "no luck")),
+        (held["c"], Outcome(SUCCEEDED)),
+    ]
+    accepted = board.do(lambda s: claims.finish_all(s, outcomes, clock(s)))
+    assert accepted == {one: one != held["b"] for one, _ in outcomes}
+    assert rows(board, "SELECT name, state, message FROM task ORDER BY name") == [
+        ("a", SUCCEEDED, "a warning"),
+        ("b", READY, "gone"),
+        ("c", SUCCEEDED, ""),
+        ("d", SUCCEEDED, ""),
+        ("e", READY, ""),
+        ("one", SCHEDULED, "no luck"),
+    ]
+    assert rows(board, "SELECT task_id FROM file") == [(held["a"].task_id,)]
+    before = everything(board)
+    assert board.do(lambda s: claims.finish_all(s, outcomes, clock(s))) == accepted
+    assert everything(board) == before
+
+
 def test_the_same_place_has_one_publication(board: Board) -> None:
     def publish(digest: str) -> None:
         board.submit(chain("one"))
