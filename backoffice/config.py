@@ -13,7 +13,7 @@ import os
 import pkgutil
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -663,6 +663,16 @@ def _absolute_uri(uri: str, home: Path) -> str:
     return uri
 
 
+def _is_beneath(folder: Path, roots: Iterable[Path]) -> bool:
+    """By name alone if that will do: a disk that hangs must not hold us up.
+    What is read there has its links followed before it is opened."""
+    for name in (os.path.normpath, os.path.realpath):
+        path = Path(name(folder))
+        if any(path.is_relative_to(name(root)) for root in roots):
+            return True
+    return False
+
+
 def _cross_check(settings: Settings, raw: _Raw) -> None:
     def wrong(title: str, key: str, message: str) -> ConfigError:
         given = raw.get(title, {}).get(key)
@@ -676,9 +686,7 @@ def _cross_check(settings: Settings, raw: _Raw) -> None:
     for target in settings.targets.values():
         if target.type == "folder" and target.path is None:
             raise wrong(f"target {target.name}", "path", "must be given for a folder")
-    roots = [os.path.realpath(root) for root in settings.paths.roots]
     for watch in settings.watches.values():
-        folder = Path(os.path.realpath(watch.folder))
-        if not any(folder.is_relative_to(root) for root in roots):
+        if not _is_beneath(watch.folder, settings.paths.roots):
             message = "lies outside [paths] roots, so nothing in it could be read; add it there"
             raise wrong(f"watch {watch.name}", "folder", message)
