@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from storm.locals import Store
 
-from backoffice import catalogue, claims, config, files, jobs, migrations
+from backoffice import catalogue, config, files, jobs, leases, migrations
 from backoffice.config import Settings
 from backoffice.database import Database, clock, moment
 from backoffice.states import JOB_ENDED
@@ -346,7 +346,7 @@ class Site:
         assert gaps == [], "attempts that are not in the history"
 
     def _check_leases(self) -> None:
-        late = self.do(claims.leases)
+        late = self.do(leases.leases)
         now = self.do(clock)
         limit = timedelta(seconds=2 * POLL)
         assert [one for one in late if one.until + limit < now] == [], "claims past their lease"
