@@ -54,10 +54,19 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
 @pytest.fixture(scope="session")
 def long_clip(clips: Clips) -> Path:
     """Takes several seconds to encode; a moving picture and a tone."""
-    path = clips.folder / "long.mp4"
+    return _clip(clips.folder / "long.mp4", 16)
+
+
+@pytest.fixture(scope="session")
+def medium_clip(clips: Clips) -> Path:
+    """Takes a second or two to encode."""
+    return _clip(clips.folder / "medium.mp4", 6)
+
+
+def _clip(path: Path, seconds: int) -> Path:
     ffmpeg(
-        *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=24"),
-        *("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=24"),
+        *("-f", "lavfi", "-i", f"testsrc2=size=640x360:rate=25:duration={seconds}"),
+        *("-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={seconds}"),
         *("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac"),
         str(path),
     )
