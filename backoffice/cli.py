@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:
+        return _report(error)
 
 
 def _run(args: Namespace, settings: Settings) -> int:
@@ -79,6 +82,15 @@ def _explain(error: BackofficeError) -> int:
     if isinstance(error, ConfigError | Invalid | DefinitionError):
         return WRONG
     return AWAY if isinstance(error, DatabaseUnavailable | SchemaMismatch) else FAILED
+
+
+def _report(error: Exception) -> int:
+    """A fault of the program's own: a sentence, with the place for who mends it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+    text = ascii(f"{type(error).__name__} at {place}: {error}")
+    print(f"backoffice: a fault of the program, please report it: {text}", file=sys.stderr)
+    return FAILED
 
 
 # Values ---------------------------------------------------------------------

@@ -32,7 +32,6 @@ from storm.exceptions import (
     DatabaseModuleError,
     DisconnectionError,
     Error,
-    OperationalError,
 )
 from storm.locals import Store
 from storm.uri import URI, URIError
@@ -46,7 +45,8 @@ T = TypeVar("T")
 LOCK_WAIT, DEADLOCK, SNAPSHOT_CHANGED = 1205, 1213, 1020
 NO_SUCH_TABLE = 1146
 DUPLICATE = 1062  # two inserted the same at once: the second then finds it
-RETRIED = frozenset({LOCK_WAIT, DEADLOCK, SNAPSHOT_CHANGED, DUPLICATE})
+INTERRUPTED = 1317  # KILL QUERY
+RETRIED = frozenset({LOCK_WAIT, DEADLOCK, SNAPSHOT_CHANGED, DUPLICATE, INTERRUPTED})
 # Lost or killed connections beyond Storm's 2006 and 2013.
 DISCONNECTED = frozenset({1053, 1079, 1152, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2055, 4031})
 REFUSED = frozenset({1044, 1045, 1049, 1130, 1698, 1251})
@@ -60,6 +60,11 @@ _SESSION = (
     " /*M!100000 , tx_isolation = 'READ-COMMITTED' */"
     " /*!80000 , transaction_isolation = 'READ-COMMITTED' */"
 )
+
+FULL, READ_ONLY = frozenset({1021, 1114}), frozenset({1290, 1792, 1836})
+UNWRITABLE = FULL | READ_ONLY
+# What SQLite says of files rather than of statements.
+_TROUBLE = ("unable to open", "disk is full", "readonly", "disk I/O", "malformed", "not a database")
 
 TRIES = 8  # of one transaction; with the pauses below, about three seconds
 
@@ -303,7 +308,8 @@ def _explained(error: DatabaseError) -> BaseException:
     which is a fault of ours."""
     if code(error) == NO_SUCH_TABLE or "no such table" in str(error):
         return SchemaMismatch("the database has not its tables yet: run 'backoffice migrate'")
-    if isinstance(error, OperationalError) or code(error) in AWAY | REFUSED:
+    text = str(error)
+    if code(error) in AWAY | REFUSED | UNWRITABLE or any(words in text for words in _TROUBLE):
         return _unavailable(error)
     same: BaseException = error
     return same
@@ -316,9 +322,9 @@ def _unavailable(error: BaseException) -> DatabaseUnavailable:
         return DatabaseUnavailable(f"the database refuses us: {text}", refused=True)
     if number in (1040, 1203, 1226):
         return DatabaseUnavailable(f"the database has too many connections: {text}")
-    if "disk is full" in text or number in (1021, 1114):
+    if "disk is full" in text or number in FULL:
         return DatabaseUnavailable("the disk of the database is full: make room")
-    if number in (1290, 1792, 1836):
+    if number in READ_ONLY:
         return DatabaseUnavailable(f"the database takes no writes now: {text}")
     if "unable to open" in text or "readonly" in text:
         return DatabaseUnavailable(

@@ -29,11 +29,11 @@ from pathlib import Path
 from cronsim import CronSim
 from storm.locals import Store
 
-from backoffice import catalogue, claims, events, jobs, migrations, retention
+from backoffice import catalogue, claims, events, jobs, leases, migrations, outcomes, retention
 from backoffice.catalogue import Catalogue
 from backoffice.config import Schedule, Settings, Watch
 from backoffice.database import Database, clock, insert_many, moment
-from backoffice.errors import BackofficeError, DatabaseUnavailable
+from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
 from backoffice.executors import attempt
 from backoffice.jobs import Prepared, Request
 from backoffice.logs import line
@@ -79,16 +79,16 @@ class Rescue:
         self.beats = Watched()
 
     def run(self) -> None:
-        leases, workers, now = self.database.read(_look)
+        running, workers, now = self.database.read(_look)
         seen = self.monotonic()
-        self.leases.forget_others({lease.held for lease in leases})
+        self.leases.forget_others({lease.held for lease in running})
         self.beats.forget_others({worker for worker, _, _ in workers})
-        for lease in leases:
+        for lease in running:
             watched = self.leases.unchanged(lease.held, lease.until, seen)
             if _over(lease.until, now, watched, lease.length):
                 self._give_back(lease)
         silent = [
-            worker
+            (worker, beat)
             for worker, beat, length in workers
             if _over(
                 beat + timedelta(seconds=length),
@@ -98,22 +98,22 @@ class Rescue:
             )
         ]
         if silent:
-            self.database.transact(lambda s: claims.mark_lost_workers(s, silent, clock(s)))
+            self.database.transact(lambda s: leases.mark_lost_workers(s, silent, clock(s)))
 
-    def _give_back(self, lease: claims.Lease) -> None:
-        if self.database.transact(lambda s: claims.rescue(s, lease, clock(s))):
+    def _give_back(self, lease: leases.Lease) -> None:
+        if self.database.transact(lambda s: outcomes.rescue(s, lease, clock(s))):
             held = lease.held
             if self.work is not None:
                 attempt.discard(attempt.folder_of(self.work, held, lease.name))
             _log.warning(line("task.rescued", task=held.task_id, worker=held.worker_id))
 
 
-def _look(store: Store) -> tuple[list[claims.Lease], list[tuple[int, datetime, float]], datetime]:
+def _look(store: Store) -> tuple[list[leases.Lease], list[tuple[int, datetime, float]], datetime]:
     rows = store.execute(
         "SELECT id, heartbeat, lease FROM worker WHERE state IN ('active', 'draining')"
     ).get_all()
     workers = [(worker, moment(beat) or datetime.min, lease) for worker, beat, lease in rows]
-    return claims.leases(store), workers, clock(store)
+    return leases.leases(store), workers, clock(store)
 
 
 def _over(until: datetime, now: datetime, watched: float, length: float) -> bool:
@@ -185,7 +185,10 @@ def _fire(
         parameters=schedule.parameters,
     )
     prepared, refusal = _prepare(request, settings, recipes)
-    return database.transact(_take_run, schedule, run, prepared, refusal)
+    try:
+        return database.transact(_take_run, schedule, run, prepared, refusal)
+    except Conflict as error:  # somebody's own job has the run's key
+        return database.transact(_take_run, schedule, run, None, str(error))
 
 
 def _input(recipes: Catalogue, workflow: str, name: str) -> tuple[str, str]:
@@ -293,10 +296,19 @@ class WatchFolder:
             parameters=self.watch.parameters,
         )
         prepared, refusal = _prepare(request, self.settings, self.recipes)
-        job = self.database.transact(_take_file, self.watch.name, path, digest, prepared, refusal)
+        job = self._enter(path, digest, prepared, refusal)
         self.taken.add(digest)
         _log.info(line("watch.taken", path=path, job=job or "", reason=refusal))
         return job
+
+    def _enter(
+        self, path: Path, digest: str, prepared: Prepared | None, refusal: str
+    ) -> int | None:
+        name, transact = self.watch.name, self.database.transact
+        try:
+            return transact(_take_file, name, path, digest, prepared, refusal)
+        except Conflict as error:  # somebody's own job has the file's key
+            return transact(_take_file, name, path, digest, None, str(error))
 
 
 def _digest(path: Path, size: int, changed: int) -> str:

@@ -23,15 +23,16 @@ from types import FrameType
 from storm.exceptions import DatabaseError
 from storm.locals import Store
 
-from backoffice import __version__, assignments, claims, media, migrations, tasks
+from backoffice import __version__, assignments, claims, leases, media, migrations, outcomes, tasks
 from backoffice.assignments import Assignment
-from backoffice.claims import Held, Outcome
+from backoffice.claims import Held
 from backoffice.config import Settings
 from backoffice.database import Database, clock
 from backoffice.errors import BackofficeError, DatabaseUnavailable, Invalid
 from backoffice.executors import attempt
 from backoffice.executors.local import Slot, kill_orphans, kill_strays
 from backoffice.logs import line
+from backoffice.outcomes import Outcome
 from backoffice.prctl import adopt_orphans
 from backoffice.states import CANCELLED, FAILED, LOST, RELEASED, SUCCEEDED
 
@@ -82,7 +83,7 @@ class Turn:
     """What one transaction with the database brought."""
 
     accepted: dict[Held, bool]
-    beat: claims.Beat | None
+    beat: leases.Beat | None
     cancelled: frozenset[Held]
     draining: bool
     claimed: list[Assignment]
@@ -147,7 +148,7 @@ class Worker:
     def _register(self) -> None:
         worker = self.settings.worker
         self.id = self.database.transact(
-            lambda store: claims.register(
+            lambda store: leases.register(
                 store,
                 clock(store),
                 host=self.host,
@@ -167,7 +168,7 @@ class Worker:
             slot.bury()
         kill_strays(set())
         try:
-            self.database.transact(lambda s: claims.sign_off(s, self.id, clock(s)))
+            self.database.transact(lambda s: leases.sign_off(s, self.id, clock(s)))
         except DatabaseUnavailable as error:
             _log.warning(line("worker.sign-off-failed", worker=self.id, reason=error))
         _log.info(line("worker.stopped", worker=self.id))
@@ -385,7 +386,7 @@ class Worker:
                 continue
             asked = self.monotonic()
             ours = one.ending is None and self.database.transact(
-                lambda s, held: claims.fence(s, held, lease, clock(s)), one.held
+                lambda s, held: leases.fence(s, held, lease, clock(s)), one.held
             )
             one.fencing = False
             if ours:
@@ -411,15 +412,15 @@ class Worker:
         return self.draining or self.stop_by is not None
 
     def _turn_due(self, now: float) -> Turn:
-        outcomes = [(one.held, outcome) for one, outcome in self.outbox]
+        ended = [(one.held, outcome) for one, outcome in self.outbox]
         reports = self._reports(now)
         beat = now >= self.next_beat
-        return self.database.transact(self._turn, outcomes, reports, beat, now)
+        return self.database.transact(self._turn, ended, reports, beat, now)
 
     def _turn(
         self,
         store: Store,
-        outcomes: Sequence[tuple[Held, Outcome]],
+        ended: Sequence[tuple[Held, Outcome]],
         reports: Sequence[Running],
         beat: bool,
         monotonic: float,
@@ -427,15 +428,15 @@ class Worker:
         """One transaction: deliver outcomes, report, renew, and claim for the
         slots that this leaves free."""
         now = clock(store)
-        accepted = claims.finish_all(store, outcomes, now)
+        accepted = outcomes.finish_all(store, ended, now)
         for one in reports:
             self._report(store, one, monotonic)
         held = [one.held for one in self.running]
         beaten = (
-            claims.beat(store, self.id, held, self.settings.worker.lease, now) if beat else None
+            leases.beat(store, self.id, held, self.settings.worker.lease, now) if beat else None
         )
-        cancelled = beaten.cancelled if beaten else claims.cancel_requests(store, held)
-        draining = beaten.draining if beaten else claims.is_draining(store, self.id)
+        cancelled = beaten.cancelled if beaten else leases.cancel_requests(store, held)
+        draining = beaten.draining if beaten else leases.is_draining(store, self.id)
         claimed: list[Assignment] = []
         if not draining and self._free_now() > 0:
             take = self._candidates(store)
@@ -449,8 +450,8 @@ class Worker:
     def _report(self, store: Store, one: Running, now: float) -> None:
         if one.unsaid:
             log = str(attempt.log_path(self.settings, one.assignment))
-            claims.report_command(store, one.held, one.commands, self.ffmpeg, log)
-        claims.report_progress(
+            leases.report_command(store, one.held, one.commands, self.ffmpeg, log)
+        leases.report_progress(
             store, one.held, round(one.fraction * 100, 1), one.speed, one.eta(now)
         )
 
@@ -509,10 +510,10 @@ class Worker:
 
     def _deliver(self, one: Running, outcome: Outcome) -> bool:
         return self.database.transact(
-            lambda store: claims.finish(store, one.held, outcome, clock(store))
+            lambda store: outcomes.finish(store, one.held, outcome, clock(store))
         )
 
-    def _renew_kept(self, beat: claims.Beat, now: float) -> None:
+    def _renew_kept(self, beat: leases.Beat, now: float) -> None:
         for one in self.running:
             if one.held in beat.kept:
                 self._renew(one, now)

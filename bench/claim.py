@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storm.locals import Store
 
-from backoffice import claims, jobs
+from backoffice import claims, jobs, leases
 from backoffice.database import Database, clock
 from bench.place import Failed, Place, Server
 from bench.report import Line
@@ -80,7 +80,7 @@ def _fill(database: Database, old: int) -> None:
 
 
 def _register(store: Store) -> int:
-    return claims.register(
+    return leases.register(
         store,
         clock(store),
         host="here",

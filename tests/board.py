@@ -8,10 +8,11 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice import claims, jobs, migrations
-from backoffice.claims import Claimed, Held, Outcome
+from backoffice import claims, jobs, leases, migrations, outcomes
+from backoffice.claims import Claimed, Held
 from backoffice.config import Settings
 from backoffice.database import Database, clock
+from backoffice.outcomes import Outcome
 from backoffice.states import FAILED, SUCCEEDED
 from backoffice.workflows import InputRef, InputSpec, ParameterSpec, TaskSpec, Workflow
 
@@ -79,7 +80,7 @@ class Board:
         slots: int = 2,
     ) -> int:
         worker: int = self.do(
-            lambda store: claims.register(
+            lambda store: leases.register(
                 store,
                 clock(store),
                 host=host,
@@ -107,7 +108,7 @@ class Board:
 
     def finish(self, held: Held, state: str = SUCCEEDED, message: str = "", **rest: Any) -> None:
         outcome = Outcome(state, message, **rest)
-        assert self.do(lambda store: claims.finish(store, held, outcome, clock(store)))
+        assert self.do(lambda store: outcomes.finish(store, held, outcome, clock(store)))
 
     def run(self, worker: int, *, fail: Mapping[str, str] | None = None) -> None:
         """Claim and finish whatever can run; tasks named in ``fail`` fail for good."""

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from storm.locals import Store
 
-from backoffice import claims, jobs, records
-from backoffice.claims import Claimed, DeliveryMade, Held, MadeFile, Outcome, PublishedFile
+from backoffice import claims, jobs, leases, outcomes, records
+from backoffice.claims import Claimed, Held
 from backoffice.database import clock, insert_many, moment
+from backoffice.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile
 from backoffice.states import (
     ATTEMPT_STATES,
     CANCELLED,
@@ -73,12 +74,12 @@ NOT_LOST = [state for state in ATTEMPT_STATES if state not in (RUNNING, LOST)]
 
 Report = Callable[[Store, Held], object]
 REPORTS: dict[str, Report] = {
-    "progress": lambda s, held: claims.report_progress(s, held, 99.0, "9x", 1.0),
-    "command": lambda s, held: claims.report_command(s, held, [["ffmpeg"]], "6.0", "/log"),
-    "ours": claims.still_ours,
-    "fence": lambda s, held: claims.fence(s, held, 999.0, clock(s)),
+    "progress": lambda s, held: leases.report_progress(s, held, 99.0, "9x", 1.0),
+    "command": lambda s, held: leases.report_command(s, held, [["ffmpeg"]], "6.0", "/log"),
+    "ours": leases.still_ours,
+    "fence": lambda s, held: leases.fence(s, held, 999.0, clock(s)),
     **{
-        f"finish {state}": lambda s, held, state=state: claims.finish(  # type: ignore[misc]
+        f"finish {state}": lambda s, held, state=state: outcomes.finish(  # type: ignore[misc]
             s, held, Outcome(state, "late", **WHOLE), clock(s)
         )
         for state in NOT_LOST
@@ -164,7 +165,7 @@ def test_a_former_owner_that_gives_up_too_changes_nothing(board: Board) -> None:
     held = started(board, board.worker())
     waiting_again(board, held)
     before = everything(board)
-    board.do(lambda s: claims.finish(s, held, Outcome(LOST, "again"), clock(s)))
+    board.do(lambda s: outcomes.finish(s, held, Outcome(LOST, "again"), clock(s)))
     assert everything(board) == before
 
 
@@ -188,8 +189,8 @@ def test_a_beat_keeps_only_what_is_ours(board: Board) -> None:
     given_to_another(board, gone)
     until = task(board, gone, "lease_until")
     now = board.clock()
-    beat = board.do(claims.beat, worker, [gone, ours], 500.0, now)
-    assert beat == claims.Beat(frozenset({ours}), frozenset(), False)
+    beat = board.do(leases.beat, worker, [gone, ours], 500.0, now)
+    assert beat == leases.Beat(frozenset({ours}), frozenset(), False)
     assert moment(task(board, ours, "lease_until")[0]) == now + timedelta(seconds=500)
     assert task(board, gone, "lease_until") == until
 
@@ -201,16 +202,16 @@ def test_a_beat_brings_the_wish_to_cancel_and_to_drain(board: Board) -> None:
     held, other = started(board, worker), started(board, worker)
     board.do(jobs.cancel, job, "alice")
     board.do(jobs.drain, worker, "alice")
-    beat = board.do(claims.beat, worker, [held, other], 60.0, board.clock())
-    assert beat == claims.Beat(frozenset({held, other}), frozenset({held}), True)
+    beat = board.do(leases.beat, worker, [held, other], 60.0, board.clock())
+    assert beat == leases.Beat(frozenset({held, other}), frozenset({held}), True)
 
 
 def test_what_others_can_see_is_refused_once_cancel_was_asked(board: Board) -> None:
     job = board.submit(ONE)
     held = started(board, board.worker())
-    assert board.do(claims.fence, held, 60.0, board.clock())
+    assert board.do(leases.fence, held, 60.0, board.clock())
     board.do(jobs.cancel, job, "alice")
-    assert not board.do(claims.fence, held, 60.0, board.clock())
+    assert not board.do(leases.fence, held, 60.0, board.clock())
 
 
 # Order and choice -----------------------------------------------------------
@@ -509,7 +510,7 @@ def test_a_failure_waits_and_comes_back(board: Board) -> None:
 def test_the_back_off_doubles_with_jitter_up_to_an_hour(
     failures: int, low: float, high: float
 ) -> None:
-    waits = [claims.backoff(10.0, failures).total_seconds() for _ in range(500)]
+    waits = [outcomes.backoff(10.0, failures).total_seconds() for _ in range(500)]
     assert low <= min(waits) < low * 1.1
     assert high * 0.9 < max(waits) <= high
 
@@ -616,15 +617,15 @@ def test_several_attempts_end_in_one_transaction_each_in_its_own_way(board: Boar
     worker = board.worker()
     held = {one.name: one.held for one in board.claim(worker, 9)}
     board.finish(held["b"], LOST, "gone")
-    outcomes = [
+    ended = [
         (held["a"], Outcome(SUCCEEDED, "a warning", outputs=FILES)),
         (held["b"], Outcome(SUCCEEDED)),
         (held["d"], Outcome(SUCCEEDED)),
         (held["one"], Outcome(FAILED, "no luck")),
         (held["c"], Outcome(SUCCEEDED)),
     ]
-    accepted = board.do(lambda s: claims.finish_all(s, outcomes, clock(s)))
-    assert accepted == {one: one != held["b"] for one, _ in outcomes}
+    accepted = board.do(lambda s: outcomes.finish_all(s, ended, clock(s)))
+    assert accepted == {one: one != held["b"] for one, _ in ended}
     assert rows(board, "SELECT name, state, message FROM task ORDER BY name") == [
         ("a", SUCCEEDED, "a warning"),
         ("b", READY, "gone"),
@@ -635,7 +636,7 @@ def test_several_attempts_end_in_one_transaction_each_in_its_own_way(board: Boar
     ]
     assert rows(board, "SELECT task_id FROM file") == [(held["a"].task_id,)]
     before = everything(board)
-    assert board.do(lambda s: claims.finish_all(s, outcomes, clock(s))) == accepted
+    assert board.do(lambda s: outcomes.finish_all(s, ended, clock(s))) == accepted
     assert everything(board) == before
 
 
@@ -668,7 +669,7 @@ def test_progress_is_the_jobs_too_by_weight(board: Board) -> None:
     worker = board.worker()
     board.finish(started(board, worker))
     held = started(board, worker)
-    assert board.do(claims.report_progress, held, 50.0, "2.5x", 12.0)
+    assert board.do(leases.report_progress, held, 50.0, "2.5x", 12.0)
     assert task(board, held, "progress, speed, eta") == (50.0, "2.5x", 12.0)
     assert board.read(records.job, job)["progress"] == 62.5
 
@@ -731,49 +732,59 @@ def test_a_lease_that_was_not_renewed_is_given_back(board: Board) -> None:
     board.submit(ONE)
     worker = board.worker(host="north", pid=77)
     held = started(board, worker)
-    (lease,) = board.read(claims.leases)
+    (lease,) = board.read(leases.leases)
     assert (lease.held, lease.length) == (held, 60.0)
-    assert board.do(claims.rescue, lease, board.clock())
+    assert board.do(outcomes.rescue, lease, board.clock())
     assert task(board, held, "state, losses, message") == (
         *(READY, 1),
         f"worker {worker} on north, process 77 was lost",
     )
-    assert not board.do(claims.rescue, lease, board.clock())
+    assert not board.do(outcomes.rescue, lease, board.clock())
 
 
 def test_a_lease_that_was_renewed_meanwhile_is_left_alone(board: Board) -> None:
     board.submit(ONE)
     worker = board.worker()
     held = started(board, worker)
-    (lease,) = board.read(claims.leases)
-    board.do(claims.beat, worker, [held], 60.0, board.clock() + SOON)
+    (lease,) = board.read(leases.leases)
+    board.do(leases.beat, worker, [held], 60.0, board.clock() + SOON)
     before = everything(board)
-    assert not board.do(claims.rescue, lease, board.clock())
+    assert not board.do(outcomes.rescue, lease, board.clock())
     assert everything(board) == before
 
 
 def test_of_rescuers_at_once_one_gives_the_task_back(board: Board) -> None:
     board.submit(ONE)
     held = started(board, board.worker())
-    (lease,) = board.read(claims.leases)
+    (lease,) = board.read(leases.leases)
     now = board.clock()
-    given = together(board.database, *[partial(board.do, claims.rescue, lease, now)] * 4)
+    given = together(board.database, *[partial(board.do, outcomes.rescue, lease, now)] * 4)
     assert sorted(given) == [False, False, False, True]
     assert task(board, held, "state, losses") == (READY, 1)
 
 
 def test_a_lost_worker_that_beats_is_active_again(board: Board) -> None:
     worker = board.worker()
-    board.do(claims.mark_lost_workers, [worker], board.clock())
+    (beat,) = rows(board, "SELECT heartbeat FROM worker")[0]
+    board.do(leases.mark_lost_workers, [(worker, moment(beat))], board.clock())
     assert rows(board, "SELECT state FROM worker") == [(LOST,)]
-    board.do(claims.beat, worker, [], 60.0, board.clock())
+    board.do(leases.beat, worker, [], 60.0, board.clock())
+    assert rows(board, "SELECT state FROM worker") == [("active",)]
+
+
+def test_a_worker_that_has_beaten_since_is_not_lost(board: Board) -> None:
+    worker = board.worker()
+    (before,) = rows(board, "SELECT heartbeat FROM worker")[0]
+    board.do(leases.beat, worker, [], 60.0, board.clock())
+    board.do(leases.mark_lost_workers, [(worker, moment(before))], board.clock())
     assert rows(board, "SELECT state FROM worker") == [("active",)]
 
 
 def test_a_worker_that_signed_off_is_not_lost(board: Board) -> None:
     worker = board.worker()
-    board.do(claims.sign_off, worker, board.clock())
-    board.do(claims.mark_lost_workers, [worker], board.clock())
+    board.do(leases.sign_off, worker, board.clock())
+    (beat,) = rows(board, "SELECT heartbeat FROM worker")[0]
+    board.do(leases.mark_lost_workers, [(worker, moment(beat))], board.clock())
     assert rows(board, "SELECT state FROM worker") == [("stopped",)]
     assert rows(board, "SELECT action FROM event ORDER BY id") == [
         ("worker.started",),

@@ -415,6 +415,18 @@ def test_check_tells_what_is_wrong_and_ends_with_1(run: Cli) -> None:
     assert "FAIL" not in run("check")
 
 
+def test_a_fault_of_the_program_is_one_line_with_its_place(
+    run: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **more: object) -> None:
+        raise ZeroDivisionError("oops\n")
+
+    monkeypatch.setattr(records, "jobs", broken)
+    run("jobs", status=1)
+    (line,) = run.err.splitlines()
+    assert "ZeroDivisionError at test_cli.py:" in line
+
+
 @pytest.mark.parametrize("argv", [(), ("nonsense",), ("jobs", "--limit", "-1"), ("job", "x")])
 def test_wrong_use_ends_with_2(run: Cli, argv: Sequence[str]) -> None:
     run(*argv, status=2)

@@ -19,11 +19,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from backoffice import claims, jobs
-from backoffice.claims import Held, Outcome
+from backoffice import claims, jobs, leases, outcomes
+from backoffice.claims import Held
 from backoffice.database import clock
 from backoffice.errors import Conflict
 from backoffice.flow import DONE
+from backoffice.outcomes import Outcome
 from backoffice.states import (
     BLOCKED,
     CANCELLED,
@@ -129,7 +130,7 @@ class Engine(RuleBasedStateMachine):
         self.board.do(jobs.cancel, held.job_id, "me")
 
     def asked(self) -> list[Held]:
-        wanted = self.board.read(claims.cancel_requests, self.held)
+        wanted = self.board.read(leases.cancel_requests, self.held)
         return [one for one in self.held if one in wanted]
 
     def end(self, held: Held, state: str, *, retry: bool = True) -> None:
@@ -141,14 +142,14 @@ class Engine(RuleBasedStateMachine):
     @rule(data=st.data(), percent=st.floats(0, 100))
     def progress(self, data: st.DataObject, percent: float) -> None:
         held = data.draw(st.sampled_from(self.held))
-        assert self.board.do(claims.report_progress, held, percent, "1x", None)
+        assert self.board.do(leases.report_progress, held, percent, "1x", None)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def rescue(self, data: st.DataObject) -> None:
         held = data.draw(st.sampled_from(self.held))
-        (lease,) = [one for one in self.board.read(claims.leases) if one.held == held]
-        assert self.board.do(lambda s: claims.rescue(s, lease, clock(s)))
+        (lease,) = [one for one in self.board.read(leases.leases) if one.held == held]
+        assert self.board.do(lambda s: outcomes.rescue(s, lease, clock(s)))
         self.held.remove(held)
         self.former.append(held)
 
@@ -157,8 +158,8 @@ class Engine(RuleBasedStateMachine):
     def report_too_late(self, data: st.DataObject, state: str) -> None:
         held = data.draw(st.sampled_from(self.former))
         before = self.everything()
-        self.board.do(lambda s: claims.finish(s, held, Outcome(state, "late"), clock(s)))
-        assert not self.board.do(claims.report_progress, held, 99.0, "", None)
+        self.board.do(lambda s: outcomes.finish(s, held, Outcome(state, "late"), clock(s)))
+        assert not self.board.do(leases.report_progress, held, 99.0, "", None)
         assert self.everything() == before
 
     @precondition(lambda self: self.jobs)

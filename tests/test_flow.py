@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from backoffice import claims, flow, jobs, records
+from backoffice import claims, flow, jobs, leases, records
 from backoffice.claims import Held
 from backoffice.database import moment
 from backoffice.states import (
@@ -293,7 +293,7 @@ def test_a_cancel_ends_what_waits_and_asks_what_runs(board: Board) -> None:
     (a,) = board.claim(board.worker())
     board.do(jobs.cancel, job, "me")
     assert states(board, job) == {"a": RUNNING, "b": CANCELLED, "c": CANCELLED, "d": CANCELLED}
-    assert board.read(claims.cancel_requests, [a.held]) == {a.held}
+    assert board.read(leases.cancel_requests, [a.held]) == {a.held}
     assert state(board, job) == RUNNING
     board.finish(a.held, CANCELLED, "cancelled on request")
     assert state(board, job) == CANCELLED

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from backoffice import claims, follow, jobs
+from backoffice import claims, follow, jobs, leases
 from backoffice.config import Settings
 from backoffice.errors import DatabaseUnavailable, NotFound
 from backoffice.states import FAILED
@@ -44,7 +44,7 @@ def test_lines_tell_of_every_change_and_every_ten_percent(board: Board) -> None:
         held.append(board.claim(worker)[0].held)
 
     def report(percent: float) -> Callable[[], object]:
-        return lambda: board.do(claims.report_progress, held[0], percent, "2x", 65.0)
+        return lambda: board.do(leases.report_progress, held[0], percent, "2x", 65.0)
 
     state, lines = followed(
         board, job, start, report(4), report(11), report(19), lambda: board.run(worker),
@@ -101,7 +101,7 @@ def test_a_bar_shows_what_runs(board: Board) -> None:
     job = board.submit()
     worker = board.worker()
     (one,) = board.claim(worker)
-    board.do(claims.report_progress, one.held, 42.0, "3x", 5.0)
+    board.do(leases.report_progress, one.held, 42.0, "3x", 5.0)
     out = Terminal()
 
     def step(seconds: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backoffice import claims, jobs, records
+from backoffice import jobs, leases, records
 from backoffice.claims import Held
 from backoffice.errors import Conflict, Invalid, NotFound
 from backoffice.states import (
@@ -511,7 +511,7 @@ def test_a_worker_is_drained_once_and_only_while_active(board: Board) -> None:
     assert rows(board, "SELECT state FROM worker") == [("draining",)]
     found = rows(board, "SELECT actor FROM event WHERE action = 'worker.drained'")
     assert found == [("admin",)]
-    board.do(claims.sign_off, worker, board.clock())
+    board.do(leases.sign_off, worker, board.clock())
     with pytest.raises(Conflict, match="is stopped; only an active one"):
         board.do(jobs.drain, worker, "admin")
     with pytest.raises(NotFound, match="no worker 9"):

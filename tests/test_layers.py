@@ -20,7 +20,7 @@ LAYERS = [
     {"database", "migrations", "replication"},
     {"model"},
     {"workflows", "profiles"},
-    {"jobs", "claims", "events", "flow"},
+    {"events", "flow", "claims", "leases", "outcomes", "jobs"},
     {"records", "why", "retention"},
     {"media"},
     {"tasks.__init__", "publishers"},
@@ -39,7 +39,7 @@ LAYERS = [
     {"demo", "__main__"},
 ]
 STORE = {
-    *("database", "replication", "model", "jobs", "claims", "events", "flow"),
+    *("database", "replication", "model", "jobs", "claims", "leases", "outcomes", "events", "flow"),
     *("records", "why", "retention", "assignments"),
 }
 

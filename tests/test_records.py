@@ -8,11 +8,11 @@ import pytest
 from lxml import etree
 from storm.tracer import install_tracer, remove_tracer
 
-from backoffice import claims, files, jobs, records, xmlsafe
-from backoffice.claims import MadeFile, PublishedFile
+from backoffice import files, jobs, leases, records, xmlsafe
 from backoffice.config import Settings
 from backoffice.database import clock
 from backoffice.errors import NotFound
+from backoffice.outcomes import MadeFile, PublishedFile
 from backoffice.records import Filter
 from backoffice.states import FAILED, LOST
 from backoffice.web import documents
@@ -171,7 +171,7 @@ def test_jobs_can_be_filtered(board: Board) -> None:
 def test_a_running_task_shows_where_and_how_far(board: Board) -> None:
     board.submit()
     (one,) = board.claim(board.worker(host="north", pid=12))
-    board.do(claims.report_progress, one.held, 42.0, "3x", 12.5)
+    board.do(leases.report_progress, one.held, 42.0, "3x", 12.5)
     task = board.read(records.task, one.held.task_id)
     assert (task["progress"], task["speed"], task["eta"]) == (42, "3x", 12.5)
     assert (task["host"], task["worker"], task["attempt"]) == ("north", one.held.worker_id, 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from backoffice import files, jobs, records, retention
-from backoffice.claims import DeliveryMade, MadeFile
 from backoffice.config import Settings
+from backoffice.outcomes import DeliveryMade, MadeFile
 from backoffice.workflows import InputSpec, TaskSpec
 from tests.board import SOURCE, Board, chain, recipe
 

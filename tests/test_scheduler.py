@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backoffice import claims, records, scheduler
+from backoffice import leases, records, scheduler
 from backoffice.catalogue import Catalogue
 from backoffice.claims import Held
 from backoffice.config import Schedule, Settings, Watch
@@ -68,7 +68,7 @@ class World:
             self.rescue.run()
 
     def beat(self) -> None:
-        self.board.do(claims.beat, self.worker, [self.held], LEASE, self.now)
+        self.board.do(leases.beat, self.worker, [self.held], LEASE, self.now)
 
     @property
     def state(self) -> str:

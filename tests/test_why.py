@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backoffice import claims, jobs, why
+from backoffice import jobs, leases, why
 from backoffice.claims import Claimed
 from backoffice.config import Settings
 from backoffice.errors import NotFound
@@ -44,7 +44,7 @@ def test_a_task_waits_for_those_it_needs(board: Board) -> None:
     job = board.submit()
     assert of_task(board, "two", job) == ["task two is blocked by task one (ready)"]
     one = started(board, board.worker())
-    board.do(claims.report_progress, one.held, 42.0, "1x", None)
+    board.do(leases.report_progress, one.held, 42.0, "1x", None)
     assert of_task(board, "two", job) == ["task two is blocked by task one (running, 42 %)"]
     board.finish(one.held, FAILED, "no picture", retry=False)
     assert of_task(board, "two", job) == ["task two is blocked by task one (failed: no picture)"]

@@ -5,8 +5,9 @@ from typing import Any, cast
 import pytest
 
 from backoffice import assignments, records
-from backoffice.claims import Claimed, MadeFile, Outcome
+from backoffice.claims import Claimed
 from backoffice.config import Settings
+from backoffice.outcomes import MadeFile, Outcome
 from backoffice.states import SUCCEEDED
 from backoffice.worker import Running, Worker
 from tests.board import Board, chain

@@ -26,10 +26,11 @@ from typing import IO, Any
 
 from backoffice import files, media, tasks
 from backoffice.assignments import Assignment, Reference
-from backoffice.claims import DeliveryMade, Held, MadeFile, Outcome, PublishedFile
+from backoffice.claims import Held
 from backoffice.config import Settings
 from backoffice.errors import BackofficeError, Invalid, LeaseLost, ProcessKilled, TaskFailed
 from backoffice.executors.lease import Lease
+from backoffice.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile
 from backoffice.states import FAILED, LOST, SUCCEEDED
 from backoffice.tasks import Source
 
