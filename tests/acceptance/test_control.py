@@ -410,5 +410,20 @@ def test_the_parts_end_when_the_service_is_killed(either_site: Site) -> None:
     assert site.ended(job) == "cancelled"
 
 
+def test_the_service_stops_in_good_order_and_hands_work_back(either_site: Site) -> None:
+    site = either_site
+    site.set("worker", grace="1s")
+    job = site.submit(sleeper(site))
+    service = site.start("serve")
+    site.running(job, "run")
+    service.send_signal(signal.SIGTERM)
+    assert service.wait(timeout=10) == 0
+    assert proc.beneath(site.home) == []
+    assert site.task(job, "run").state == "ready"
+    assert site.rows("SELECT state FROM worker") == [("stopped",)]
+    command(site, "cancel", str(job))
+    assert [a.state for a in site.attempts(job)] == ["released"]
+
+
 def parts(service: int, name: str) -> list[int]:
     return [pid for pid in proc.children(service) if proc.command(pid)[-1:] == [name]]

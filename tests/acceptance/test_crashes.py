@@ -12,7 +12,7 @@ from backoffice import jobs
 from tests.acceptance import proc
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import LEASE, POLL, Site
-from tests.clips import Clips
+from tests.clips import Clips, ffmpeg
 
 # From the end of a lease to the new attempt: two looks of the scheduler, one of
 # the worker, and room for a busy machine.
@@ -246,7 +246,7 @@ def test_a_task_that_kills_its_worker_every_time_is_set_aside_and_others_flow(
 ) -> None:
     deadly = site.command("deadly", "kill -9 $(ps -o ppid= -p $PPID)")
     good = site.command("good", "echo well > result")
-    site.set("worker", lease="1s", heartbeat="0.3s")
+    site.set("worker", lease="1s", heartbeat="0.3s", slots="2")
     site.start("scheduler")
     workers = [site.start("worker")]
     bad = site.submit(deadly)
@@ -262,6 +262,7 @@ def test_a_task_that_kills_its_worker_every_time_is_set_aside_and_others_flow(
     assert "set aside" in site.message(bad)
     assert [a.state for a in site.attempts(bad)] == ["lost"] * 5
     site.start("worker")
+    # Also the neighbour that was lost with it, again and again at first.
     assert {site.ended(job) for job in others} == {"succeeded"}
 
 
@@ -281,6 +282,24 @@ def test_too_little_memory_is_a_failure_in_words_and_the_worker_lives(
     assert "memory" in site.message(job)
     assert worker.poll() is None
     assert site.ended(site.submit(site.put(), source)) == "succeeded"
+
+
+def test_an_encoder_that_runs_out_of_memory_is_a_failure_in_words(site: Site) -> None:
+    source = site.media / "large.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=1920x1080:rate=25:duration=1", str(source))
+    site.set("limits", memory="340M")
+    name = site.recipe(
+        "big",
+        '<task name="probe" type="probe"><input role="source"/></task>'
+        '<task name="encode" type="transcode" attempts="1" needs="probe"><input role="source"/>'
+        '<parameter name="profile">mp4-1080</parameter></task>',
+    )
+    job = site.submit(name, source)
+    worker = site.start("scheduler", "worker")
+    assert site.ended(job) == "failed"
+    assert site.task(job, "probe").state == "succeeded"
+    assert "memory" in site.task(job, "encode").message
+    assert worker.poll() is None
 
 
 def test_grandchildren_end_with_their_task_even_in_a_session_of_their_own(site: Site) -> None:

@@ -176,6 +176,31 @@ def test_a_log_disk_that_fills_up_does_not_keep_work_from_going_on(disk: Disk, s
     assert site.ended(job) == "succeeded", site.message(job)
 
 
+def test_a_full_disk_of_the_database_is_said_in_words_and_work_resumes(
+    disk: Disk, site: Site, clips: Clips
+) -> None:
+    folder = disk(site.home / "db", "3m")
+    site.set("database", uri=f"sqlite:{folder}/database.sqlite")
+    name = site.put()
+    source = site.source(clips["second.mp4"])
+    worker = site.start("scheduler", "worker")
+    assert site.ended(site.submit(name, source)) == "succeeded"
+    ballast = fill(folder)
+    refused = site.run("submit", name, str(source), "--title", "x" * 500)
+    while refused.returncode == 0:  # there was room in the log yet
+        site.accepted.append(int(refused.stdout))
+        fill(folder)
+        refused = site.run("submit", name, str(source), "--title", "x" * 500)
+    assert refused.returncode == 4
+    assert "full" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    ballast.unlink()
+    job = site.submit(name, source)
+    assert site.ended(job) == "succeeded"
+    assert {site.ended(one) for one in site.accepted} == {"succeeded"}
+    assert worker.poll() is None
+
+
 def test_a_file_larger_than_allowed_is_not_written(site: Site, long_clip: Path) -> None:
     site.set("limits", output="200K")
     site.start("scheduler", "worker")
