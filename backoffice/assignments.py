@@ -43,6 +43,7 @@ class Assignment:
     publications: Sequence[Publication]
     timeout: float  # seconds, as stall
     stall: float
+    suspect: bool = False  # it may be what took its workers along
 
 
 def build(store: Store, claimed: Sequence[Claimed]) -> list[Assignment]:
@@ -69,6 +70,7 @@ def _assignment(store: Store, claimed: Claimed, job: Job) -> Assignment:
         publications=_publications(store, claimed),
         timeout=spec["timeout"],
         stall=spec["stall"],
+        suspect=claimed.suspect,
     )
 
 

@@ -28,6 +28,9 @@ from backoffice.states import (
 )
 
 DUE_BATCH = 500
+# Losses of its worker from which a task is under suspicion: a worker runs one
+# such at a time. So what is lost because of its neighbour soon runs without it.
+SUSPECT = 2
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Claimed:
     name: str
     type: str
     spec: Mapping[str, Any]
+    suspect: bool = False
 
 
 def lanes(store: Store, queues: Collection[str], tags: Collection[str]) -> list[Lane]:
@@ -86,11 +90,13 @@ def serves(queues: Collection[str], queue: str) -> bool:
     return any(fnmatch.fnmatchcase(queue, pattern) for pattern in queues)
 
 
-def waiting(store: Store, candidates: Sequence[Lane], limit: int) -> list[tuple[Lane, int]]:
+def waiting(
+    store: Store, candidates: Sequence[Lane], limit: int, *, suspects: bool = True
+) -> list[tuple[Lane, int]]:
     """How many tasks to take from each lane so that the ``limit`` first by
     priority and age are taken. Locks nothing."""
     heads = [
-        [(priority, task, number) for priority, task in _heads(store, lane, limit)]
+        [(priority, task, number) for priority, task in _heads(store, lane, limit, suspects)]
         for number, lane in enumerate(candidates)
     ]
     first = list(heapq.merge(*heads))[:limit]
@@ -98,10 +104,13 @@ def waiting(store: Store, candidates: Sequence[Lane], limit: int) -> list[tuple[
     return [(candidates[number], count) for number, count in counts.items()]
 
 
-def _heads(store: Store, lane: Lane, limit: int) -> list[tuple[int, int]]:
-    rows: list[tuple[int, int]] = store.execute(
+def _heads(store: Store, lane: Lane, limit: int, suspects: bool) -> list[tuple[int, int]]:
+    query = (
         "SELECT priority, id FROM task WHERE state = 'ready' AND lane_id = ?"
-        " ORDER BY priority, id LIMIT ?",
+        " ORDER BY priority, id LIMIT ?"
+    )
+    rows: list[tuple[int, int]] = store.execute(
+        query if suspects else _unsuspected(query),
         (lane.id, limit if lane.room is None else min(limit, lane.room)),
     ).get_all()
     return rows
@@ -110,9 +119,13 @@ def _heads(store: Store, lane: Lane, limit: int) -> list[tuple[int, int]]:
 # The index task_claim serves this without a sort; with one, MySQL would lock
 # the whole queue. A test holds EXPLAIN against it.
 CLAIM = (
-    "SELECT id, job_id, name, type, attempt, spec FROM task"
+    "SELECT id, job_id, name, type, attempt, spec, losses FROM task"
     " WHERE state = 'ready' AND lane_id = ? ORDER BY priority, id LIMIT ?"
 )
+
+
+def _unsuspected(query: str) -> str:
+    return query.replace(" ORDER BY", f" AND losses < {SUSPECT} ORDER BY")
 
 
 def claim(
@@ -122,14 +135,18 @@ def claim(
     take: Sequence[tuple[Lane, int]],
     lease: float,
     now: datetime,
+    *,
+    suspects: bool = True,
 ) -> list[Claimed]:
-    """Claim up to so many tasks from each lane."""
+    """Claim up to so many tasks from each lane, of the suspects at most one,
+    or none if the worker runs one already."""
     claimed: list[Claimed] = []
     taken: Counter[str] = Counter()  # by queue: several lanes may be of one
     for lane, count in take:
         allowed = _allowed(store, lane, count, taken[lane.queue])
         if allowed:
-            found = _claim_lane(store, worker_id, lane, allowed)
+            found = _claim_lane(store, worker_id, lane, allowed, suspects)
+            suspects = suspects and not any(one.suspect for one in found)
             taken[lane.queue] += len(found)
             claimed += found
     if claimed:
@@ -162,12 +179,19 @@ def running_in(store: Store, queue: str) -> int:
     return int(count)
 
 
-def _claim_lane(store: Store, worker_id: int, lane: Lane, count: int) -> list[Claimed]:
-    rows = store.execute(CLAIM + for_update(store, skip_locked=True), (lane.id, count)).get_all()
-    return [
-        Claimed(Held(task, attempt + 1, worker_id, job), name, type_, json.loads(spec))
-        for task, job, name, type_, attempt, spec in rows
-    ]
+def _claim_lane(
+    store: Store, worker_id: int, lane: Lane, count: int, suspects: bool
+) -> list[Claimed]:
+    query = (CLAIM if suspects else _unsuspected(CLAIM)) + for_update(store, skip_locked=True)
+    claimed: list[Claimed] = []
+    for task, job, name, type_, attempt, spec, losses in store.execute(
+        query, (lane.id, count)
+    ).get_all():
+        suspect = losses >= SUSPECT
+        if not (suspect and any(one.suspect for one in claimed)):
+            held = Held(task, attempt + 1, worker_id, job)
+            claimed.append(Claimed(held, name, type_, json.loads(spec), suspect))
+    return claimed
 
 
 def _mark_claimed(

@@ -103,7 +103,7 @@ class Worker:
         self.id = 0
         self.running: list[Running] = []
         self.idle: list[tuple[Slot, float]] = []
-        self.outbox: list[tuple[Running, Outcome]] = []
+        self.outbox: list[tuple[Assignment, Outcome]] = []
         self.outbox_since = 0.0
         self.ffmpeg = ""
         self.signals = 0
@@ -289,9 +289,12 @@ class Worker:
             log_size=log.stat().st_size if written else None,
             wall_seconds=outcome.wall_seconds or round(self.monotonic() - one.started, 3),
         )
+        self._post(one.assignment, told)
+
+    def _post(self, assignment: Assignment, outcome: Outcome) -> None:
         if not self.outbox:
             self.outbox_since = self.monotonic()
-        self.outbox.append((one, told))
+        self.outbox.append((assignment, outcome))
 
     def _slot_pids(self) -> set[int]:
         return {one.slot.pid for one in self.running} | {slot.pid for slot, _ in self.idle}
@@ -402,7 +405,11 @@ class Worker:
     def _candidates(self, store: Store) -> list[tuple[claims.Lane, int]]:
         worker = self.settings.worker
         lanes = claims.lanes(store, worker.queues, worker.tags)
-        return claims.waiting(store, lanes, self._free_now())
+        return claims.waiting(store, lanes, self._free_now(), suspects=self._trusts())
+
+    def _trusts(self) -> bool:
+        """Whether it may take a task under suspicion now."""
+        return not any(one.assignment.suspect for one in self.running)
 
     def _free_now(self) -> int:
         """Slots that are free once the outbox is delivered."""
@@ -441,9 +448,8 @@ class Worker:
         if not draining and self._free_now() > 0:
             take = self._candidates(store)
             if take:
-                found = claims.claim(
-                    store, self.id, self.host, take, self.settings.worker.lease, now
-                )
+                lease, trusts = self.settings.worker.lease, self._trusts()
+                found = claims.claim(store, self.id, self.host, take, lease, now, suspects=trusts)
                 claimed = assignments.build(store, found) if found else []
         return Turn(accepted, beaten, cancelled, draining, claimed)
 
@@ -479,7 +485,7 @@ class Worker:
             self._delivered_one(one, outcome, turn.accepted[one.held])
         self.outbox.clear()
 
-    def _delivered_one(self, one: Running, outcome: Outcome, ours: bool) -> None:
+    def _delivered_one(self, one: Assignment, outcome: Outcome, ours: bool) -> None:
         _log.info(
             line(
                 f"task.{outcome.state}" if ours else "task.not-ours",
@@ -490,7 +496,7 @@ class Worker:
             )
         )
         if not ours:
-            attempt.discard(attempt.attempt_folder(self.settings, one.assignment))
+            attempt.discard(attempt.attempt_folder(self.settings, one))
 
     def _deliver_apart(self) -> None:
         """The database will not hold something that we deliver, and would refuse
@@ -504,11 +510,11 @@ class Worker:
                 reason = f"what it made cannot be recorded: {error}"
                 outcome = Outcome(FAILED, reason, retry=False)
                 ours = self._deliver(one, outcome)
-                attempt.discard(attempt.attempt_folder(self.settings, one.assignment))
+                attempt.discard(attempt.attempt_folder(self.settings, one))
             self.outbox.remove(entry)
             self._delivered_one(one, outcome, ours)
 
-    def _deliver(self, one: Running, outcome: Outcome) -> bool:
+    def _deliver(self, one: Assignment, outcome: Outcome) -> bool:
         return self.database.transact(
             lambda store: outcomes.finish(store, one.held, outcome, clock(store))
         )
@@ -526,6 +532,9 @@ class Worker:
         one.slot.lease.deadline = asked + lease * (1 - LEASE_MARGIN)
 
     def _start(self, assignment: Assignment, now: float) -> None:
+        if tasks.trivial(assignment.type):
+            self._post(assignment, attempt.run_here(assignment, self.settings))
+            return
         slot = self._slot()
         one = Running(assignment, slot, started=now, heard=now)
         self._renew(one, now)

@@ -94,7 +94,7 @@ def _submit(place: Place, count: int) -> float:
 def _drain(place: Place) -> float:
     """Seconds from the first claim to the last end, by the database's clock."""
     with place.workers(WORKERS, BACKOFFICE_WORKER_SLOTS=str(SLOTS)):
-        wait_for(lambda: not place.unfinished(), 300, "the workers did not finish")
+        wait_for(lambda: not place.unfinished(), 120, "the workers did not finish")
     place.require_success()
     first = moment(place.value("SELECT MIN(started) FROM attempt"))  # type: ignore[arg-type]
     last = moment(place.value("SELECT MAX(finished) FROM job"))  # type: ignore[arg-type]

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-from typing import Any, cast
-
 import pytest
 
 from backoffice import assignments, records
+from backoffice.assignments import Assignment
 from backoffice.claims import Claimed
 from backoffice.config import Settings
 from backoffice.outcomes import MadeFile, Outcome
 from backoffice.states import SUCCEEDED
-from backoffice.worker import Running, Worker
+from backoffice.worker import Worker
 from tests.board import Board, chain
 
 
@@ -17,10 +16,9 @@ def made(href: str) -> MadeFile:
     return MadeFile(href, "x.mp4", "rendition", "video/mp4", False, 1, "0" * 64, {})
 
 
-def ended(board: Board, claimed: Claimed, outcome: Outcome) -> tuple[Running, Outcome]:
+def ended(board: Board, claimed: Claimed, outcome: Outcome) -> tuple[Assignment, Outcome]:
     (assignment,) = board.do(assignments.build, [claimed])
-    no_process = cast(Any, None)
-    return Running(assignment, no_process, started=0.0, heard=0.0), outcome
+    return assignment, outcome
 
 
 @pytest.fixture

@@ -53,6 +53,15 @@ def serve(pipe: Connection, lease: Lease, settings: Settings) -> None:
         pipe.send(("done", outcome))
 
 
+def run_here(assignment: Assignment, settings: Settings) -> Outcome:
+    """Run a trivial task (see ``tasks.trivial``) in this process, with no
+    sources: it uses none."""
+    log = AttemptLog(log_path(settings, assignment))
+    context = RealContext(assignment, None, settings, log)
+    tasks.load(assignment.type).run(context)
+    return Outcome(SUCCEEDED)
+
+
 def folder_of(work: Path, held: Held, name: str) -> Path:
     """Where an attempt at the task ``name`` writes, below the folder of its job."""
     return work / "jobs" / str(held.job_id) / f"{name}-{held.attempt}"
@@ -76,21 +85,54 @@ def discard(folder: Path) -> None:
         folder.parent.rmdir()
 
 
+class AttemptLog:
+    """A file, made with its first line. A disk that takes no more of it must
+    not fail the work."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: IO[str] | None = None
+        self._failed = False
+
+    def __call__(self, line: str) -> None:
+        stream = self._open()
+        if stream is not None:
+            with suppress(OSError):
+                stream.write(f"{datetime.now(UTC):%H:%M:%S.%f} {line}\n")
+
+    def close(self) -> None:
+        if self._stream is not None:
+            with suppress(OSError):
+                self._stream.close()
+
+    def _open(self) -> IO[str] | None:
+        if self._stream is None and not self._failed:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = open(  # noqa: SIM115
+                    self._path, "a", encoding="utf-8", errors="replace", buffering=1
+                )
+            except OSError as error:
+                self._failed = True
+                _log.warning("log.unwritable path=%s reason=%s", self._path, error)
+        return self._stream
+
+
 @dataclass
 class RealContext:
     """Implements :class:`backoffice.tasks.Context`."""
 
     assignment: Assignment
-    pipe: Connection
+    pipe: Connection | None
     settings: Settings
-    folder: Path
-    stream: IO[str] | None
+    log: AttemptLog
     sources: Sequence[Source] = ()
     commands: list[list[str]] = field(default_factory=list)
     exit_status: int | None = None
     peak_memory: int = 0
     _talked: float = 0.0
     _fraction: float = 0.0
+    _folder: Path | None = None
 
     @property
     def id(self) -> int:
@@ -113,6 +155,16 @@ class RealContext:
         return self.assignment.parameters
 
     @property
+    def folder(self) -> Path:
+        """Made when first asked for: many tasks write no file."""
+        if self._folder is None:
+            folder = attempt_folder(self.settings, self.assignment)
+            shutil.rmtree(folder, ignore_errors=True)
+            _make(folder)
+            self._folder = folder
+        return self._folder
+
+    @property
     def publications(self) -> Sequence[tasks.Publication]:
         return self.assignment.publications
 
@@ -125,7 +177,7 @@ class RealContext:
         share: float = 1.0,
     ) -> str:
         self.commands.append(list(argv))
-        self.pipe.send(("command", list(argv)))
+        self._tell(("command", list(argv)))
         self.log("$ " + " ".join(argv))
         seen = media.Progress()
 
@@ -169,17 +221,16 @@ class RealContext:
         now = time.monotonic()
         if now - self._talked >= TALK_EVERY:
             self._talked = now
-            self.pipe.send(message)
+            self._tell(message)
 
-    def log(self, line: str) -> None:
-        if self.stream is None:
-            return
-        with suppress(OSError):  # a full log disk must not fail the work
-            self.stream.write(f"{datetime.now(UTC):%H:%M:%S.%f} {line}\n")
+    def _tell(self, message: tuple[Any, ...]) -> Connection:
+        if self.pipe is None:
+            raise RuntimeError("a trivial task has nobody to talk to; see tasks.trivial")
+        self.pipe.send(message)
+        return self.pipe
 
     def fence(self) -> None:
-        self.pipe.send(("fence",))
-        if not self.pipe.recv():
+        if not self._tell(("fence",)).recv():
             raise LeaseLost("this attempt has been given to another worker, or was cancelled")
 
 
@@ -187,18 +238,14 @@ def _attempt(assignment: Assignment, pipe: Connection, settings: Settings) -> Ou
     """Run the attempt; never raises."""
     began, cpu = time.monotonic(), _cpu_seconds()
     os.environ["BO_ATTEMPT"] = f"{assignment.held.task_id}-{assignment.held.attempt}"
-    folder = attempt_folder(settings, assignment)
-    path = log_path(settings, assignment)
-    stream = _open_log(path)
-    context = RealContext(assignment, pipe, settings, folder, stream)
+    log = AttemptLog(log_path(settings, assignment))
+    context = RealContext(assignment, pipe, settings, log)
     try:
         outcome = _outcome(context)
     finally:
-        if stream is not None:
-            with suppress(OSError):
-                stream.close()
+        log.close()
     if outcome.state != SUCCEEDED:
-        discard(folder)
+        discard(attempt_folder(settings, assignment))
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return _with_usage(
         outcome,
@@ -215,7 +262,7 @@ def _with_usage(outcome: Outcome, **usage: Any) -> Outcome:
 
 def _outcome(context: RealContext) -> Outcome:
     try:
-        _prepare_folder(context)
+        _forget_former(context)
         context.sources = [_source(one, context.settings) for one in context.assignment.references]
         result = tasks.load(context.assignment.type).run(context)
         return _accepted(context, result)
@@ -242,12 +289,11 @@ def _outcome(context: RealContext) -> Outcome:
         return Outcome(FAILED, f"fault in task type {context.assignment.type}: {kind}")
 
 
-def _prepare_folder(context: RealContext) -> None:
-    """An empty folder, and none left of former attempts: they were not accepted."""
-    parent = context.folder.parent
-    for number in range(1, context.attempt + 1):
+def _forget_former(context: RealContext) -> None:
+    """Remove what former attempts left: it was not accepted."""
+    parent = attempt_folder(context.settings, context.assignment).parent
+    for number in range(1, context.attempt):
         shutil.rmtree(parent / f"{context.name}-{number}", ignore_errors=True)
-    _make(context.folder)
 
 
 def _make(folder: Path) -> None:
@@ -344,15 +390,6 @@ def _cpu_seconds() -> float:
         usage = resource.getrusage(who)
         total += usage.ru_utime + usage.ru_stime
     return total
-
-
-def _open_log(path: Path) -> IO[str] | None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "a", encoding="utf-8", errors="replace", buffering=1)
-    except OSError as error:
-        _log.warning("log.unwritable path=%s reason=%s", path, error)
-        return None
 
 
 def replace_the_workers_handlers() -> None:

@@ -174,3 +174,9 @@ def load(name: str) -> ModuleType:
     if name not in names():
         raise Invalid(f"there is no task type {name!r}; there are {', '.join(sorted(names()))}")
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def trivial(name: str) -> bool:
+    """Whether tasks of this type end at once and use nothing of their context,
+    so that the worker runs them itself: their module says ``TRIVIAL = True``."""
+    return bool(getattr(load(name), "TRIVIAL", False))

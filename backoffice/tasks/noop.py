@@ -8,6 +8,7 @@ from backoffice.tasks import Context, Plan, Result
 
 PARAMETERS: Mapping[str, str] = {}
 REQUIRED: frozenset[str] = frozenset()
+TRIVIAL = True
 
 
 def plan(context: Context) -> Plan:
