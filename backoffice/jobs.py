@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from storm.exceptions import IntegrityError
 from storm.locals import Store
 
 from backoffice import events, files, flow, model, workflows
@@ -114,18 +115,11 @@ def submit(store: Store, prepared: Prepared, submitter: str) -> tuple[int, bool]
     The same key with the same content gives the job there is; with other
     content it raises Conflict.
     """
-    known = store.execute(
-        "SELECT id, fingerprint FROM job WHERE token = ?", (prepared.token,)
-    ).get_one()
-    if known is not None:
-        if known[1] != prepared.fingerprint:
-            raise Conflict(
-                f"key {prepared.request.key!r} belongs to job {known[0]}, which is different;"
-                " choose another key"
-            )
-        return known[0], False
     now = clock(store)
-    job = _insert_job(store, prepared, submitter, now)
+    try:
+        job = _insert_job(store, prepared, submitter, now)
+    except IntegrityError:
+        return _known(store, prepared), False
     _insert_inputs(store, job, prepared, now)
     _insert_pairs(store, "job_parameter", job, prepared.parameters)
     _insert_pairs(store, "job_metadata", job, prepared.request.metadata)
@@ -135,6 +129,19 @@ def submit(store: Store, prepared: Prepared, submitter: str) -> tuple[int, bool]
         happened += _settled(store, job, now)
     events.append(store, now, *happened)
     return job, True
+
+
+def _known(store: Store, prepared: Prepared) -> int:
+    """The id of the job that has the token already."""
+    job, fingerprint = store.execute(
+        "SELECT id, fingerprint FROM job WHERE token = ?", (prepared.token,)
+    ).get_one()
+    if fingerprint != prepared.fingerprint:
+        raise Conflict(
+            f"key {prepared.request.key!r} belongs to job {job}, which is different;"
+            " choose another key"
+        )
+    return int(job)
 
 
 def request_of(store: Store, job_id: int) -> Request:
