@@ -40,7 +40,7 @@ LOOK_EVERY = 1.0  # seconds between looks for requests to cancel or drain
 REPORT_EVERY = 1.0  # seconds between two writes of one task's progress
 KILL_AFTER = 2.0  # seconds from TERM to KILL
 KEEP_IDLE = 10.0  # seconds that an idle process is kept for the next task
-GATHER = 0.005  # seconds that an outcome waits for others, to share a transaction
+GATHER = 0.01  # seconds that an outcome waits for others, to share a transaction
 LEASE_MARGIN = 0.1  # of the lease: attempts end themselves this much before it
 DELIVER_WITHIN = 5.0  # seconds after the grace time in which outcomes are delivered
 LONGEST_PAUSE = 5.0  # seconds between tries when the database is away
@@ -342,9 +342,10 @@ class Worker:
         return self.settings.worker.slots - len(self.running) - len(self.outbox)
 
     def _deliver_at(self) -> float:
-        """When the outbox is to be delivered: short tasks that end together
-        share a commit, the last one running waits for nobody."""
-        return self.outbox_since + GATHER if self.running else self.outbox_since
+        """When the outbox is to be delivered: tasks that end together share a
+        commit, but nobody waits once every slot has ended."""
+        full = len(self.outbox) >= self.settings.worker.slots
+        return self.outbox_since if full else self.outbox_since + GATHER
 
     def _talk(self) -> None:
         now = self.monotonic()

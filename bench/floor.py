@@ -8,7 +8,7 @@ import multiprocessing
 import time
 import uuid
 from collections.abc import Callable
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Barrier, Event
 from typing import Any
 
 import MySQLdb
@@ -18,17 +18,35 @@ EVENT = "INSERT INTO event (at, actor, action, subject, job_id, task_id, detail)
 Connect = Callable[[], MySQLdb.Connection]
 
 
-def submit(connection: MySQLdb.Connection, count: int) -> float:
-    """Insert so many jobs, a transaction each; returns the seconds it took."""
+def run(connect: Connect, count: int, batch: int, processes: int) -> tuple[float, float]:
+    """Submit so many jobs, a transaction each, while so many processes claim and
+    finish them, ``batch`` tasks a transaction; seconds until all were
+    submitted, and until all had ended."""
+    connection = connect()
     cursor = connection.cursor()
     cursor.execute("INSERT INTO lane (queue, tags) VALUES ('default', '')")
     lane = cursor.lastrowid
     connection.commit()
+    context = multiprocessing.get_context("fork")
+    start, all_there = context.Barrier(processes + 1), context.Event()
+    workers = [
+        context.Process(target=_work, args=(connect, batch, number, start, all_there))
+        for number in range(1, processes + 1)
+    ]
+    for worker in workers:
+        worker.start()
+    start.wait()
     began = time.perf_counter()
     for _ in range(count):
         _submit(cursor, lane)
         connection.commit()
-    return time.perf_counter() - began
+    submitted = time.perf_counter() - began
+    all_there.set()
+    for worker in workers:
+        worker.join()
+    whole = time.perf_counter() - began
+    connection.close()
+    return submitted, whole
 
 
 def _submit(cursor: Any, lane: int) -> None:
@@ -50,37 +68,22 @@ def _submit(cursor: Any, lane: int) -> None:
     )
 
 
-def drain(connect: Connect, batch: int, processes: int = 2) -> float:
-    """Claim and finish everything, ``batch`` tasks a transaction, in so many
-    processes; returns the seconds it took."""
-    context = multiprocessing.get_context("fork")
-    start = context.Barrier(processes + 1)
-    workers = [
-        context.Process(target=_work, args=(connect, batch, number, start))
-        for number in range(1, processes + 1)
-    ]
-    for worker in workers:
-        worker.start()
-    start.wait()
-    began = time.perf_counter()
-    for worker in workers:
-        worker.join()
-    return time.perf_counter() - began
-
-
-def _work(connect: Connect, batch: int, worker: int, start: Barrier) -> None:
+def _work(connect: Connect, batch: int, worker: int, start: Barrier, all_there: Event) -> None:
     connection = connect()
     cursor = connection.cursor()
     cursor.execute("SET tx_isolation = 'READ-COMMITTED'")
     start.wait()
     held: list[tuple[int, int]] = []
     while True:
+        last = all_there.is_set()
         if held:
             _finish(cursor, held)
         held = _claim(cursor, batch, worker)
         connection.commit()
         if not held:
-            return
+            if last:
+                return
+            time.sleep(0.001)
 
 
 def _claim(cursor: Any, batch: int, worker: int) -> list[tuple[int, int]]:

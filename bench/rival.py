@@ -31,24 +31,25 @@ def mark() -> None:
 
 
 def run(folder: Path, count: int) -> tuple[float, float]:
-    """Enqueue and run so many tasks; seconds of both. A mark before the first
-    and one after the last keep the consumer's start out of it."""
+    """Enqueue so many tasks while two worker processes run them; seconds until
+    all were enqueued, and until the last had run. A first mark shows that the
+    consumer is there, the last one stands behind all tasks."""
     folder.mkdir()
     file, marks = folder / "huey.db", folder / "marks"
     huey.storage.close()
     huey.storage = huey.get_storage(filename=str(file), fsync=True)
-    mark()
-    began = time.perf_counter()
-    for _ in range(count):
-        nothing()
-    enqueued = time.perf_counter() - began
-    mark()
     consumer = [sys.executable, "-m", "huey.bin.huey_consumer", "bench.rival.huey"]
     environ = {FILE: str(file), MARKS: str(marks)}
     with process([*consumer, "-q", "-w", "2", "-k", "process"], folder / "log", **environ):
+        mark()
+        wait_for(lambda: len(_times(marks)) == 1, 30, "huey did not start")
+        began = time.time()
+        for _ in range(count):
+            nothing()
+        enqueued = time.time() - began
+        mark()
         wait_for(lambda: len(_times(marks)) == 2, 300, "huey did not finish")
-    first, last = _times(marks)
-    return enqueued, last - first
+    return enqueued, _times(marks)[-1] - began
 
 
 def _times(marks: Path) -> list[float]:
