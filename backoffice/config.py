@@ -354,7 +354,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("slots", _whole(1, 256), "2"),
         Key("queues", _queues, "*"),
         Key("tags", _tags, ""),
-        Key("poll", _seconds(0.01, 60), "0.15s"),
+        Key("poll", _seconds(0.01, 60), "0.1s"),
         Key("lease", _seconds(1, 86400), "60s"),
         Key("heartbeat", _seconds(0.05, 3600), "10s"),
         Key("grace", _seconds(0, 86400), "30s"),
