@@ -27,17 +27,15 @@ def measure(folder: Path, server: Server, quick: bool) -> list[Line]:
 
 def _lines(row: str, place: Place, seconds: float) -> list[Line]:
     with place.workers() as (worker,):
-        place.submit("noop")
+        place.submit("stamp")
         wait_for(lambda: not place.unfinished(), 30, "a job did not end")
-        busy = _resident(worker)
         time.sleep(KEEP_IDLE + 2)
         before = _ticks(worker)
         time.sleep(seconds)
         share = (_ticks(worker) - before) / TICK / seconds * 100
         resident = _resident(worker)
-    memory = f"{busy:.0f} MB with a process kept for the next task"
     return [
-        Line(row, "resident memory", memory, resident, 60, at_most=True, unit="MB"),
+        Line(row, "resident memory", "with its children", resident, 60, at_most=True, unit="MB"),
         Line(row, "of a core", f"over {seconds:.0f} s", share, 1, at_most=True, unit="%"),
     ]
 
