@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 
 from bench.place import Failed, Server, folder
@@ -21,6 +22,8 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     lines: list[Line] = []
+    # Told to stop, remove what was made like everybody else.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         with folder() as place:
             (place / "server").mkdir()

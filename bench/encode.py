@@ -43,7 +43,7 @@ def measure(folder: Path, server: Server, quick: bool) -> list[Line]:
 
 def _clip(path: Path, seconds: int, number: int) -> Path:
     """Moving pictures with noise in them, or the encoder had nothing to do."""
-    picture = f"testsrc2=s=960x540:r=25:d={seconds},noise=alls=12:allf=t:all_seed={number}"
+    picture = f"testsrc2=s=640x360:r=25:d={seconds},noise=alls=12:allf=t:all_seed={number}"
     sound = f"sine=f={300 + 50 * number}:r=48000:d={seconds}"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", picture]
     command += ["-f", "lavfi", "-i", sound, "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
@@ -55,7 +55,7 @@ def _transcode(place: Place, clips: list[Path]) -> float:
     """Seconds from the first claim to the last end."""
     last = place.value("SELECT MAX(id) FROM job") or 0
     for clip in clips:
-        place.submit("transcode", ("source", str(clip)), profile="mp4-540")
+        place.submit("transcode", ("source", str(clip)), profile="mp4-360")
     wait_for(lambda: not place.unfinished(), 1800, "the jobs did not end")
     place.require_success()
     (first, final) = place.database.read(

@@ -13,6 +13,8 @@ from typing import Any
 
 import MySQLdb
 
+from bench.place import Failed
+
 NOW = "UTC_TIMESTAMP(6)"
 EVENT = "INSERT INTO event (at, actor, action, subject, job_id, task_id, detail) VALUES "
 Connect = Callable[[], MySQLdb.Connection]
@@ -30,12 +32,12 @@ def run(connect: Connect, count: int, batch: int, processes: int) -> tuple[float
     context = multiprocessing.get_context("fork")
     start, all_there = context.Barrier(processes + 1), context.Event()
     workers = [
-        context.Process(target=_work, args=(connect, batch, number, start, all_there))
+        context.Process(target=_work, args=(connect, batch, number, start, all_there), daemon=True)
         for number in range(1, processes + 1)
     ]
     for worker in workers:
         worker.start()
-    start.wait()
+    start.wait(30)
     began = time.perf_counter()
     for _ in range(count):
         _submit(cursor, lane)
@@ -43,7 +45,9 @@ def run(connect: Connect, count: int, batch: int, processes: int) -> tuple[float
     submitted = time.perf_counter() - began
     all_there.set()
     for worker in workers:
-        worker.join()
+        worker.join(120)
+        if worker.exitcode != 0:
+            raise Failed("a process of the plain-SQL loop failed or hangs")
     whole = time.perf_counter() - began
     connection.close()
     return submitted, whole
@@ -72,7 +76,7 @@ def _work(connect: Connect, batch: int, worker: int, start: Barrier, all_there: 
     connection = connect()
     cursor = connection.cursor()
     cursor.execute("SET tx_isolation = 'READ-COMMITTED'")
-    start.wait()
+    start.wait(30)
     held: list[tuple[int, int]] = []
     while True:
         last = all_there.is_set()

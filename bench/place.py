@@ -24,6 +24,11 @@ NOOP = """<workflow xmlns="urn:backoffice:1" name="noop" version="1">
   <task name="nothing" type="noop"/>
 </workflow>
 """
+IDLE = """<workflow xmlns="urn:backoffice:1" name="idle" version="1">
+  <title>Nothing, in a process</title>
+  <task name="nothing" type="checksum"/>
+</workflow>
+"""
 STAMP = """<workflow xmlns="urn:backoffice:1" name="stamp" version="1">
   <title>Write down the time</title>
   <task name="stamp" type="command">
@@ -116,6 +121,7 @@ class Place:
         for name in ("media", "recipes"):
             (folder / name).mkdir(parents=True)
         (folder / "recipes" / "noop.xml").write_text(NOOP)
+        (folder / "recipes" / "idle.xml").write_text(IDLE)
         (folder / "recipes" / "stamp.xml").write_text(STAMP)
         self.folder = folder
         self.environ = {
