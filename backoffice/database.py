@@ -54,12 +54,14 @@ REFUSED = frozenset({1044, 1045, 1049, 1130, 1698, 1251})
 AWAY = frozenset({1040, 1203, 1226, 2002, 2003, 2005})
 
 # One statement, for servers that name the isolation differently: MariaDB reads
-# /*M! and skips /*!80000, MySQL the other way round.
+# /*M! and skips /*!80000, MySQL the other way round. A client that was cut off
+# or stopped in the midst of a transaction would hold its locks for hours: the
+# server ends it. MySQL can do so only to whoever is silent, and we come again.
 _SESSION = (
     "SET time_zone = '+00:00', innodb_lock_wait_timeout = {lock_wait},"
     " sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
-    " /*M!100000 , tx_isolation = 'READ-COMMITTED' */"
-    " /*!80000 , transaction_isolation = 'READ-COMMITTED' */"
+    " /*M!100300 , tx_isolation = 'READ-COMMITTED', idle_transaction_timeout = {idle} */"
+    " /*!80000 , transaction_isolation = 'READ-COMMITTED', wait_timeout = 60 */"
 )
 
 FULL, READ_ONLY = frozenset({1021, 1114}), frozenset({1290, 1792, 1836})
@@ -173,7 +175,7 @@ class MySQL(storm_mysql.MySQL):
             "connect_timeout": seconds,
             "read_timeout": seconds,
             "write_timeout": seconds,
-            "init_command": _SESSION.format(lock_wait=max(1, seconds // 2)),
+            "init_command": _SESSION.format(lock_wait=max(1, seconds // 2), idle=max(5, seconds)),
         }
 
     def _raw_connect(self) -> Any:
