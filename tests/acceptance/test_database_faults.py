@@ -294,6 +294,21 @@ def test_a_worker_cut_off_stops_when_told(proxy: Proxy, maria_site: Site) -> Non
     assert site.ended(job) == "cancelled"
 
 
+def test_a_worker_stopped_in_a_transaction_holds_its_locks_but_for_a_while(
+    maria_site: Site, clips: Clips
+) -> None:
+    site = maria_site
+    job = site.submit(site.put(), site.source(clips["second.mp4"]))
+    stopped = site.start("scheduler", "worker", hold="backoffice.claims:claim:after")
+    site.held()
+    site.start("worker")
+    assert site.ended(job, 20) == "succeeded"
+    stopped.send_signal(signal.SIGCONT)
+    after = site.submit("put", site.source(clips["second.mp4"], "after.mp4"))
+    assert site.ended(after) == "succeeded"
+    assert stopped.poll() is None
+
+
 def test_a_command_line_without_an_answer_from_the_database_gives_up(
     proxy: Proxy, maria_site: Site
 ) -> None:
