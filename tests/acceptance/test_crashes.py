@@ -244,7 +244,7 @@ def test_a_command_that_ends_well_with_too_little_is_a_failure(site: Site, clips
 def test_a_task_that_kills_its_worker_every_time_is_set_aside_and_others_flow(
     site: Site,
 ) -> None:
-    deadly = site.command("deadly", "kill -9 $(ps -o ppid= -p $PPID)")
+    deadly = site.command("deadly", "kill -9 $(cut -d' ' -f4 /proc/$PPID/stat)")
     good = site.command("good", "echo well > result")
     site.set("worker", lease="1s", heartbeat="0.3s", slots="2")
     site.start("scheduler")
