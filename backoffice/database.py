@@ -427,10 +427,6 @@ def use_index(store: Store, name: str) -> str:
     return f" FORCE INDEX ({name})" if is_mysql(store) else ""
 
 
-def insert_ignore(store: Store) -> str:
-    return "INSERT IGNORE INTO" if is_mysql(store) else "INSERT OR IGNORE INTO"
-
-
 def marks(values: Sequence[Any]) -> str:
     """``?, ?, ?`` for an IN list."""
     return ", ".join("?" * len(values))
