@@ -8,6 +8,7 @@ alone. It looks at no folder, program or database: that is ``backoffice check``.
 from __future__ import annotations
 
 import configparser
+import ipaddress
 import math
 import os
 import pkgutil
@@ -29,6 +30,9 @@ PREFIX = "BACKOFFICE_"
 FILE_VARIABLE = "BACKOFFICE_CONFIG"
 SEARCH = ("etc/backoffice.ini", "/etc/backoffice/backoffice.ini")
 DEFAULTS = "defaults"
+VIEWER, OPERATOR, ADMIN = ROLES = "viewer", "operator", "admin"  # each may do what those before may
+EVERYBODY = "*"
+_SOCKET_PATH = 107  # bytes that Linux has room for
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,38 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
+class WebSettings:
+    listen: Path | tuple[str, int]  # a Unix socket, or host and port
+    threads: int
+    url: str  # without a slash at its end; empty: as the request says
+    proxies: tuple[str, ...]  # networks, or "unix"
+    hosts: tuple[str, ...]  # in lower case; empty: any
+    maintenance: Path
+    rate: float  # requests a second; 0: no limit
+    burst: int
+    access_log: str
+    sentry: str = field(repr=False)
+    head_timeout: float  # seconds, as the following
+    body_timeout: float
+
+
+@dataclass(frozen=True)
+class AuthSettings:
+    required: bool
+    user_header: str
+    viewers: frozenset[str]
+    operators: frozenset[str]
+    admins: frozenset[str]
+    secret: str = field(repr=False)
+
+    def role_of(self, user: str) -> str | None:
+        """The highest role of a user; None for one who has none, or no name."""
+        members = (ADMIN, self.admins), (OPERATOR, self.operators), (VIEWER, self.viewers)
+        names = {user, EVERYBODY} if user else set()
+        return next((role for role, users in members if names & users), None)
+
+
+@dataclass(frozen=True)
 class Target:
     name: str
     type: str
@@ -151,6 +187,8 @@ class Settings:
     retention: RetentionSettings
     notify: NotifySettings
     log: LogSettings
+    web: WebSettings
+    auth: AuthSettings
     targets: Mapping[str, Target]
     commands: Mapping[str, Command]
     watches: Mapping[str, Watch]
@@ -310,6 +348,56 @@ def _url(text: str) -> str:
     return text
 
 
+def _web_url(text: str) -> str:
+    if text and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ValueError("a URL such as https://media.example.org or https://example.org/media")
+    return text.rstrip("/")
+
+
+def _dsn(text: str) -> str:
+    if text and not re.fullmatch(r"https?://[^\s@/]+@[^\s/@]+/\S+", text):
+        raise ValueError("a DSN such as https://KEY@sentry.example.org/1")
+    return text
+
+
+def _listen(text: str) -> Path | tuple[str, int]:
+    if text.startswith("unix:") and text != "unix:":
+        return Path(text.removeprefix("unix:"))
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", text)
+    if not match or int(match[3]) > 65535:
+        raise ValueError("HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, or unix:PATH")
+    return match[1] or match[2], int(match[3])
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    for word in (words := _words(text)):
+        try:
+            if word != "unix":
+                ipaddress.ip_network(word)
+        except ValueError:
+            raise ValueError(
+                "a list of addresses and networks such as 127.0.0.1 or 10.0.0.0/8; or unix"
+            ) from None
+    return words
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    words = _words(text.lower())
+    if not all(re.fullmatch(r"[a-z0-9.-]+|\[[0-9a-f:.]+\]", word) for word in words):
+        raise ValueError("a list of names such as media.example.org, without port and path")
+    return words
+
+
+def _header(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*", text):
+        raise ValueError("a header's name of letters, digits and '-'")
+    return text
+
+
+def _yes(text: str) -> bool:
+    return _choice("yes", "no")(text) == "yes"
+
+
 def _publisher(text: str) -> str:
     folder = Path(__file__).parent / "publishers"
     types = {m.name for m in pkgutil.iter_modules([str(folder)])}
@@ -385,6 +473,28 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
     "log": (
         Key("level", _choice("debug", "info", "warning", "error"), "info"),
         Key("format", _choice("plain", "json"), "plain"),
+    ),
+    "web": (
+        Key("listen", _listen, "127.0.0.1:8080"),
+        Key("threads", _whole(1, 1024), "8"),
+        Key("url", _web_url, ""),
+        Key("proxies", _networks, "127.0.0.1 ::1 unix"),
+        Key("hosts", _hosts, ""),
+        Key("maintenance", _path, "var/run/maintenance"),
+        Key("rate", _number(0, 1_000_000), "50"),
+        Key("burst", _whole(1, 1_000_000), "200"),
+        Key("access_log", _choice("combined", "json", "none"), "combined"),
+        Key("sentry", _dsn, ""),
+        Key("head_timeout", _seconds(0.1, 3600), "10s"),
+        Key("body_timeout", _seconds(0.1, 3600), "30s"),
+    ),
+    "auth": (
+        Key("required", _yes, "no"),
+        Key("user_header", _header, "X-Remote-User"),
+        Key("viewers", _tags, ""),
+        Key("operators", _tags, ""),
+        Key("admins", _tags, ""),
+        Key("secret", _text, ""),
     ),
 }
 
@@ -601,6 +711,8 @@ def _build(source: str, raw: _Raw) -> Settings:
         retention=RetentionSettings(**values["retention"]),
         notify=NotifySettings(**values["notify"]),
         log=LogSettings(**values["log"]),
+        web=WebSettings(**_absolute(values["web"], home)),
+        auth=AuthSettings(**values["auth"]),
         targets={name: Target(**v) for name, v in named["target"].items()},
         commands={name: Command(**v) for name, v in named["command"].items()},
         watches={name: Watch(**v) for name, v in named["watch"].items()},
@@ -673,6 +785,13 @@ def _is_beneath(folder: Path, roots: Iterable[Path]) -> bool:
     return False
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def _cross_check(settings: Settings, raw: _Raw) -> None:
     def wrong(title: str, key: str, message: str) -> ConfigError:
         given = raw.get(title, {}).get(key)
@@ -683,6 +802,16 @@ def _cross_check(settings: Settings, raw: _Raw) -> None:
     if worker.heartbeat * 3 > worker.lease:
         message = f"is more than a third of lease ({worker.lease:g}s); two may get lost"
         raise wrong("worker", "heartbeat", message)
+    if isinstance(listen := settings.web.listen, Path):
+        if len(os.fsencode(listen)) > _SOCKET_PATH:
+            message = f"is a path of more than {_SOCKET_PATH} bytes, too long for a socket"
+            raise wrong("web", "listen", message)
+    elif not (settings.auth.required or _is_loopback(listen[0])):
+        message = (
+            "can be reached from other hosts, and nobody has to log in: set [auth] required = yes,"
+            " or listen on 127.0.0.1:PORT or unix:PATH"
+        )
+        raise wrong("web", "listen", message)
     for target in settings.targets.values():
         if target.type == "folder" and target.path is None:
             raise wrong(f"target {target.name}", "path", "must be given for a folder")

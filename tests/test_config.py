@@ -144,6 +144,7 @@ def test_percent_signs_mean_nothing() -> None:
 def test_secrets_do_not_show() -> None:
     text = section("database", uri="mysql://bo:hush@db/bo") + section("notify", secret="hush")
     text += section("target s", path="/x", **{"option.password": "hush"})
+    text += section("auth", secret="hush") + section("web", sentry="https://hush@s.org/1")
     assert "hush" not in repr(load(text))
     assert "hush" not in refusal(section("database", uri="mysql://bo:hush@db:port/bo"))
 
@@ -183,6 +184,23 @@ BAD_VALUES = [
     ("limits", "pixels", "4k", "8192x4320"),
     ("limits", "frame_rate", "inf", "a number from"),
     ("retention", "jobs", "999999999d", "at most"),
+    ("web", "listen", "8080", "HOST:PORT, such as 127.0.0.1:8080"),
+    ("web", "listen", "localhost:65536", "HOST:PORT"),
+    ("web", "listen", "::1:8080", "[::1]:8080"),
+    ("web", "listen", "unix:", "unix:PATH"),
+    ("web", "listen", "unix:/" + "x" * 107, "too long for a socket"),
+    ("web", "url", "media.example.org", "a URL such as https://"),
+    ("web", "url", "https://a:b@example.org/", "a URL such as https://"),
+    ("web", "proxies", "10.0.0.1/8", "networks such as 127.0.0.1 or 10.0.0.0/8"),
+    ("web", "proxies", "proxy.example.org", "a list of addresses"),
+    ("web", "hosts", "http://example.org", "names such as media.example.org"),
+    ("web", "rate", "-1", "a number from 0"),
+    ("web", "burst", "0", "a whole number from 1"),
+    ("web", "access_log", "yes", "one of combined, json, none"),
+    ("web", "sentry", "https://sentry.example.org/1", "a DSN such as"),
+    ("web", "head_timeout", "0", "at least 0.1s"),
+    ("auth", "required", "true", "one of yes, no"),
+    ("auth", "user_header", "X_Remote_User", "letters, digits and '-'"),
     ("log", "level", "loud", "one of debug, info, warning, error"),
     ("target x", "type", "pigeon", "there are folder"),
     ("target x", "type", "folder", "path: must be given for a folder"),
@@ -301,3 +319,52 @@ def test_the_site_can_be_changed() -> None:
 def test_any_file_is_either_loaded_or_refused(content: bytes) -> None:
     with contextlib.suppress(ConfigError):
         load(b"[worker]\n" + content)
+
+
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("127.1.2.3:80", ("127.1.2.3", 80)),
+        ("[::1]:8080", ("::1", 8080)),
+        ("LocalHost:1", ("LocalHost", 1)),
+        ("unix:/run/bo.sock", Path("/run/bo.sock")),
+    ],
+)
+def test_without_authentication_this_host_alone_is_listened_to(
+    text: str, listen: Path | tuple[str, int]
+) -> None:
+    assert load(section("web", listen=text)).web.listen == listen
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:80", "[::]:80", "10.0.0.1:80", "media.example.org:80"])
+def test_other_hosts_are_listened_to_only_with_authentication(text: str) -> None:
+    web = section("web", listen=text)
+    message = refusal(web)
+    assert message.startswith("test.ini: [web] listen: can be reached from other hosts")
+    assert "[auth] required = yes" in message
+    assert load(web + section("auth", required="yes")).web.listen[1] == 80  # type: ignore[index]
+
+
+def test_a_relative_socket_begins_at_home(tmp_path: Path) -> None:
+    web = load(section("web", listen="unix:var/run/web")).web
+    assert web.listen == tmp_path / "var/run/web"
+    assert web.maintenance == tmp_path / "var/run/maintenance"
+
+
+def test_the_public_url_has_no_slash_at_its_end() -> None:
+    assert load(section("web", url="https://example.org/media/")).web.url.endswith("/media")
+
+
+@pytest.mark.parametrize(
+    ("user", "role"), [("ann", "admin"), ("ben", "operator"), ("cid", "viewer"), ("dan", None)]
+)
+def test_a_user_has_the_highest_role_that_names_him(user: str, role: str | None) -> None:
+    auth = load(section("auth", admins="ann", operators="ben ann", viewers="ann, ben, cid")).auth
+    assert auth.role_of(user) == role
+
+
+def test_a_star_is_everybody() -> None:
+    auth = load(section("auth", admins="ann", viewers="*")).auth
+    assert (auth.role_of("ann"), auth.role_of("zoe")) == ("admin", "viewer")
+    assert auth.role_of("") is None
