@@ -12,6 +12,10 @@ rolled back and run again from its start, also when the connection broke while
 the commit was under way and nobody knows whether it took. So it must read
 whatever it decides upon, change nothing outside the database, and recognise
 its own work.
+
+Whoever drives the transaction of a whole request instead takes the store with
+``request_store``, commits or rolls back, asks ``passing`` whether to run the
+request again, and in any case ends with ``release``.
 """
 
 from __future__ import annotations
@@ -217,8 +221,11 @@ class SQLite(storm_sqlite.SQLite):
     def begin(self) -> str:
         return "BEGIN" if getattr(self._mode, "reading", False) else "BEGIN IMMEDIATE"
 
-    def reading(self, value: bool) -> None:
+    def reading(self, value: bool) -> bool:
+        """Whether this thread will only read; returns what it was before."""
+        before: bool = getattr(self._mode, "reading", False)
         self._mode.reading = value
+        return before
 
     def _raw_connect(self) -> Any:
         connection = super()._raw_connect()
@@ -288,13 +295,13 @@ class Database:
             try:
                 return self._once(function, *args, **kwargs)
             except DatabaseError as error:
-                if not _passing(error):
-                    raise _explained(error) from error
+                if not passing(error):
+                    raise explained(error) from error
                 hung = time.monotonic() - began >= self._settings.timeout
                 if number == TRIES and code(error) == DUPLICATE:
                     raise  # nobody came in between: what we insert is wrong
                 if number == TRIES or (hung and isinstance(error, DisconnectionError)):
-                    raise _unavailable(error) from error
+                    raise explained(error) from error
             time.sleep(random.uniform(0.2, 1.0) * min(0.8, 0.01 * 2**number))
         raise AssertionError("unreachable")
 
@@ -303,13 +310,31 @@ class Database:
     ) -> T:
         """Like ``transact`` for a function that only reads: on SQLite it never
         waits for a writer."""
-        if isinstance(self._storm, SQLite):
-            self._storm.reading(True)
-            try:
-                return self.transact(function, *args, **kwargs)
-            finally:
-                self._storm.reading(False)
-        return self.transact(function, *args, **kwargs)
+        before = self._reading(True)
+        try:
+            return self.transact(function, *args, **kwargs)
+        finally:
+            self._reading(before)
+
+    def request_store(self, reading: bool) -> Store:
+        """This thread's store for one request. With ``reading`` it must only be
+        read: on SQLite it then never waits for a writer. ``transact`` and
+        ``read`` in this thread would end its transaction. Raises
+        DatabaseUnavailable."""
+        store = self.store()
+        self._reading(reading)
+        return store
+
+    def release(self) -> None:
+        """End the request that ``request_store`` began: what was not committed is
+        undone, and a connection that broke is dropped."""
+        self._reading(False)
+        store: Store | None = getattr(self._local, "store", None)
+        if store is not None:
+            self._rollback(store)
+
+    def _reading(self, value: bool) -> bool:
+        return self._storm.reading(value) if isinstance(self._storm, SQLite) else False
 
     def _once(
         self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
@@ -357,19 +382,27 @@ def _storm_database(settings: DatabaseSettings) -> tuple[str, MySQL | SQLite]:
     )
 
 
-def _passing(error: DatabaseError) -> bool:
+def passing(error: BaseException) -> bool:
+    """Whether the same transaction, run again from its start, may well succeed."""
+    if not isinstance(error, DatabaseError):
+        return False
     if isinstance(error, DisconnectionError) or code(error) in RETRIED:
         return True
     return "database is locked" in str(error)
 
 
-def _explained(error: DatabaseError) -> BaseException:
-    """What an admin can do something about as such; else the error as it is,
-    which is a fault of ours."""
+def explained(error: BaseException) -> BaseException:
+    """What an admin can do something about as DatabaseUnavailable or
+    SchemaMismatch; else the error as it is, which is a fault of ours. A passing
+    one that comes here has not passed."""
+    if not isinstance(error, DatabaseError):
+        return error
     if code(error) == NO_SUCH_TABLE or "no such table" in str(error):
         return SchemaMismatch("the database has not its tables yet: run 'backoffice migrate'")
     text = str(error)
-    if code(error) in AWAY | REFUSED | UNWRITABLE or any(words in text for words in _TROUBLE):
+    away = passing(error) and code(error) != DUPLICATE
+    known = code(error) in AWAY | REFUSED | UNWRITABLE or any(words in text for words in _TROUBLE)
+    if away or known:
         return _unavailable(error)
     same: BaseException = error
     return same

@@ -12,11 +12,21 @@ from typing import Any
 
 import MySQLdb
 import pytest
-from storm.exceptions import IntegrityError
+from storm.exceptions import Error as StormError
+from storm.exceptions import IntegrityError, OperationalError
 from storm.locals import Store
 
 from backoffice.config import DatabaseSettings
-from backoffice.database import Database, clock, code, for_update, insert_many, moment
+from backoffice.database import (
+    Database,
+    clock,
+    code,
+    explained,
+    for_update,
+    insert_many,
+    moment,
+    passing,
+)
 from backoffice.errors import ConfigError, DatabaseUnavailable, SchemaMismatch
 from tests.conftest import MariaDB
 from tests.crowd import LONG, processes, together
@@ -528,3 +538,68 @@ def test_a_writer_that_is_killed_leaves_nothing_half(plain: Database, database_u
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 9
     assert numbers(plain) == [(1, 0), (2, 0)]
+
+
+# A request's store ----------------------------------------------------------
+
+
+def test_what_a_request_commits_stays_and_what_it_does_not_is_undone(plain: Database) -> None:
+    store = plain.request_store(reading=False)
+    add(store, 1)
+    store.commit()
+    add(store, 2)
+    plain.release()
+    assert numbers(plain) == [(1, 1), (2, 0)]
+
+
+def test_a_request_that_only_reads_waits_for_no_writer(plain: Database) -> None:
+    def read() -> list[tuple[int, int]]:
+        store = plain.request_store(reading=True)
+        found: list[tuple[int, int]] = store.execute("SELECT id, n FROM item ORDER BY id").get_all()
+        plain.release()
+        return found
+
+    add(plain.request_store(reading=False), 1)
+    assert together(plain, read) == [[(1, 0), (2, 0)]]
+    plain.release()
+
+
+@only_sqlite
+def test_after_a_reading_request_the_thread_writes_again(plain: Database) -> None:
+    plain.request_store(reading=True).execute("SELECT 1")
+    plain.release()
+    assert plain._storm.begin == "BEGIN IMMEDIATE"
+
+
+@only_mariadb
+def test_a_broken_connection_is_dropped_with_its_request(
+    plain: Database, other: MySQLdb.Connection
+) -> None:
+    store = plain.request_store(reading=False)
+    (connection,) = store.execute("SELECT CONNECTION_ID()").get_one()
+    other.cursor().execute(f"KILL {connection}")
+    with pytest.raises(StormError) as caught:
+        add(store, 1)
+    assert passing(caught.value)
+    plain.release()
+    add(plain.request_store(reading=False), 1)
+    plain.store().commit()
+    plain.release()
+    assert numbers(plain) == [(1, 1), (2, 0)]
+
+
+def test_only_the_database_has_passing_faults(plain: Database) -> None:
+    with pytest.raises(StormError) as caught:
+        plain.request_store(reading=True).execute("SELECT 1 FROM no_such")
+    plain.release()
+    assert not passing(caught.value)
+    assert isinstance(explained(caught.value), SchemaMismatch)
+    fault = KeyError("ours")
+    assert not passing(fault)
+    assert explained(fault) is fault
+
+
+def test_a_fault_that_did_not_pass_means_away() -> None:
+    assert isinstance(explained(OperationalError(1213, "deadlock")), DatabaseUnavailable)
+    duplicate = OperationalError(1062, "duplicate")
+    assert explained(duplicate) is duplicate
