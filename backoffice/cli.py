@@ -305,3 +305,17 @@ def _add_control(commands: Any) -> None:
     for parser in (pause, resume, limit):
         parser.add_argument("name", metavar="NAME")
     limit.add_argument("to", type=_limit, metavar="N", help="a number, or none")
+    _add_tokens(commands)
+
+
+def _add_tokens(commands: Any) -> None:
+    token = _add(commands, "token", "tokens", "make, list and revoke API tokens")
+    actions = token.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = _look(actions, "create", "create_token", "make a token; its secret is shown this once")
+    create.add_argument("name", metavar="NAME", help="what it is for")
+    create.add_argument("--role", choices=config.ROLES, required=True)
+    create.add_argument(
+        "--lifetime", type=_duration, metavar="TIME", help="such as 90d; else no end"
+    )
+    _look(actions, "list", "list_tokens", "list tokens, the newest first")
+    _add_id(_add(actions, "revoke", "revoke_token", "make a token worthless"))

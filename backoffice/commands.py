@@ -30,6 +30,7 @@ from backoffice import (
     retention,
     states,
     terminal,
+    tokens,
     why,
 )
 from backoffice import check as checks
@@ -274,6 +275,7 @@ events = _look(
     "events",
     lambda store, args: records.events(store, after=args.after, limit=args.limit, job=args.job),
 )
+list_tokens = _look("tokens", lambda store, args: records.tokens(store))
 
 
 def reasons(args: Namespace, settings: Settings) -> int:
@@ -420,4 +422,23 @@ def queue(args: Namespace, settings: Settings) -> int:
 def drain(args: Namespace, settings: Settings) -> int:
     with _opened(settings) as database:
         database.transact(jobs.drain, args.id, _actor())
+    return DONE
+
+
+def create_token(args: Namespace, settings: Settings) -> int:
+    with _opened(settings) as database:
+        token, secret = database.transact(
+            tokens.create, args.name, args.role, _actor(), args.lifetime
+        )
+        (made,) = [one for one in database.read(records.tokens) if one["id"] == token]
+    if args.json or args.xml:
+        return _show(args, "token", made | {"secret": secret})
+    _say(secret)
+    _complain(f"this is token {token}; keep its secret now, it is not shown again")
+    return DONE
+
+
+def revoke_token(args: Namespace, settings: Settings) -> int:
+    with _opened(settings) as database:
+        database.transact(tokens.revoke, args.id, _actor())
     return DONE

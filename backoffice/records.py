@@ -435,6 +435,25 @@ def schedules(store: Store) -> list[Record]:
     ]
 
 
+def tokens(store: Store) -> list[Record]:
+    """API tokens, the newest first, also those that are no longer good."""
+    names = ("id", "name", "role", "created", "created_by", "expires", "revoked", "last_used")
+    rows = store.execute(f"SELECT {', '.join(names)} FROM token ORDER BY id DESC").get_all()
+    now = clock(store)
+    found = []
+    for row in rows:
+        record = dict(zip(names, row, strict=True))
+        record |= {name: moment(record[name]) for name in (*names[5:], "created")}
+        found.append(record | {"state": _token_state(record, now)})
+    return found
+
+
+def _token_state(record: Record, now: datetime) -> str:
+    if record["revoked"] is not None:
+        return "revoked"
+    return "expired" if record["expires"] is not None and record["expires"] <= now else "active"
+
+
 _EVENT = {
     **{"id": Event.id, "at": Event.at, "actor": Event.actor, "action": Event.action},
     **{"job": Event.job_id, "task": Event.task_id, "subject": Event.subject},

@@ -141,6 +141,9 @@ TABLES: Mapping[str, Sequence[Column]] = {
     ],
     "events": _plain("id", "at", "actor", "action", "subject", "detail"),
     "publications": _plain("id", "state", "target", "job", "published", "href"),
+    "tokens": _plain(
+        "id", "name", "role", "state", "created_by", "created", "expires", "last_used"
+    ),
     "schedules": _plain("name", "cron", "next_run", "last_run", "last_job", "message"),
     "outputs": [
         *_plain("file", "task", "role"),

@@ -462,3 +462,44 @@ def test_help_loads_no_database_and_no_xml() -> None:
         env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert done.stdout == "[]\n"
+
+
+# Tokens
+
+
+def test_a_token_is_made_listed_and_revoked(run: Cli) -> None:
+    secret = run("token", "create", "ci", "--role", "operator", "--lifetime", "90d").strip()
+    assert secret.startswith("bo_")
+    assert "not shown again" in run.err
+    assert secret not in run("token", "list")
+    (shown,) = json.loads(run("token", "list", "--json"))["tokens"]
+    assert (shown["name"], shown["role"], shown["state"]) == ("ci", "operator", "active")
+    assert run("token", "revoke", shown["id"]) == ""
+    assert "revoked" in run("token", "list")
+    run("token", "revoke", 99, status=1)
+    assert "there is no token 99" in run.err
+
+
+@pytest.mark.parametrize("form", ["--json", "--xml"])
+def test_a_script_gets_a_new_token_as_a_document(run: Cli, form: str) -> None:
+    text = run("token", "create", "ci", "--role", "viewer", form)
+    if form == "--xml":
+        root = etree.fromstring(text.encode())
+        xmlsafe.validate(root, "token")
+        assert str(root.get("secret")).startswith("bo_")
+    else:
+        assert json.loads(text)["secret"].startswith("bo_")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["create", "ci"], "--role"),
+        (["create", "ci", "--role", "root"], "invalid choice"),
+        (["create", " ", "--role", "viewer"], "printable characters"),
+        (["create", "ci", "--role", "viewer", "--lifetime", "soon"], "no length of time"),
+    ],
+)
+def test_a_wrong_token_is_refused_in_a_line(run: Cli, argv: Sequence[str], words: str) -> None:
+    run("token", *argv, status=2)
+    assert words in run.err

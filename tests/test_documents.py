@@ -111,6 +111,11 @@ RECORDS: dict[str, dict[str, Any]] = {
     "event": {"id": 1, "at": NOW, "actor": "alice", "action": "submitted", "job": 1, "task": None,
               "subject": "job 1", "detail": {"a": [1, 2]}},
     "publication": PUBLICATION,
+    "token": {
+        "id": 1, "name": "ci", "role": "operator", "state": "active", "created": NOW,
+        "created_by": "alice", "expires": None, "revoked": None, "last_used": NOW,
+        "secret": "bo_x",
+    },
     "why": {"subject": "task 2", "reasons": ["waits for task probe", "queue default is paused"]},
     "problem": {
         "type": "about:blank", "title": "Unprocessable", "status": 422, "detail": "no",

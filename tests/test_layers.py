@@ -14,13 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # stands for a module or a whole package.
 LAYERS = [
     {"errors"},
-    {"states", "files", "xmlsafe", "prctl"},
+    {"states", "files", "xmlsafe", "prctl", "completeness"},
     {"config"},
     {"logs"},
     {"database", "migrations", "replication"},
     {"model"},
     {"workflows", "profiles"},
-    {"events", "flow", "claims", "leases", "outcomes", "jobs"},
+    {"events", "flow", "claims", "leases", "outcomes", "jobs", "tokens"},
     {"records", "why", "retention"},
     {"media"},
     {"tasks.__init__", "publishers"},
@@ -40,7 +40,7 @@ LAYERS = [
 ]
 STORE = {
     *("database", "replication", "model", "jobs", "claims", "leases", "outcomes", "events", "flow"),
-    *("records", "why", "retention", "assignments"),
+    *("records", "why", "retention", "assignments", "tokens"),
 }
 
 

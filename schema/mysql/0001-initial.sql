@@ -229,3 +229,17 @@ CREATE TABLE IF NOT EXISTS watched (
     taken DATETIME(6) NOT NULL,
     PRIMARY KEY (watch, digest)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- digest: SHA-256 of the secret, which is stored nowhere.
+CREATE TABLE IF NOT EXISTS token (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    name VARCHAR(128) NOT NULL,
+    role VARCHAR(16) CHARACTER SET ascii NOT NULL,
+    digest CHAR(64) CHARACTER SET ascii NOT NULL,
+    created DATETIME(6) NOT NULL,
+    created_by VARCHAR(255) NOT NULL,
+    expires DATETIME(6) NULL,
+    revoked DATETIME(6) NULL,
+    last_used DATETIME(6) NULL,
+    UNIQUE KEY token_digest (digest)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

@@ -223,3 +223,17 @@ CREATE TABLE IF NOT EXISTS watched (
     taken TEXT NOT NULL,
     PRIMARY KEY (watch, digest)
 );
+
+CREATE TABLE IF NOT EXISTS token (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    created TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    expires TEXT NULL,
+    revoked TEXT NULL,
+    last_used TEXT NULL
+);
+
+CREATE UNIQUE INDEX IF NOT EXISTS token_digest ON token (digest);
