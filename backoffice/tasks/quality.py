@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backoffice import media, profiles
+from backoffice import completeness, media, profiles
 from backoffice.errors import TaskFailed
 from backoffice.profiles import Facts
 from backoffice.tasks import Context, Plan, Result
 
 PARAMETERS: Mapping[str, str] = {
     "decode": "true (the default) or false: decode all of it, to find that it is whole",
+    "damage": "broken pictures or packets it may have (default 0); those of its first second pass",
     "min-duration": "seconds it must last at least",
     "max-duration": "seconds it may last at most",
     "black": "seconds that one stretch of black may last",
@@ -42,6 +43,17 @@ _DETECTORS: Mapping[str, tuple[str, str, str]] = {
     ),
     "silence": ("silencedetect=n=-60dB:d={0:g}", "lavfi.silence_start", "lavfi.silence_end"),
 }
+
+# A recording may begin amid a group of pictures and with a signal still unsteady:
+# broadcasts give a picture to begin with each half to whole second. What breaks
+# later was whole where it came from, and every viewer will see it; the default
+# is therefore none at all. Nothing of the kind was said of whole clips of any
+# container, nor of ones that began amid a group.
+_JOINING = 1.0  # seconds
+# Containers whose demuxers know which packets are broken → ticks of their clock a second.
+_CLOCKS: Mapping[str, int] = {"mpegts": 90_000, "mpeg": 90_000, "flv": 1_000}
+_CLOCK_RANGE = 1 << 33  # ticks of MPEG's; then it begins anew
+_EARLY = 60.0  # seconds; what is decoded first may be shown after what starts the file
 
 # Said by the null muxer of sources whose clocks are merely untidy.
 _HARMLESS = ("non monotonically increasing dts", "Timestamps are unset")
@@ -149,9 +161,14 @@ def _limit(name: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (value < 0 and name not in _LOUDNESS):
-        unit = "a loudness in LUFS" if name in _LOUDNESS else "a number of seconds"
-        raise TaskFailed(f"{name} is {text!r}; it must be {unit}", retry=False)
+        raise TaskFailed(f"{name} is {text!r}; it must be {_unit(name)}", retry=False)
     return value
+
+
+def _unit(name: str) -> str:
+    if name in _LOUDNESS:
+        return "a loudness in LUFS"
+    return "a number" if name == "damage" else "a number of seconds"
 
 
 def _modes(text: str) -> dict[str, str]:
@@ -245,7 +262,10 @@ def _check_whole(work: _Work, decoded: float, stderr: str) -> None:
     errors = list(_errors(stderr))
     if errors:
         work.warnings.append(f"has {len(errors)} decoding errors, such as: {errors[0]}")
-    if decoded < declared - media.tolerance(declared):
+    lack = completeness.missing(work.path) or _said_to_end_early(stderr)
+    if lack:
+        work.find("decode", f"is truncated: {lack}; copy it again")
+    elif decoded < declared - media.tolerance(declared):
         message = f"is truncated: {declared:.1f} s declared, {decoded:.1f} s decodable"
         if _declares(work.facts):
             work.find("decode", f"{message}; copy it again")
@@ -253,11 +273,68 @@ def _check_whole(work: _Work, decoded: float, stderr: str) -> None:
             work.warnings.append(f"is shorter than estimated: {decoded:.1f} s of {declared:.1f} s")
     elif (shown := _shown_seconds(work, stderr)) is not None:
         work.find("decode", f"is damaged: only {shown:.1f} s of its picture can be decoded")
+    else:
+        _check_damage(work, stderr)
+
+
+def _said_to_end_early(stderr: str) -> str:
+    """Matroska's demuxer notices by itself."""
+    return "it ends within a block" if "File ended prematurely" in stderr else ""
+
+
+def _check_damage(work: _Work, stderr: str) -> None:
+    """Packets that the demuxer knows to be broken say when they come; pictures
+    that the decoder knows to be broken do not, and are counted only without."""
+    packets = _broken_packets(stderr, work.facts)
+    late = [at for at in packets if at > _JOINING]
+    pictures = 0 if packets else _broken_pictures(stderr)
+    work.report["damage"] = len(late) or pictures
+    if work.report["damage"] > work.limits.get("damage", 0):
+        work.find("decode", f"is damaged: {_told(late, work.facts, pictures)}; copy it again")
+    elif packets or pictures:
+        work.warnings.append(f"is damaged: {_told(packets, work.facts, pictures)}")
+
+
+def _broken_packets(stderr: str, facts: Facts) -> list[float]:
+    """When they come, in seconds after the start of the file. Those near its
+    end may be told twice: it is read first to learn the length."""
+    clock = _CLOCKS.get(str(facts["format"]))
+    if clock is None:
+        return []
+    found = set(re.findall(r"Packet corrupt \(stream = (\d+), dts = (\d+)\)", stderr))
+    first = round((facts.get("start", 0.0) - _EARLY) * clock)
+    return sorted((int(dts) - first) % _CLOCK_RANGE / clock - _EARLY for _, dts in found)
+
+
+def _broken_pictures(stderr: str) -> int:
+    """Slices of one picture may each be told; one that only lacks its end is
+    not always told as a picture. A large hole takes whole pictures away."""
+    marks = ("corrupt decoded frame", "max resync size reached")
+    told = sum(times for line, times in _repeated(stderr) if any(mark in line for mark in marks))
+    return told or int("error while decoding MB" in stderr)
+
+
+def _repeated(stderr: str) -> Iterator[tuple[str, int]]:
+    """Each line with how often it came: ffmpeg writes the same only once."""
+    last = ""
+    for line in stderr.splitlines():
+        again = re.fullmatch(r"\s*Last message repeated (\d+) times", line)
+        if again is None:
+            last = line
+        yield last, int(again[1]) if again else 1
+
+
+def _told(packets: list[float], facts: Facts, pictures: int) -> str:
+    if not packets:
+        return f"pictures that cannot be decoded whole: {pictures}"
+    message = f"broken packets: {len(packets)}, the first at {packets[0]:.1f} s"
+    last = packets[-1] > facts["duration"] - _JOINING
+    return f"{message}, the last at its very end" if last else message
 
 
 def _errors(stderr: str) -> Iterator[str]:
     for line in stderr.splitlines():
-        mark = re.match(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )?\[(?:error|fatal)\] (.*)", line)
+        mark = re.match(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal)\] (.*)", line)
         if mark and not any(words in line for words in _HARMLESS):
             yield mark[1][:200]
 

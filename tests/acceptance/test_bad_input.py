@@ -57,19 +57,36 @@ def test_a_truncated_file_with_a_good_index_is_found_by_the_check(site: Site, cl
     assert "truncated" in message or "damaged" in message or "shorter" in message
 
 
-def test_a_damaged_transport_stream_is_published_with_a_warning(site: Site, clips: Clips) -> None:
-    """It does not say how long it should be: nothing proves that some is missing."""
-    source = site.media / "broken.ts"
-    whole = site.home / "whole.ts"
-    ffmpeg("-i", str(clips["plain.mp4"]), "-c", "copy", str(whole))
-    data = bytearray(whole.read_bytes()[: whole.stat().st_size // 2])
-    for start in range(len(data) // 3, len(data) - 4000, 4000):
-        data[start : start + 1500] = os.urandom(1500)
-    source.write_bytes(data)
+@pytest.fixture(scope="module")
+def stream(clips: Clips) -> bytes:
+    """A transport stream: it does not say how long it should be."""
+    path = clips.folder / "stream.ts"
+    ffmpeg("-i", str(clips["plain.mp4"]), "-c", "copy", str(path))
+    return path.read_bytes()
+
+
+def test_a_transport_stream_is_published(site: Site, stream: bytes) -> None:
+    (site.media / "whole.ts").write_bytes(stream)
     site.start("scheduler", "worker")
-    job = site.submit("web-video", source)
+    job = site.submit("web-video", site.media / "whole.ts")
     assert site.ended(job) == "succeeded"
-    assert "decoding errors" in site.task(job, "check").message
+    assert site.task(job, "check").message == ""
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_truncated_transport_stream_is_found_by_the_check(
+    site: Site, stream: bytes, share: float
+) -> None:
+    (site.media / "cut.ts").write_bytes(stream[: round(len(stream) * share) | 1])
+    assert "truncated" in refused(site, site.media / "cut.ts", "check")
+
+
+def test_a_damaged_transport_stream_is_found_by_the_check(site: Site, stream: bytes) -> None:
+    data = bytearray(stream)
+    for start in range(len(data) // 3, len(data) - 4000, 4000):
+        data[start : start + 1500] = bytes(1500)
+    (site.media / "broken.ts").write_bytes(data)
+    assert "damaged: broken packets" in refused(site, site.media / "broken.ts", "check")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""Whether a media file has lost its end, as far as its bytes alone can prove.
+
+Some containers do not say how long they last, so that decoding what is left
+finds nothing amiss; but they are made of parts whose sizes are known, and a
+file that was cut seldom ends where a part does. One that was cut exactly there
+looks like a shorter film, and is taken for one. Owns no judgement on what can
+be decoded: that is the quality task's.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO, Final
+
+_HEAD: Final = 64 << 10  # bytes in which the first parts are looked for
+_SYNC: Final = 0x47  # the first byte of each packet of a transport stream
+_PACKETS: Final = (188, 192, 204)  # bytes: plain; with a time stamp; with error correction
+_IN_A_ROW: Final = 8  # packets that must begin with it: by chance they hardly ever do
+_MP3_FRAME: Final = 1441  # bytes, at most; encoders differ by one in what they count
+_OGG_PAGE: Final = 65307  # bytes, at most
+_FIRST_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
+_NEEDED_BOXES: Final = frozenset({b"moov", b"moof", b"mdat"})  # cameras append others, badly made
+_MOST_BOXES: Final = 1_000_000  # that are looked at; a fragment has two
+_UNKNOWN_SIZES: Final = (0, 0xFFFFFFFF)  # written by who could not go back to fill them in
+
+
+def missing(path: Path) -> str:
+    """What proves that the file lacks its end, for operators; else empty."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+        if head[:4] in (b"RIFF", b"RIFX"):
+            return _of_riff(head, size)
+        if head[:4] == b"OggS":
+            return _of_ogg(stream, size)
+        if head[4:8] in _FIRST_BOXES:
+            return _of_boxes(stream, size)
+        return _of_packets(head, size) or _of_mp3(stream, head, size)
+
+
+def _of_riff(head: bytes, size: int) -> str:
+    """AVI and WAV begin with the size of what follows."""
+    form = "<I" if head[:4] == b"RIFF" else ">I"
+    declared = struct.unpack(form, head[4:8].ljust(4, b"\0"))[0]
+    # Some writers count these first 8 bytes twice.
+    return "" if declared in _UNKNOWN_SIZES else _compare(declared + 8, size, slack=8)
+
+
+def _compare(declared: int, size: int, slack: int) -> str:
+    return f"{declared} bytes declared, {size} there" if size < declared - slack else ""
+
+
+def _of_boxes(stream: BinaryIO, size: int) -> str:
+    """MP4 and MOV are a row of boxes, each with its size and kind in front."""
+    end = 0
+    for _ in range(_MOST_BOXES):
+        stream.seek(end)
+        length, kind, longer = struct.unpack(">I4sQ", stream.read(16).ljust(16, b"\0"))
+        if length == 1:
+            length = longer
+        if length < 8:  # the file has ended, or the box goes on until it does
+            return ""
+        end += length
+        if end > size and kind in _NEEDED_BOXES:
+            return _compare(end, size, slack=0)
+    return ""
+
+
+def _of_packets(head: bytes, size: int) -> str:
+    """A transport stream is made of packets of one length. Its first may be
+    cut, for one may begin to record at any time; its last may not."""
+    found = _packets(head)
+    if found is None:
+        return ""
+    start, length = found
+    rest = (size - start) % length
+    return f"its last packet has {rest} of {length} bytes" if rest else ""
+
+
+def _packets(head: bytes) -> tuple[int, int] | None:
+    """Where the first whole packet begins, and the length of each."""
+    for start in range(max(_PACKETS)):
+        for length in _PACKETS:
+            marks = head[start : start + length * _IN_A_ROW : length]
+            if len(marks) == _IN_A_ROW and set(marks) == {_SYNC}:
+                # The time stamp comes before the mark.
+                return (start - 4) % length if length == 192 else start, length
+    return None
+
+
+def _of_mp3(stream: BinaryIO, head: bytes, size: int) -> str:
+    """Most begin with a frame that tells how many bytes there are; a tag with
+    a cover may come before it."""
+    start = 0
+    if head[:3] == b"ID3" and len(head) >= 10:
+        high, middle, low, lowest = head[6:10]
+        start = 10 + (high << 21 | middle << 14 | low << 7 | lowest)
+    stream.seek(start)
+    frame = stream.read(200)
+    if frame[:1] != b"\xff":
+        return ""
+    for mark in (b"Xing", b"Info"):
+        at = frame.find(mark)
+        fields = frame[at + 4 : at + 16].ljust(12, b"\0")
+        flags = fields[3]
+        if at > 0 and flags & 2:
+            count = struct.unpack(">I", fields[8:12] if flags & 1 else fields[4:8])[0]
+            return _compare(start + count, size, slack=_MP3_FRAME)
+    return ""
+
+
+def _of_ogg(stream: BinaryIO, size: int) -> str:
+    """Each page has a table of the sizes of its parts."""
+    stream.seek(max(0, size - _OGG_PAGE))
+    tail = stream.read()
+    page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return "its last page is incomplete"
+    declared = 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return "its last page is incomplete" if len(page) < declared else ""
