@@ -1,0 +1,119 @@
+"""429 for who asks too often.
+
+``application = RateLimit(application, rate=50, burst=200)``
+
+A bucket of tokens for each client, in this process's memory: several processes
+each allow the rate. It counts requests, not bytes; BodyLimit counts those.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from threading import Lock
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from middleware import paste
+from middleware.problem import Problem
+
+
+def client(environ: WSGIEnvironment) -> str:
+    """The user, if one is known by name; else the address."""
+    identity = environ.get("middleware.identity")
+    if identity is not None and identity.via != "anonymous":
+        return f"user {identity.name}"
+    return _network(environ.get("REMOTE_ADDR", ""))
+
+
+@lru_cache(maxsize=1024)
+def _network(address: str) -> str:
+    """Who has one IPv6 address has 2**64 of them: their network is what counts."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    return str(parsed.ipv4_mapped or parsed.exploded[:19])
+
+
+class RateLimit:
+    """``burst`` requests at once, then ``rate`` a second.
+
+    ``key`` tells clients apart; ``clients`` is how many are remembered: beyond,
+    who was silent longest is forgotten. ``exempt`` paths, by how they begin,
+    are not counted. ``clock`` tells seconds.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *,
+        rate: float,
+        burst: int,
+        key: Callable[[WSGIEnvironment], str] = client,
+        exempt: Sequence[str] = (),
+        clients: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        for name, value in (("rate", rate), ("burst", burst), ("clients", clients)):
+            if value <= 0:
+                raise ValueError(f"{name}: must be more than 0; for no limit, leave RateLimit out")
+        self.app = app
+        self.key = key
+        self.exempt = tuple(exempt)
+        self.clients = clients
+        self.clock = clock
+        self._interval = 1 / rate
+        self._room = burst / rate
+        # When each client's bucket is full again; who was seen last stands last.
+        self._full_at: dict[str, float] = {}
+        self._lock = Lock()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if not environ.get("PATH_INFO", "").startswith(self.exempt):
+            wait = self._take(self.key(environ))
+            if wait > 0:
+                seconds = str(math.ceil(wait))
+                problem = Problem(
+                    429,
+                    f"too many requests: wait {seconds} s",
+                    headers=[("Retry-After", seconds)],
+                )
+                return problem(environ, start_response)
+        return self.app(environ, start_response)
+
+    def _take(self, key: str) -> float:
+        """Take a token of ``key``: 0, or the seconds until there is one."""
+        with self._lock:
+            now = self.clock()
+            full_at = max(self._full_at.pop(key, now), now)
+            wait = full_at + self._interval - self._room - now
+            # A rounding error is not a reason to wait.
+            self._full_at[key] = full_at if wait > 1e-9 else full_at + self._interval
+            self._forget(now)
+            return wait if wait > 1e-9 else 0.0
+
+    def _forget(self, now: float) -> None:
+        """Drop full buckets, which know nothing, and what is too many: from
+        those silent longest, a few each time."""
+        for _ in range(2):
+            oldest = next(iter(self._full_at))
+            if len(self._full_at) <= self.clients and self._full_at[oldest] > now:
+                return
+            del self._full_at[oldest]
+
+
+filter_factory = paste.factory(
+    RateLimit,
+    rate=paste.number,
+    burst=paste.whole,
+    key=paste.thing,
+    exempt=paste.words,
+    clients=paste.whole,
+)
