@@ -13,13 +13,44 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from wsgiref.validate import validator
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from middleware.authentication import Authentication, Identity
+from middleware.compression import Compression
+from middleware.conditional import Conditional
+from middleware.cross_site import CrossSite
+from middleware.health import Health
+from middleware.maintenance import Maintenance
+from middleware.metrics import Metrics
+from middleware.rate_limit import RateLimit
 from middleware.request_id import RequestID
+from middleware.robots import Robots
+from middleware.roles import Roles
+from middleware.security_headers import SecurityHeaders
+from middleware.static import StaticFiles
+from middleware.store import StorePerRequest
+from middleware.timing import Timing
 from tests.middleware.wsgi import Answer, call, environ, run
 
 Component = Callable[[Any], WSGIApplication]
 COMPONENTS: dict[str, Component] = {
     "request_id": RequestID,
+    "authentication": lambda app: Authentication(
+        app, anonymous=Identity("a", "admin", "anonymous")
+    ),
+    "roles": lambda app: Roles(app, needed=lambda environ: None),
+    "cross_site": lambda app: CrossSite(app, secret=b"sixteen bytes or more"),
+    "security_headers": SecurityHeaders,
+    "conditional": Conditional,
+    "compression": lambda app: Compression(app, minimum=0),
+    "store": lambda app: StorePerRequest(app, open=lambda environ: NotImplemented),
+    "rate_limit": lambda app: RateLimit(app, rate=100, burst=1000),
+    "maintenance": lambda app: Maintenance(app, mode=lambda: ""),
+    "timing": Timing,
+    "metrics": lambda app: Metrics(app, registry=CollectorRegistry()),
+    "robots": Robots,
+    "static": lambda app: StaticFiles(app, root="tests/no such folder"),
+    "health": lambda app: Health(app, checks=lambda: ["not asked"]),
 }
 BODY = b"a=1&b=2"
 
