@@ -25,7 +25,7 @@ Tick = Callable[[float], None]
 
 
 def share(name: str) -> Path:
-    """The folder ``etc``, ``schema`` or ``templates``, wherever this is installed.
+    """The folder ``etc``, ``schema``, ``static`` or ``templates``, wherever this is installed.
 
     A wheel carries them inside the package; a checkout has them beside it.
     The package comes first: a stranger's folder beside it must not win.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = ("etc", "schema", "templates")
+SHARED = ("etc", "schema", "static", "templates")
 
 
 def run(*command: str | Path, cwd: Path) -> str:

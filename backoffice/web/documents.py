@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -18,13 +18,21 @@ from typing import Any, cast
 from lxml import etree
 
 from backoffice import xmlsafe
-from backoffice.xmlsafe import NAMESPACE, Fault, SchemaViolation
+from backoffice.xmlsafe import (
+    NAMESPACE,
+    Fault,
+    Malformed,
+    SchemaViolation,
+    TooLarge,
+    WrongEncoding,
+)
 
 PROBLEM = "urn:ietf:rfc:7807"
 Record = Mapping[str, Any]
 
 _UNHEARD_OF = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+XML, JSON = "application/xml", "application/json"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -54,6 +62,36 @@ class Shape:
             *self.commands.split(),
         ]
 
+
+@dataclass(frozen=True)
+class Form:
+    """How a document that comes in is written as JSON. A key's value becomes …"""
+
+    tag: str
+    attributes: str = ""
+    texts: str = ""  # elements with a text
+    pairs: Mapping[str, str] = field(default_factory=dict)  # <tag name="key">value</tag>
+    parts: Mapping[str, Form] = field(default_factory=dict)  # one, or each of a list
+
+
+_FORMS = {
+    "submission": Form(
+        "job",
+        "workflow priority key delay",
+        texts="title",
+        pairs={"parameters": "parameter", "metadata": "metadata"},
+        parts={"inputs": Form("input", "role href")},
+    ),
+    "registration": Form("file", "href", pairs={"metadata": "metadata"}),
+    "action": Form(
+        "action",
+        "name value preview",
+        parts={
+            "filter": Form("filter", "state workflow submitter q submitted-after submitted-before"),
+            "jobs": Form("job", "id"),
+        },
+    ),
+}
 
 TASK = Shape(
     "task",
@@ -99,10 +137,42 @@ WORKER = Shape(
 )
 QUEUE = Shape("queue", "name paused limit ready running oldest")
 EVENT = Shape("event", "id at actor action job task subject", values="detail")
+TOKEN = Shape("token", "id name role state created created_by expires revoked last_used secret")
 WHY = Shape("why", "subject", lines={"reasons": "reason"})
+SCHEDULE = Shape("schedule", "name cron next_run last_run last_job", texts="message")
+WORKFLOW = Shape(
+    "workflow",
+    "name version",
+    texts="title description",
+    parts={
+        "inputs": Shape("input", "role optional many"),
+        "parameters": Shape(
+            "parameter",
+            "name type default required",
+            texts="title description",
+            lines={"choices": "choice"},
+        ),
+        "tasks": Shape("task", "name type queue tags needs", texts="title"),
+    },
+)
+PROFILE = Shape("profile", "name format", texts="title description")
+SERVICE = Shape("service", "version", parts={"links": Shape("link", "rel href", texts="title")})
+RESULT = Shape(
+    "result",
+    "action preview matched possible done more",
+    parts={"refusals": Shape("refusal", "job", texts="message")},
+)
 
-SHAPES = {s.tag: s for s in (JOB, TASK, ATTEMPT, FILE, WORKER, QUEUE, EVENT, PUBLICATION, WHY)}
-PLURALS = {f"{tag}s": shape for tag, shape in SHAPES.items() if shape is not WHY}
+SHAPES = {
+    shape.tag: shape
+    for shape in (
+        *(JOB, TASK, ATTEMPT, FILE, WORKER, QUEUE, EVENT, PUBLICATION, WHY, SCHEDULE),
+        *(WORKFLOW, PROFILE, SERVICE, RESULT, TOKEN),
+    )
+}
+PLURALS = {f"{tag}s": s for tag, s in SHAPES.items() if s not in (WHY, SERVICE, RESULT)}
+# A workflow as it is listed is less than the recipe, which workflow.xsd describes.
+_SCHEMAS = {"workflow": "catalogue", "profile": "catalogue"}
 
 
 def to_xml(kind: str, record: Record | Sequence[Record]) -> bytes:
@@ -131,17 +201,45 @@ def to_json(kind: str, record: Record | Sequence[Record]) -> str:
 
 def schema_of(kind: str) -> str:
     """The schema that documents of this kind follow: ``job`` for ``jobs``."""
-    return PLURALS[kind].tag if kind in PLURALS else kind
+    tag = PLURALS[kind].tag if kind in PLURALS else kind
+    return _SCHEMAS.get(tag, tag)
 
 
-def parse_job(data: bytes, *, limit: int) -> dict[str, Any]:
+def stream_xml(kind: str, pages: Iterable[Sequence[Record]]) -> Iterator[bytes]:
+    """The document for a list that is too long to be held, a page at a time."""
+    tag = f'<{kind} xmlns="{NAMESPACE}">'
+    yield f"<?xml version='1.0' encoding='UTF-8'?>\n{tag}".encode()
+    for page in pages:
+        root = _root(NAMESPACE, kind)
+        for one in page:
+            _write(root, PLURALS[kind], one)
+        text = etree.tostring(root, encoding="UTF-8", xml_declaration=False)
+        if page:
+            yield text[len(tag.encode()) : -len(f"</{kind}>")]
+    yield f"</{kind}>\n".encode()
+
+
+def stream_json(kind: str, pages: Iterable[Sequence[Record]]) -> Iterator[bytes]:
+    """The same as JSON."""
+    yield f'{{"{kind}": ['.encode()
+    comma = ""
+    for page in pages:
+        shown = (_shown(PLURALS[kind], one) for one in page)
+        texts = [json.dumps(one, ensure_ascii=False, allow_nan=False) for one in shown]
+        if texts:
+            yield (comma + ", ".join(texts)).encode()
+            comma = ", "
+    yield b"]}"
+
+
+def parse_job(data: bytes, *, limit: int, media_type: str = XML) -> dict[str, Any]:
     """A submission as the keyword arguments of ``jobs.Request``.
 
     Raises xmlsafe.Malformed (or TooLarge, WrongEncoding) if it cannot be read,
     xmlsafe.SchemaViolation if it is not what a submission looks like. Both are
     errors.Invalid and know the place. ``limit`` is in bytes.
     """
-    root = xmlsafe.parse(data, "submission", limit=limit)
+    root = _read("submission", data, media_type, limit)
     titles = root.findall(_name("title"))
     if len(titles) > 1:
         raise SchemaViolation((_fault(titles[1], "a job has one title"),))
@@ -157,7 +255,104 @@ def parse_job(data: bytes, *, limit: int) -> dict[str, Any]:
     }
 
 
+def parse_registration(data: bytes, *, limit: int, media_type: str = XML) -> dict[str, Any]:
+    """A file to be registered: ``href`` and ``metadata``. Raises as parse_job."""
+    root = _read("registration", data, media_type, limit)
+    return {"href": root.get("href", "").strip(), "metadata": _named(root, "metadata")}
+
+
+def parse_action(data: bytes, *, limit: int, media_type: str = XML) -> dict[str, Any]:
+    """An action on many jobs: ``name``, ``value`` or None, ``preview``, ``ids``,
+    and ``filter``, the texts of the parameters of ``GET /jobs``. Raises as parse_job."""
+    root = _read("action", data, media_type, limit)
+    value = root.get("value")
+    wanted = root.find(_name("filter"))
+    return {
+        "name": root.get("name"),
+        "value": None if value is None else int(value),
+        "preview": root.get("preview", "false") in ("true", "1"),
+        "ids": [int(e.get("id", "")) for e in root.iter(_name("job"))],
+        "filter": {} if wanted is None else {str(k): str(v) for k, v in wanted.items()},
+    }
+
+
+def fields(data: bytes) -> dict[str, object]:
+    """A small JSON object. Raises as parse_job."""
+    return _object("the document", _from_json(data))
+
+
 # In
+
+
+def _read(schema: str, data: bytes, media_type: str, limit: int) -> etree._Element:
+    """The root of a document that is valid, whatever it was written in."""
+    if media_type == XML:
+        return xmlsafe.parse(data, schema, limit=limit)
+    if len(data) > limit:
+        raise TooLarge(f"the document has {len(data)} bytes; at most {limit} are read")
+    root = _element(_FORMS[schema], _from_json(data))
+    xmlsafe.validate(root, schema)
+    return root
+
+
+def _from_json(data: bytes) -> object:
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_once)
+    except UnicodeDecodeError as error:
+        raise WrongEncoding("the document is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise Malformed(error.msg, line=error.lineno, column=error.colno) from error
+    except (RecursionError, ValueError) as error:
+        raise Malformed("the document is too deep, or a number in it too long") from error
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        name = next(one for one in names if names.count(one) > 1)
+        raise Malformed(f"{name!r} is given twice")
+    return found
+
+
+def _element(form: Form, value: object) -> etree._Element:
+    """What the same document would be in XML; its schema then says what is wrong."""
+    element = _root(NAMESPACE, form.tag)
+    for key, one in _object(form.tag, value).items():
+        if key in form.attributes.split():
+            element.set(key, _word(key, one))
+        elif key in form.texts.split():
+            etree.SubElement(element, _name(key)).text = _word(key, one)
+        elif key in form.pairs:
+            for name, text in _object(key, one).items():
+                named = etree.SubElement(element, _name(form.pairs[key]), name=_word(key, name))
+                named.text = _word(name, text)
+        elif key in form.parts:
+            many = one if isinstance(one, list) else [one]
+            element.extend(_element(form.parts[key], part) for part in many)
+        else:
+            raise SchemaViolation((Fault(0, 0, f"{key!r} is not expected in {form.tag}"),))
+    return element
+
+
+def _object(name: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise SchemaViolation((Fault(0, 0, f"{name} is not an object"),))
+    return value
+
+
+def _word(name: str, value: object) -> str:
+    """A value as an attribute has it; lists of words are joined by spaces."""
+    if isinstance(value, list):
+        return " ".join(_word(name, one) for one in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value) if isinstance(value, int) else value
+    if not isinstance(text, str):
+        raise SchemaViolation((Fault(0, 0, f"{name} is neither a text nor a whole number"),))
+    if _UNHEARD_OF.search(text):
+        raise SchemaViolation((Fault(0, 0, f"{name} holds a control character"),))
+    return text
 
 
 def _named(root: etree._Element, tag: str) -> dict[str, str]:
@@ -216,7 +411,7 @@ def _write_part(element: etree._Element, part: Shape | str, value: Any) -> None:
             _write(element, part, one)
     else:
         for name, one in (value or {}).items():
-            _add(element, part, one).set("name", _clean(str(name)))
+            _add(element, part, one).set("name", clean(str(name)))
 
 
 def _write_rest(element: etree._Element, shape: Shape, record: Record) -> None:
@@ -242,7 +437,7 @@ def _add(parent: etree._Element, tag: str, value: object) -> etree._Element:
 def _nest(element: etree._Element, value: object) -> None:
     if isinstance(value, Mapping):
         for key, one in value.items():
-            entry = etree.SubElement(element, _name("entry"), name=_clean(str(key)))
+            entry = etree.SubElement(element, _name("entry"), name=clean(str(key)))
             _nest(entry, one)
     elif isinstance(value, list | tuple):
         for one in value:
@@ -254,7 +449,7 @@ def _nest(element: etree._Element, value: object) -> None:
 def _text(value: object) -> str | None:
     """A value as XML has it; None leaves it out."""
     if isinstance(value, list | tuple | set | frozenset):
-        return " ".join(_clean(str(one)) for one in _ordered(value))
+        return " ".join(clean(str(one)) for one in _ordered(value))
     plain = _plain(value)
     if plain is None:
         return None
@@ -262,10 +457,10 @@ def _text(value: object) -> str | None:
         return "true" if plain else "false"
     if isinstance(plain, float):
         return f"{plain:.6f}".rstrip("0").rstrip(".")  # xs:decimal knows no exponent
-    return _clean(str(plain))
+    return clean(str(plain))
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without the characters that XML cannot hold."""
     return _UNHEARD_OF.sub("\ufffd", text)
 
@@ -308,7 +503,7 @@ def _shown(shape: Shape, record: Record) -> dict[str, object]:
 def _plain(value: object) -> object:
     """As JSON has it: times as text, and nothing that JSON cannot hold."""
     if isinstance(value, datetime):
-        return _time(value)
+        return utc(value)
     if isinstance(value, str):
         return _SURROGATES.sub("\ufffd", value)
     if isinstance(value, float):
@@ -326,7 +521,7 @@ def _ordered(
     return sorted(value) if isinstance(value, set | frozenset) else value
 
 
-def _time(value: datetime) -> str:
+def utc(value: datetime) -> str:
     """ISO 8601 with a Z; without a zone it is UTC already."""
     moment = value.astimezone(UTC) if value.tzinfo else value
     precision = "milliseconds" if moment.microsecond else "seconds"
