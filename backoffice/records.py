@@ -23,6 +23,7 @@ from backoffice.model import Attempt, Event, File, Job, JobInput, Lane, Publicat
 from backoffice.states import RUNNING
 
 Record = dict[str, Any]
+_STILLS_FROM = 20  # newest jobs of a file, in which a still of it is looked for
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,18 @@ def job_ids(
         conditions.append(Job.id < before)
     found = store.find(Job, *conditions).order_by(Desc(Job.id)).config(limit=limit)
     return list(found.values(Job.id))
+
+
+def last_job(
+    store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
+) -> int | None:
+    """The id that a page of ``limit`` jobs ends with, if another page follows."""
+    conditions = _conditions(wanted)
+    if before is not None:
+        conditions.append(Job.id < before)
+    found = store.find(Job, *conditions).order_by(Desc(Job.id))
+    ends = list(found.config(offset=limit - 1, limit=2).values(Job.id))
+    return ends[0] if len(ends) == 2 else None
 
 
 def _conditions(wanted: Filter) -> list[Any]:
@@ -323,6 +336,18 @@ def _files(store: Store, *conditions: Any, limit: int | None = None) -> list[Rec
     return records
 
 
+def still_of(store: Store, file: File) -> File | None:
+    """The newest still that a job made of a file, or of what it was made from."""
+    if file.job_id is not None:
+        made_by = [file.job_id]
+    else:
+        found = store.find(JobInput, file_id=file.id).order_by(Desc(JobInput.job_id))
+        made_by = list(found.config(limit=_STILLS_FROM).values(JobInput.job_id))
+    stills = store.find(File, File.job_id.is_in(made_by), role="thumbnail")
+    newest: File | None = stills.order_by(Desc(File.id)).first() if made_by else None
+    return newest
+
+
 _PUBLICATION = {
     **{"id": Publication.id, "job": Publication.job_id, "task": Publication.task_id},
     **{"file": Publication.file_id, "target": Publication.target, "path": Publication.path},
@@ -330,6 +355,14 @@ _PUBLICATION = {
     **{"size": Publication.size, "published": Publication.published},
     **{"retracted": Publication.retracted},
 }
+
+
+def publication(store: Store, publication_id: int) -> Record:
+    """Raises NotFound."""
+    found = _publications(store, Publication.id == publication_id)
+    if not found:
+        raise NotFound(f"there is no publication {publication_id}")
+    return found[0]
 
 
 def publications(
@@ -347,6 +380,10 @@ def publications(
         conditions.append(Publication.job_id == job)
     if state is not None:
         conditions.append(Publication.state == state)
+    return _publications(store, *conditions, limit=limit)
+
+
+def _publications(store: Store, *conditions: Any, limit: int | None = None) -> list[Record]:
     found = store.find(Publication, *conditions).order_by(Desc(Publication.id)).config(limit=limit)
     rows = found.values(*_PUBLICATION.values())
     return [dict(zip(_PUBLICATION, row, strict=True)) for row in rows]
@@ -355,10 +392,22 @@ def publications(
 # Workers, queues, schedules and the history ---------------------------------
 
 
+def worker(store: Store, worker_id: int) -> Record:
+    """Raises NotFound."""
+    found = _workers(store, Worker.id == worker_id)
+    if not found:
+        raise NotFound(f"there is no worker {worker_id}")
+    return found[0]
+
+
 def workers(store: Store, *, states: Collection[str] = (), limit: int = 1000) -> list[Record]:
     """Workers and the ids of the tasks they run."""
-    names = ("id", "host", "pid", "state", "slots", "started", "heartbeat", "version")
     conditions = [Worker.state.is_in(sorted(states))] if states else []
+    return _workers(store, *conditions, limit=limit)
+
+
+def _workers(store: Store, *conditions: Any, limit: int | None = None) -> list[Record]:
+    names = ("id", "host", "pid", "state", "slots", "started", "heartbeat", "version")
     rows = (
         store.find(Worker, *conditions)
         .order_by(Desc(Worker.id))
@@ -371,8 +420,8 @@ def workers(store: Store, *, states: Collection[str] = (), limit: int = 1000) ->
     ]
     running: dict[int, list[int]] = {}
     held = store.execute("SELECT worker_id, id FROM task WHERE state = 'running' ORDER BY id")
-    for worker, one in held.get_all():
-        running.setdefault(worker, []).append(one)
+    for owner, one in held.get_all():
+        running.setdefault(owner, []).append(one)
     for record in found:
         record["name"] = f"{record['host']}:{record['pid']}"
         record["running"] = running.get(record["id"], [])
