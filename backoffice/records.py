@@ -428,6 +428,11 @@ def _workers(store: Store, *conditions: Any, limit: int | None = None) -> list[R
     return found
 
 
+def worker_counts(store: Store) -> dict[str, int]:
+    """How many workers there are in each state that any is in."""
+    return dict(store.execute("SELECT state, COUNT(*) FROM worker GROUP BY state").get_all())
+
+
 def queues(store: Store) -> list[Record]:
     """Queues by name. ``oldest`` is for how many seconds the first of its ready
     tasks to be submitted has been ready. Only the index is read, however many
