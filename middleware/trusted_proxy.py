@@ -1,0 +1,166 @@
+"""Who a request comes from, as told by a proxy that is trusted; else not at all.
+
+``application = TrustedProxy(application, trusted=("127.0.0.1", "::1", "unix"))``
+
+From a trusted peer it takes scheme, host, the client's address and the user;
+from anybody else nothing. Either way the headers are gone afterwards, so that
+nothing inside believes them by mistake. REMOTE_USER is only ever the user that
+a trusted proxy named. It knows no roles; Authentication does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from middleware import paste
+from middleware.problem import Problem
+
+LONGEST_USER = 255
+
+_control = re.compile(r"[\x00-\x1f\x7f]").search
+# [2001:db8::1]:443, 192.0.2.1:443, or either without its port
+_with_port = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+").fullmatch
+_FORWARDED = (
+    "HTTP_FORWARDED",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PORT",
+    "HTTP_X_FORWARDED_PREFIX",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_SERVER",
+    "HTTP_X_REAL_IP",
+)
+
+
+class TrustedProxy:
+    """``trusted`` holds networks, and "unix" for peers at a Unix socket.
+
+    ``hosts`` are the names, with or without a port, that Host may have, once the
+    proxy has told which one the client named; without them, any. Raises
+    ValueError for what is no network.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        trusted: Iterable[str] = ("127.0.0.1", "::1", "unix"),
+        user_header: str = "X-Remote-User",
+        hosts: Iterable[str] = (),
+    ) -> None:
+        self.app = app
+        self.user_header = user_header
+        self.hosts = frozenset(host.lower() for host in hosts)
+        words = list(trusted)
+        self._unix = "unix" in words
+        self._networks = [_network(word) for word in words if word != "unix"]
+        self._user_key = "HTTP_" + user_header.upper().replace("-", "_")
+        self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            self._settle(environ)
+        except Problem as problem:
+            return problem(environ, start_response)
+        return self.app(environ, start_response)
+
+    def _settle(self, environ: WSGIEnvironment) -> None:
+        told = {key: environ.pop(key) for key in _FORWARDED if key in environ}
+        user = environ.pop(self._user_key, None)
+        environ.pop("REMOTE_USER", None)
+        if self._trusts(environ.get("REMOTE_ADDR", "")):
+            if user is not None:
+                environ["REMOTE_USER"] = self._checked_user(user)
+            if told:
+                self._take(environ, told)
+        if self.hosts and "HTTP_HOST" in environ:
+            self._check_host(environ["HTTP_HOST"])
+
+    def _take(self, environ: WSGIEnvironment, told: dict[str, str]) -> None:
+        # The last of each is what the proxy itself has seen.
+        if "HTTP_X_FORWARDED_PROTO" in told:
+            scheme = _last(told["HTTP_X_FORWARDED_PROTO"]).lower()
+            if scheme not in ("http", "https"):
+                raise Problem(400, "X-Forwarded-Proto is neither http nor https.")
+            environ["wsgi.url_scheme"] = scheme
+        if "HTTP_X_FORWARDED_HOST" in told:
+            environ["HTTP_HOST"] = _last(told["HTTP_X_FORWARDED_HOST"])
+        if "HTTP_X_FORWARDED_FOR" in told:
+            environ["REMOTE_ADDR"] = self._client(told["HTTP_X_FORWARDED_FOR"])
+
+    def _client(self, hops: str) -> str:
+        """The last hop that is none of ours; the first, if all are."""
+        address = ""
+        for hop in reversed(hops.split(",")):
+            address = _address(hop.strip())
+            if not self._trusts(address):
+                break
+        return address
+
+    def _checked_user(self, user: str) -> str:
+        name = user.strip()
+        if not name or name.lower() == "(null)":
+            raise self._wrong("names nobody")
+        if "," in name:
+            raise self._wrong("is given twice")
+        if len(name) > LONGEST_USER:
+            raise self._wrong(f"has more than {LONGEST_USER} characters")
+        if _control(name):
+            raise self._wrong("has control characters")
+        return name
+
+    def _wrong(self, what: str) -> Problem:
+        return Problem(400, f"The header {self.user_header} {what}; check the proxy's settings.")
+
+    def _check_host(self, host: str) -> None:
+        name = host.lower()
+        if name not in self.hosts and _without_port(name) not in self.hosts:
+            raise Problem(400, "This host is not served here.")
+
+    def _is_trusted(self, peer: str) -> bool:
+        if not peer:
+            return self._unix
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        return any(_plain(address) in network for network in self._networks)
+
+
+def _network(word: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(word)
+    except ValueError as error:
+        raise ValueError(f"trusted: {word!r} is no network and not unix: {error}") from error
+
+
+def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """An IPv4 peer of an IPv6 socket is an IPv4 peer."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _last(value: str) -> str:
+    return value.rpartition(",")[2].strip()
+
+
+def _without_port(host: str) -> str:
+    name, _, port = host.rpartition(":")
+    return name if name and port.isdigit() and not port.endswith("]") else host
+
+
+def _address(hop: str) -> str:
+    match = _with_port(hop)
+    text = (match[1] or match[2]) if match else hop
+    try:
+        return str(_plain(ip_address(text)))
+    except ValueError as error:
+        raise Problem(400, "X-Forwarded-For holds what is no address.") from error
+
+
+filter_factory = paste.factory(
+    TrustedProxy, trusted=paste.words, user_header=paste.text, hosts=paste.words
+)
