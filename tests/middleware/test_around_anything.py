@@ -6,6 +6,7 @@ A component is one row of ``COMPONENTS``, set up so that requests go through.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -15,10 +16,14 @@ from wsgiref.validate import validator
 import pytest
 from prometheus_client import CollectorRegistry
 
+from middleware.access_log import AccessLog
 from middleware.authentication import Authentication, Identity
+from middleware.body_limit import BodyLimit
 from middleware.compression import Compression
 from middleware.conditional import Conditional
 from middleware.cross_site import CrossSite
+from middleware.errors import ErrorHandler
+from middleware.framing import StrictFraming
 from middleware.health import Health
 from middleware.maintenance import Maintenance
 from middleware.metrics import Metrics
@@ -29,12 +34,23 @@ from middleware.roles import Roles
 from middleware.security_headers import SecurityHeaders
 from middleware.static import StaticFiles
 from middleware.store import StorePerRequest
+from middleware.time_limit import TimeLimit
 from middleware.timing import Timing
+from middleware.trusted_proxy import TrustedProxy
 from tests.middleware.wsgi import Answer, call, environ, run
 
 Component = Callable[[Any], WSGIApplication]
+LOGGER = logging.getLogger("tests.around")
+LOGGER.setLevel(logging.INFO)
 COMPONENTS: dict[str, Component] = {
     "request_id": RequestID,
+    "access_log": lambda app: AccessLog(app, LOGGER),
+    "access_log_json": lambda app: AccessLog(app, LOGGER, format="json"),
+    "errors": lambda app: ErrorHandler(app, LOGGER),
+    "framing": StrictFraming,
+    "body_limit": lambda app: BodyLimit(app, limit=1000),
+    "time_limit": lambda app: TimeLimit(app, seconds=10),
+    "trusted_proxy": TrustedProxy,
     "authentication": lambda app: Authentication(
         app, anonymous=Identity("a", "admin", "anonymous")
     ),
