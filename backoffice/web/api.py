@@ -1,0 +1,256 @@
+"""Every address there is: the table of routes, and CherryPy's way to a handler.
+
+A new one is a line here and a handler in ``jobs_api``, ``files_api`` or
+``site_api``. The OpenAPI document is made from the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import cherrypy
+from webob import Response
+from webob.response import EmptyResponse
+
+from backoffice.web import files_api, jobs_api, openapi, queries, site_api
+from backoffice.web.call import Call, Site
+from backoffice.web.routes import ADMIN, OPERATOR, Route, Router
+
+EVENTS = (
+    queries.AFTER_EVENT,
+    queries.LIMIT,
+    queries.JOB,
+    queries.ACTOR,
+    queries.ACTION,
+    queries.SUBJECT,
+)
+
+
+def _routes() -> tuple[Route, ...]:
+    """Paths of templates, in the order in which the documentation shows them."""
+    j, f, s = jobs_api, files_api, site_api
+    return (
+        Route("GET", "/", s.show_service, "What there is", gives="service"),
+        # Jobs
+        Route(
+            "GET",
+            "/jobs",
+            j.list_jobs,
+            "Jobs, newest first",
+            gives="jobs",
+            query=(*queries.JOBS, queries.LONG_LIMIT, queries.AFTER),
+        ),
+        Route(
+            "POST",
+            "/jobs",
+            j.submit,
+            "Submit a job",
+            gives="job",
+            takes="submission",
+            role=OPERATOR,
+            status=201,
+            refuses=(409, 413, 415, 422),
+        ),
+        Route(
+            "POST",
+            "/jobs/actions",
+            j.act_on_many,
+            "One action on many jobs",
+            gives="result",
+            takes="action",
+            role=OPERATOR,
+            refuses=(409, 413, 415, 422),
+        ),
+        Route("GET", "/jobs/{id}", j.show_job, "A job with its tasks", gives="job"),
+        Route("GET", "/jobs/{id}/tasks", j.list_job_tasks, "Its tasks", gives="tasks"),
+        Route("GET", "/jobs/{id}/why", j.why_job, "Why it is not running", gives="why"),
+        _action("/jobs/{id}/cancel", j.cancel, "Cancel it; what runs is stopped"),
+        _action("/jobs/{id}/pause", j.pause, "Start no more of its tasks"),
+        _action("/jobs/{id}/resume", j.resume, "Go on after a pause"),
+        _action("/jobs/{id}/retry", j.retry, "Run it on from where it broke"),
+        _action("/jobs/{id}/clone", j.clone, "Submit the same again", status=201),
+        _action("/jobs/{id}/priority", j.prioritise, "Move it up or down", takes="priority"),
+        # Tasks
+        Route(
+            "GET",
+            "/tasks",
+            j.list_tasks,
+            "Tasks, newest first",
+            gives="tasks",
+            query=(*queries.TASKS, *queries.PAGE),
+        ),
+        Route("GET", "/tasks/{id}", j.show_task, "A task", gives="task"),
+        Route("GET", "/tasks/{id}/attempts", j.list_attempts, "Its attempts", gives="attempts"),
+        Route("GET", "/tasks/{id}/why", j.why_task, "Why it is not running", gives="why"),
+        Route(
+            "GET",
+            "/tasks/{id}/log",
+            j.show_log,
+            "The log of its newest attempt; Range gives a part",
+            query=(queries.ATTEMPT,),
+            media_type="text/plain",
+        ),
+        # Files
+        Route(
+            "GET",
+            "/files",
+            f.list_files,
+            "Files, newest first",
+            gives="files",
+            query=(queries.JOB, queries.TEXT, *queries.PAGE),
+        ),
+        Route(
+            "POST",
+            "/files",
+            f.register,
+            "Make a file known",
+            gives="file",
+            takes="registration",
+            role=OPERATOR,
+            status=201,
+            refuses=(413, 415, 422),
+        ),
+        Route("GET", "/files/{id}", f.show_file, "A file", gives="file"),
+        _bytes("/files/{id}/content", f.fetch, "Its bytes; Range gives a part"),
+        _bytes("/files/{id}/content/{path}", f.fetch_member, "A part of a package"),
+        _bytes("/files/{id}/thumbnail", f.fetch_thumbnail, "A still of it", "image/jpeg"),
+        # Publications
+        Route(
+            "GET",
+            "/publications",
+            f.list_publications,
+            "Publications, newest first",
+            gives="publications",
+            query=(*queries.PUBLICATIONS, *queries.PAGE),
+        ),
+        Route("GET", "/publications/{id}", f.show_publication, "One", gives="publication"),
+        _action("/publications/{id}/retract", f.retract, "Take it back", status=201),
+        # Queues, workers, schedules
+        Route("GET", "/queues", s.list_queues, "Queues by name", gives="queues"),
+        Route("GET", "/queues/{name}", s.show_queue, "A queue", gives="queue"),
+        _control("/queues/{name}/pause", s.pause_queue, "Give out no more of its tasks", "queue"),
+        _control("/queues/{name}/resume", s.resume_queue, "Go on after a pause", "queue"),
+        _control("/queues/{name}/limit", s.limit_queue, "How many at once", "queue", "limit"),
+        Route(
+            "GET",
+            "/workers",
+            s.list_workers,
+            "Workers, newest first",
+            gives="workers",
+            query=queries.WORKERS,
+        ),
+        Route("GET", "/workers/{id}", s.show_worker, "A worker", gives="worker"),
+        _control("/workers/{id}/drain", s.drain, "Finish what it runs, and stop", "worker"),
+        Route("GET", "/schedules", s.list_schedules, "Schedules by name", gives="schedules"),
+        # Definitions
+        Route("GET", "/workflows", s.list_workflows, "Workflows by name", gives="workflows"),
+        Route("GET", "/workflows/{name}", s.show_workflow, "A workflow", gives="workflow"),
+        Route("GET", "/profiles", s.list_profiles, "Profiles by name", gives="profiles"),
+        Route("GET", "/profiles/{name}", s.show_profile, "A profile", gives="profile"),
+        # The history
+        Route("GET", "/events", s.list_events, "What happened", gives="events", query=EVENTS),
+        # The interface itself
+        Route("GET", "/schema", s.list_schemas, "Schemas, a line each", media_type="text/plain"),
+        _bytes("/schema/{name}", s.show_schema, "An XML Schema", "application/xml"),
+        _bytes("/schema/examples/{name}", s.show_example, "An example", "application/xml"),
+        _bytes("/openapi.json", _show_openapi, "This interface", "application/json"),
+        _bytes("/metrics", s.show_metrics, "Figures for Prometheus", "text/plain"),
+    )
+
+
+def _action(
+    path: str, handler: Callable[..., Response], summary: str, *, status: int = 200, takes: str = ""
+) -> Route:
+    return Route(
+        *("POST", path, handler, summary),
+        gives="job",
+        takes=takes,
+        role=OPERATOR,
+        status=status,
+        refuses=(409, 415),
+    )
+
+
+def _control(
+    path: str, handler: Callable[..., Response], summary: str, gives: str, takes: str = ""
+) -> Route:
+    return Route(
+        *("POST", path, handler, summary), gives=gives, takes=takes, role=ADMIN, refuses=(409, 415)
+    )
+
+
+def _bytes(
+    path: str, handler: Callable[..., Response], summary: str, media_type: str = "*/*"
+) -> Route:
+    return Route("GET", path, handler, summary, media_type=media_type)
+
+
+def _show_openapi(call: Call) -> Response:
+    return call.respond(openapi.document(ROUTES, call.url("")), "application/json")
+
+
+ROUTES = _routes()
+
+
+# CherryPy -------------------------------------------------------------------
+
+
+def application(site: Site, router: Router) -> Callable[..., Iterable[bytes]]:
+    """The WSGI application of all handlers. Exceptions leave it as they are:
+    the components around it know what to do with them."""
+    config = {"/": {"request.dispatch": _Dispatcher(site, router)}}
+    app = cherrypy.Application(None, script_name=None, config=config)
+    app.wsgiapp.pipeline = []  # components of its own that trap exceptions
+    app.log.access = _log_nothing  # AccessLog does
+    wsgi: Callable[..., Iterable[bytes]] = app
+    return wsgi
+
+
+def _log_nothing() -> None:
+    pass
+
+
+class _Dispatcher:
+    """Finds the handler in the table instead of in a tree of objects, and leaves
+    out CherryPy's tools: each would cost time in every request."""
+
+    def __init__(self, site: Site, router: Router) -> None:
+        self.site = site
+        self.router = router
+
+    def __call__(self, path_info: str) -> None:
+        request = cherrypy.serving.request
+        request.config = {}
+        request.throw_errors = True
+        # Handlers read bodies that they want, and ``queries`` reads the query.
+        request.process_request_body = False
+        request.query_string_encoding = "latin-1"
+        request.handler = self._handle
+
+    def _handle(self) -> Iterable[bytes]:
+        environ = cherrypy.serving.request.wsgi_environ
+        match = self.router.match(environ)
+        call = Call(self.site, environ, match)
+        call.query  # noqa: B018 - refused whatever the handler would do with it
+        answer = match.route.handler(call, **match.arguments)
+        return _hand_over(answer, environ)
+
+
+def _hand_over(answer: Response, environ: dict[str, Any]) -> Iterable[bytes]:
+    """A response of WebOb as CherryPy's own."""
+    response = cherrypy.serving.response
+    response.stream = True  # it knows its own length, or has none
+    response.headers.clear()
+    body: Iterable[bytes]
+    if answer.conditional_response:  # it looks at Range and If-Modified-Since
+        started: list[Any] = []
+        body = answer(environ, lambda *args: started.extend(args))
+        response.status, headers = started
+    else:  # called, it would make Location absolute
+        head = environ["REQUEST_METHOD"] == "HEAD"
+        body = EmptyResponse(answer.app_iter) if head else answer.app_iter
+        response.status, headers = answer.status, answer.headerlist
+    for name, value in headers:
+        response.headers[name] = value
+    return body

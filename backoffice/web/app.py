@@ -1,0 +1,175 @@
+"""The web application: every component around the handlers, a line each.
+
+Owns the order, and what each component is told of the settings. What the
+components do is theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from storm.locals import Store
+
+from backoffice import catalogue, database, migrations, tokens
+from backoffice.config import AuthSettings, Settings
+from backoffice.database import Database
+from backoffice.errors import BackofficeError, ConfigError
+from backoffice.files import share
+from backoffice.web.api import ROUTES, application
+from backoffice.web.call import Site
+from backoffice.web.problems import OwnProblems
+from backoffice.web.routes import Router
+from middleware.access_log import AccessLog
+from middleware.authentication import Authentication, Identity
+from middleware.body_limit import BodyLimit
+from middleware.compression import Compression
+from middleware.conditional import Conditional
+from middleware.cross_site import CrossSite
+from middleware.errors import ErrorHandler
+from middleware.framing import StrictFraming
+from middleware.health import Health
+from middleware.maintenance import Maintenance
+from middleware.metrics import Metrics
+from middleware.rate_limit import RateLimit
+from middleware.request_id import RequestID
+from middleware.robots import Robots
+from middleware.roles import Roles
+from middleware.security_headers import SecurityHeaders
+from middleware.static import StaticFiles
+from middleware.store import StorePerRequest
+from middleware.time_limit import TimeLimit
+from middleware.timing import Timing
+from middleware.trusted_proxy import TrustedProxy
+
+Environ = dict[str, Any]
+Application = Callable[..., Iterable[bytes]]
+
+OPEN = ("/health/", "/static/")  # for everybody, whoever it is
+ANYBODY = Identity("anonymous", "admin", "anonymous")  # where nobody need log in
+
+
+def make_app(settings: Settings) -> Application:
+    """The whole of it. Raises DefinitionError for a broken workflow or profile."""
+    web, auth = settings.web, settings.auth
+    registry = CollectorRegistry()
+    site = Site(settings, Database(settings.database), catalogue.load(settings), registry)
+    router = Router(ROUTES)
+
+    app = application(site, router)
+    app = StorePerRequest(app, open=_opener(site.database), passing=database.passing)
+    app = Roles(app, needed=_role_needed(router))
+    app = CrossSite(app, secret=_key(auth.secret))
+    app = Authentication(
+        app,
+        tokens=_token_of(site.database),
+        role_of=_role_of(auth),
+        anonymous=None if auth.required else ANYBODY,
+        exempt=OPEN,
+    )
+    app = Maintenance(app, mode=web.maintenance, exempt=OPEN)
+    app = Conditional(app)
+    app = Compression(app)
+    app = BodyLimit(app, limit=settings.limits.document)
+    app = TimeLimit(app, seconds=web.body_timeout)
+    app = StaticFiles(app, root=share("static"), prefix="static/")
+    app = Health(app, checks=_checks(Database(settings.database), settings))
+    if web.rate:
+        app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
+    app = Robots(app)
+    app = OwnProblems(app)
+    app = ErrorHandler(app, logging.getLogger("backoffice.web"), _sentry(web.sentry))
+    app = SecurityHeaders(app)
+    app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=web.hosts)
+    app = StrictFraming(app)
+    app = Metrics(app, registry=registry)
+    app = Timing(app)
+    if web.access_log != "none":
+        app = AccessLog(app, logging.getLogger("backoffice.access"), format=web.access_log)
+    return RequestID(app)
+
+
+# What they are told --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A request's transaction, as StorePerRequest drives it."""
+
+    store: Store
+    close: Callable[[], None]
+
+    def commit(self) -> None:
+        self.store.commit()
+
+    def rollback(self) -> None:
+        self.store.rollback()
+
+
+def _opener(base: Database) -> Callable[[Environ], Unit]:
+    def open(environ: Environ) -> Unit:
+        reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
+        return Unit(base.request_store(reading), base.release)
+
+    return open
+
+
+def _role_needed(router: Router) -> Callable[[Environ], str | None]:
+    return lambda environ: router.match(environ).route.role
+
+
+def _role_of(auth: AuthSettings) -> Callable[[str], str | None]:
+    """Where nobody need log in, a name takes nothing away."""
+    if auth.required:
+        return auth.role_of
+    return lambda user: auth.role_of(user) or ANYBODY.role
+
+
+def _token_of(base: Database) -> Callable[[str], Identity | None]:
+    def find(secret: str) -> Identity | None:
+        token = tokens.check(base, secret)
+        return Identity(token.name, token.role, "token") if token else None
+
+    return find
+
+
+def _key(secret: str) -> bytes:
+    """What forms are signed with: the same for all processes if there is a
+    secret, however long it is."""
+    return hashlib.sha256(secret.encode()).digest() if secret else secrets.token_bytes(32)
+
+
+def _sentry(dsn: str) -> Callable[[BaseException], object] | None:
+    if not dsn:
+        return None
+    try:
+        import sentry_sdk
+    except ImportError as error:
+        message = "sentry-sdk is not installed: pip install 'backoffice[sentry]'"
+        raise ConfigError(message, source="web", key="sentry") from error
+    # What people send us stays here: only the traceback goes out.
+    sentry_sdk.init(dsn=dsn, send_default_pii=False, default_integrations=False)
+    capture: Callable[[BaseException], object] = sentry_sdk.capture_exception
+    return capture
+
+
+def _checks(base: Database, settings: Settings) -> Callable[[], list[str]]:
+    """Why requests cannot be served now, a sentence each; none if they can."""
+
+    def reasons() -> list[str]:
+        try:
+            migrations.require_current(base)
+        except BackofficeError as error:
+            return [str(error)]
+        finally:
+            base.close()
+        work = settings.paths.work
+        return [] if os.access(work, os.W_OK) else [f"{work} cannot be written"]
+
+    return reasons

@@ -1,0 +1,200 @@
+"""One request as handlers see it, and how they answer.
+
+Owns what every handler needs: the values of the query, the document in the
+body, the store, who asks, and the answer in the client's format. It knows
+nothing of jobs or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import chain
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+from storm.locals import Store
+from webob import Request, Response
+from webob.acceptparse import create_accept_header
+
+from backoffice.catalogue import Catalogue
+from backoffice.config import Settings
+from backoffice.database import Database
+from backoffice.web import documents, queries
+from backoffice.web.routes import Match
+from middleware.problem import Problem
+
+TYPES = {"xml": "application/xml", "json": "application/json", "atom": "application/atom+xml"}
+FORM = "application/x-www-form-urlencoded"
+_OFFERS = {
+    "application/xml": "xml",
+    "text/xml": "xml",
+    "application/json": "json",
+    "application/atom+xml": "atom",
+}
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What does not change from request to request."""
+
+    settings: Settings
+    database: Database
+    catalogue: Catalogue
+    metrics: Any = None  # prometheus_client's registry
+
+
+class Call:
+    def __init__(self, site: Site, environ: dict[str, Any], match: Match) -> None:
+        self.site = site
+        self.environ = environ
+        self.match = match
+
+    @cached_property
+    def query(self) -> dict[str, Any]:
+        return queries.read(self.environ.get("QUERY_STRING", ""), self.match.route.query)
+
+    @property
+    def store(self) -> Store:
+        """Of this request; committed once the handler has answered."""
+        store: Store = self.environ["middleware.store"]().store
+        return store
+
+    @property
+    def user(self) -> str:
+        """The name of who asks, as the history shows it."""
+        name: str = self.environ["middleware.identity"].name
+        return name
+
+    @cached_property
+    def format(self) -> str:
+        return self.match.format or preferred(self.environ.get("HTTP_ACCEPT", ""))
+
+    def url(self, path: str) -> str:
+        """The address of a path of ours, as the client must write it."""
+        return quote(self.environ.get("SCRIPT_NAME", "")) + path
+
+    def absolute(self, path: str) -> str:
+        """The same with scheme and host, for documents that are read elsewhere."""
+        host: str = self.site.settings.web.url.rstrip("/") or Request(self.environ).host_url
+        return host + self.url(path)
+
+    # What comes in
+
+    @cached_property
+    def body(self) -> bytes:
+        """All of it; BodyLimit has bounded it. Raises Problem 415 for a coded one."""
+        coding = self.environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
+        if coding not in ("", "identity"):
+            raise Problem(415, f"a body in the coding {coding[:50]!r} is not read; send it plain")
+        data: bytes = Request(self.environ).body
+        return data
+
+    @cached_property
+    def media_type(self) -> str:
+        """Of the body, without parameters. Raises Problem 415 for a charset but UTF-8."""
+        name, _, rest = self.environ.get("CONTENT_TYPE", "").partition(";")
+        for parameter in rest.split(";"):
+            key, _, value = parameter.strip().partition("=")
+            charset = value.strip("\"' ").lower()
+            if key.lower() == "charset" and charset not in ("utf-8", "utf8", "us-ascii"):
+                raise Problem(415, f"the charset {charset[:50]!r} is not read; send UTF-8")
+        found: str = name.strip().lower()
+        return found
+
+    def document(self, parse: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+        """The document in the body, XML or JSON, as ``parse`` of ``documents`` reads it."""
+        media_type = {"text/xml": documents.XML}.get(self.media_type, self.media_type)
+        if media_type not in (documents.XML, documents.JSON):
+            detail = f"send application/xml or application/json, not {media_type[:80]!r}"
+            accept = [("Accept-Post", "application/xml, application/json")]
+            raise Problem(415, detail, headers=accept)
+        limit = self.site.settings.limits.document
+        return parse(self.body, limit=limit, media_type=media_type)
+
+    @cached_property
+    def fields(self) -> dict[str, object]:
+        """What a small body says: a form, or an object in JSON; empty without a body."""
+        if not self.body:
+            return {}
+        if self.media_type == documents.JSON:
+            return documents.fields(self.body)
+        if self.media_type != FORM:
+            raise Problem(415, f"send a form ({FORM}) or JSON, not {self.media_type[:80]!r}")
+        try:
+            return dict(parse_qsl(self.body.decode(), keep_blank_values=True, errors="strict"))
+        except ValueError:
+            raise Problem(400, "the form is not UTF-8") from None
+
+    # What goes out
+
+    def show(
+        self,
+        kind: str,
+        record: Any,
+        *,
+        status: int = 200,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> Response:
+        """A document of this kind in the client's format."""
+        if self.format == "json":
+            body = documents.to_json(kind, record).encode()
+        else:
+            body = documents.to_xml(kind, record)
+        return self.respond(body, TYPES[self._written], status=status, headers=headers)
+
+    def page(self, kind: str, fetch: Callable[..., list[Any]], **filters: Any) -> Response:
+        """A page of a list that ``fetch(store, limit=, before=, **filters)`` gives,
+        newest first, with a link to the next one."""
+        limit = self.query.get("limit", queries.DEFAULT_LIMIT)
+        found = fetch(self.store, limit=limit + 1, before=self.query.get("after"), **filters)
+        links = self.next_page(found[limit - 1]["id"]) if len(found) > limit else []
+        return self.show(kind, found[:limit], headers=links)
+
+    def stream(
+        self, kind: str, pages: Iterable[Sequence[Record]], headers: Iterable[tuple[str, str]]
+    ) -> Response:
+        """A list that is too long to be held. The first page is made before the
+        response starts, so that what goes wrong at once is still an error."""
+        write = documents.stream_json if self.format == "json" else documents.stream_xml
+        chunks = write(kind, pages)
+        begun = [next(chunks), next(chunks)]
+        response = self.respond(b"", TYPES[self._written], headers=headers)
+        del response.content_length
+        response.app_iter = chain(begun, chunks)
+        return response
+
+    def next_page(self, last: int) -> list[tuple[str, str]]:
+        """The header that links to the page after the record with this id."""
+        asked = parse_qsl(self.environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        kept = [(name, value) for name, value in asked if name != "after"]
+        query = urlencode([*kept, ("after", queries.cursor_after(last))])
+        path = quote(self.environ["PATH_INFO"].encode("latin-1"))
+        return [("Link", f'<{self.url(path)}?{query}>; rel="next"')]
+
+    def respond(
+        self,
+        body: bytes,
+        media_type: str,
+        *,
+        status: int = 200,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> Response:
+        response = Response(body, status, content_type=media_type, charset=None)
+        response.headers.update({"Cache-Control": "private, no-cache", "Vary": "Accept"})
+        response.headers.update(headers)
+        return response
+
+    @property
+    def _written(self) -> str:
+        return "json" if self.format == "json" else "xml"
+
+
+@lru_cache(maxsize=256)
+def preferred(accept: str) -> str:
+    """The format for an Accept header: XML unless another one is preferred."""
+    best = create_accept_header(accept or None).acceptable_offers(list(_OFFERS))
+    return _OFFERS[best[0][0]] if best else "xml"

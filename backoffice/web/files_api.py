@@ -1,0 +1,93 @@
+"""Files and publications over HTTP: look at them, fetch them, take them back."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+from webob import Response
+
+from backoffice import files, jobs, model, records
+from backoffice.errors import NotFound
+from backoffice.model import File
+from backoffice.web import content, documents
+from backoffice.web.call import Call
+from middleware.problem import Problem
+
+
+def list_files(call: Call) -> Response:
+    filters = {"job": call.query.get("job"), "text": call.query.get("q", "")}
+    return call.page("files", records.files, **filters)
+
+
+def show_file(call: Call, id: int) -> Response:
+    return call.show("file", records.file(call.store, id))
+
+
+def register(call: Call) -> Response:
+    """Make a file known; one that is known already stays the one it is."""
+    asked = call.document(documents.parse_registration)
+    path = files.resolve(asked["href"], call.site.settings.paths.roots)
+    size = path.stat().st_size
+    file, new = jobs.register_file(call.store, path, size, call.user, asked["metadata"])
+    headers = [("Location", call.url(f"/files/{file}"))]
+    status = 201 if new else 200
+    return call.show("file", records.file(call.store, file), status=status, headers=headers)
+
+
+def fetch(call: Call, id: int) -> Response:
+    """The bytes of a file. A package is a folder: its own address ends in the
+    name of its playlist, so that what is written there leads to its segments."""
+    file = model.get(call.store, File, id, "file")
+    if file.tree:
+        name = PurePosixPath(file.href).name
+        where = call.url(f"/files/{id}/content/{name}")
+        return Response(status=302, location=where, content_type=None)
+    return content.respond(file.href, content.folders(call.site.settings), file.media_type)
+
+
+def fetch_member(call: Call, id: int, path: str) -> Response:
+    file = model.get(call.store, File, id, "file")
+    parts = _utf8(path).split("/")
+    if not file.tree or not all(parts) or {".", ".."} & set(parts):
+        raise NotFound(f"file {id} has no part {path[:200]!r}")
+    href = f"{file.href.rsplit('/', 1)[0]}/{quote('/'.join(parts))}"
+    return content.respond(
+        href, content.folders(call.site.settings), content.media_type_of(parts[-1])
+    )
+
+
+def _utf8(path: str) -> str:
+    try:
+        return path.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        raise Problem(404, "the address is not UTF-8") from None
+
+
+def fetch_thumbnail(call: Call, id: int) -> Response:
+    """A still of a video: the newest that a job made of it, or of the job it came from."""
+    file = model.get(call.store, File, id, "file")
+    still = file if file.media_type == "image/jpeg" else records.still_of(call.store, file)
+    if still is None:
+        raise NotFound(f"there is no still of file {id}; a job with thumbnails makes some")
+    return content.respond(still.href, content.folders(call.site.settings), still.media_type)
+
+
+def list_publications(call: Call) -> Response:
+    filters = {"job": call.query.get("job"), "state": call.query.get("state")}
+    return call.page("publications", records.publications, **filters)
+
+
+def show_publication(call: Call, id: int) -> Response:
+    return call.show("publication", records.publication(call.store, id))
+
+
+def retract(call: Call, id: int) -> Response:
+    """Submit the job that takes it back: workers may be the only ones to reach a
+    target. The answer is that job."""
+    publication = records.publication(call.store, id)
+    catalogue, roots = call.site.catalogue, call.site.settings.paths.roots
+    prepared = jobs.prepare(jobs.retraction(publication), catalogue.workflows, roots)
+    job, _ = jobs.submit(call.store, prepared, call.user)
+    headers = [("Location", call.url(f"/jobs/{job}"))]
+    return call.show("job", records.job(call.store, job), status=201, headers=headers)

@@ -1,0 +1,207 @@
+"""Parameters of queries, and what they mean: filters, pages, cursors.
+
+Everything that stands after the ``?`` is read here and nowhere else. What is
+not understood is refused: a misspelt filter would act on everything.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl
+
+from backoffice.states import JOB_STATES, PUBLICATION_STATES, TASK_STATES, WORKER_STATES
+from backoffice.web.routes import Parameter
+from middleware.problem import Problem
+
+DEFAULT_LIMIT = 50
+LARGEST_PAGE = 1000
+LARGEST_LIMIT = 1_000_000  # for lists that are streamed, not held
+LARGEST_ID = (1 << 63) - 1
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_STRING: dict[str, object] = {"type": "string"}
+
+Values = Mapping[str, Any]
+
+
+def read(query_string: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """The values by name, lists for parameters that may be repeated; raises
+    Problem 400 for what is unknown, repeated or wrong."""
+    return collect(_pairs(query_string), parameters)
+
+
+def collect(pairs: Iterable[tuple[str, str]], parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """The same from names and texts, as they stand in documents."""
+    known = {parameter.name: parameter for parameter in parameters}
+    found: dict[str, Any] = {}
+    for name, text in pairs:
+        parameter = known.get(name)
+        if parameter is None:
+            names = ", ".join(sorted(known)) or "none"
+            raise Problem(400, f"there is no query parameter {name!r} here; there are: {names}")
+        if text == "":
+            continue
+        if parameter.many:
+            words = [_converted(parameter, word) for word in re.split("[, ]+", text) if word]
+            found.setdefault(name, []).extend(words)
+        elif name in found:
+            raise Problem(400, f"query parameter {name!r} is given twice; give it once")
+        else:
+            found[name] = _converted(parameter, text)
+    return found
+
+
+def _pairs(query_string: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=1000)
+    except UnicodeDecodeError:
+        raise Problem(400, "the query is not UTF-8") from None
+    except ValueError:
+        raise Problem(400, "the query has too many parameters") from None
+
+
+def _converted(parameter: Parameter, text: str) -> Any:
+    try:
+        return parameter.convert(text)
+    except ValueError as error:
+        detail = f"query parameter {parameter.name!r}: {text[:100]!r} is not {error}"
+        raise Problem(400, detail) from None
+
+
+# Converters -----------------------------------------------------------------
+
+
+def _text(text: str) -> str:
+    if len(text) > 500:
+        raise ValueError("at most 500 characters long")
+    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+        raise ValueError("free of control characters")
+    return text
+
+
+def number(low: int, high: int) -> Callable[[str], int]:
+    """From ``low`` to ``high``, both included."""
+
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,19}", text) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return convert
+
+
+def _one_of(values: Sequence[str]) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in values:
+            raise ValueError(f"one of {', '.join(values)}")
+        return text
+
+    return convert
+
+
+def flag(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("true or false")
+
+
+def moment(text: str) -> datetime:
+    """Naive UTC, from ISO 8601 (UTC without a zone) or an age such as 2h."""
+    if match := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
+        age = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+        return datetime.now(UTC).replace(tzinfo=None) - age
+    try:
+        # A plus sign that was not percent-encoded has become a space.
+        found = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
+        return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    except (ValueError, OverflowError):
+        raise ValueError("a time such as 2026-11-21T10:00:00Z, nor an age such as 2h") from None
+
+
+def cursor(text: str) -> int:
+    """The id that a page goes on after."""
+    try:
+        plain = base64.urlsafe_b64decode(text.encode("ascii")).decode("ascii")
+        return number(1, LARGEST_ID)(plain.removeprefix("id:"))
+    except ValueError:
+        raise ValueError("a cursor; take it from the Link header of the page before") from None
+
+
+def cursor_after(last: int) -> str:
+    """The opaque ``after`` of the page that follows the record with this id."""
+    return base64.urlsafe_b64encode(f"id:{last:014}".encode()).decode()
+
+
+# Parameters -----------------------------------------------------------------
+
+
+def _integer(low: int, high: int, default: int | None = None) -> dict[str, object]:
+    schema: dict[str, object] = {"type": "integer", "minimum": low, "maximum": high}
+    return schema if default is None else schema | {"default": default}
+
+
+def _states(values: Sequence[str]) -> Parameter:
+    schema = {"type": "array", "items": {"type": "string", "enum": list(values)}}
+    return Parameter("state", _one_of(values), "any of these states", schema, many=True)
+
+
+def _state(values: Sequence[str]) -> Parameter:
+    schema = {"type": "string", "enum": list(values)}
+    return Parameter("state", _one_of(values), "in this state", schema)
+
+
+def _word(name: str, description: str) -> Parameter:
+    return Parameter(name, _text, description, _STRING | {"maxLength": 500})
+
+
+def _ident(name: str, description: str) -> Parameter:
+    return Parameter(name, number(1, LARGEST_ID), description, _integer(1, LARGEST_ID))
+
+
+def _moment(name: str, description: str) -> Parameter:
+    schema = {"type": "string", "examples": ["2026-11-21T10:00:00Z", "2h"]}
+    return Parameter(name, moment, f"{description}: ISO 8601, or an age such as 2h", schema)
+
+
+LIMIT = Parameter(
+    "limit",
+    number(1, LARGEST_PAGE),
+    "how many at most",
+    _integer(1, LARGEST_PAGE, DEFAULT_LIMIT),
+)
+AFTER = Parameter("after", cursor, "the cursor out of the Link of the page before", _STRING)
+AFTER_EVENT = Parameter(
+    "after", number(0, LARGEST_ID), "only what came after this event", _integer(0, LARGEST_ID)
+)
+PREVIEW = Parameter("preview", flag, "only count what would be done", {"type": "boolean"})
+VALUE = Parameter("value", number(0, 100), "0 is first, 100 is last", _integer(0, 100))
+ATTEMPT = Parameter("attempt", number(1, 10**9), "of this attempt", _integer(1, 10**9))
+JOB = _ident("job", "of this job")
+TEXT = _word("q", "words in titles, file names and metadata; each may be the beginning of one")
+PAGE = (LIMIT, AFTER)
+JOBS = (
+    _states(JOB_STATES),
+    _word("workflow", "of this workflow"),
+    _word("submitter", "submitted by this user"),
+    TEXT,
+    _moment("submitted-after", "submitted after this time"),
+    _moment("submitted-before", "submitted before this time"),
+)
+TASKS = (_state(TASK_STATES), JOB)
+FILES = (JOB,)
+PUBLICATIONS = (_state(PUBLICATION_STATES), JOB)
+WORKERS = (_states(WORKER_STATES),)
+LONG_LIMIT = Parameter(
+    "limit",
+    number(1, LARGEST_LIMIT),
+    "how many at most; long lists are streamed",
+    _integer(1, LARGEST_LIMIT, DEFAULT_LIMIT),
+)
+ACTOR = _word("actor", "done by this user")
+ACTION = _word("action", "of this kind, such as job.cancelled")
+SUBJECT = _word("subject", "on this, such as job 1")

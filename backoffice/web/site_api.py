@@ -1,0 +1,250 @@
+"""All but jobs and files over HTTP: the history, queues, workers, definitions,
+and what describes the interface itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import GaugeMetricFamily
+from webob import Response
+
+from backoffice import __version__, jobs, records
+from backoffice.errors import Invalid, NotFound
+from backoffice.files import share
+from backoffice.profiles import Profile
+from backoffice.records import Record
+from backoffice.states import WORKER_STATES
+from backoffice.web import atom, queries
+from backoffice.web.call import Call
+from backoffice.workflows import Workflow
+from middleware.metrics import exposition
+
+LINKS = (
+    ("jobs", "Jobs, newest first"),
+    ("tasks", "Tasks, newest first"),
+    ("files", "Files"),
+    ("publications", "Publications"),
+    ("queues", "Queues"),
+    ("workers", "Workers"),
+    ("workflows", "Workflows"),
+    ("profiles", "Profiles"),
+    ("schedules", "Schedules"),
+    ("events", "The history"),
+    ("schema/", "XML Schemas of all documents, and examples"),
+    ("openapi.json", "The JSON side as OpenAPI 3.1"),
+)
+
+
+def show_service(call: Call) -> Response:
+    links = [
+        {"rel": path.strip("/").split(".")[0], "href": call.url(f"/{path}"), "title": title}
+        for path, title in LINKS
+    ]
+    return call.show("service", {"version": __version__, "links": links})
+
+
+# The history ----------------------------------------------------------------
+
+
+def list_events(call: Call) -> Response:
+    """The tag tells which event was the last one, so that polling the same
+    address again costs one look at an index."""
+    query = call.query
+    after, limit = query.get("after"), query.get("limit", queries.DEFAULT_LIMIT)
+    filters = {name: query.get(name) for name in ("job", "actor", "action", "subject")}
+    found = records.events(call.store, after=after, limit=limit, **filters)
+    last = found[-1]["id"] if found else after or 0
+    if call.format == "atom":
+        response = call.respond(atom.feed(found, call), "application/atom+xml")
+    else:
+        response = call.show("events", found)
+    response.etag = f"{call.format}-{last}"
+    if after is not None and len(found) == limit:
+        path = call.url(f"/events?after={last}&limit={limit}")
+        response.headers["Link"] = f'<{path}>; rel="next"'
+    return response
+
+
+# Queues, workers, schedules -------------------------------------------------
+
+
+def list_queues(call: Call) -> Response:
+    return call.show("queues", records.queues(call.store))
+
+
+def show_queue(call: Call, name: str) -> Response:
+    return call.show("queue", _queue(call, name))
+
+
+def pause_queue(call: Call, name: str) -> Response:
+    _queue(call, name)
+    jobs.pause_queue(call.store, name, call.user)
+    return show_queue(call, name)
+
+
+def resume_queue(call: Call, name: str) -> Response:
+    _queue(call, name)
+    jobs.resume_queue(call.store, name, call.user)
+    return show_queue(call, name)
+
+
+def limit_queue(call: Call, name: str) -> Response:
+    """``value`` is a number, or "none"."""
+    _queue(call, name)
+    text = call.fields.get("value")
+    if text is None or not re.fullmatch(r"none|[0-9]{1,6}", str(text)):
+        raise Invalid("say how many tasks may run at once: value=4, or value=none")
+    jobs.limit_queue(call.store, name, None if text == "none" else int(str(text)), call.user)
+    return show_queue(call, name)
+
+
+def _queue(call: Call, name: str) -> Record:
+    """A queue that a task was ever in, a workflow names, or somebody has set."""
+    for one in records.queues(call.store):
+        if one["name"] == name:
+            return one
+    named = {task.queue for flow in call.site.catalogue.workflows.values() for task in flow.tasks}
+    if name not in named:
+        raise NotFound(f"there is no queue {name!r}")
+    empty: dict[str, Any] = {"ready": 0, "running": 0, "oldest": None}
+    return {"name": name, "paused": False, "limit": None, **empty}
+
+
+def list_workers(call: Call) -> Response:
+    states = call.query.get("state", ())
+    return call.show("workers", records.workers(call.store, states=states))
+
+
+def show_worker(call: Call, id: int) -> Response:
+    return call.show("worker", records.worker(call.store, id))
+
+
+def drain(call: Call, id: int) -> Response:
+    jobs.drain(call.store, id, call.user)
+    return show_worker(call, id)
+
+
+def list_schedules(call: Call) -> Response:
+    return call.show("schedules", records.schedules(call.store))
+
+
+# Definitions ----------------------------------------------------------------
+
+
+def list_workflows(call: Call) -> Response:
+    found = call.site.catalogue.workflows
+    return call.show("workflows", [workflow_record(found[name]) for name in sorted(found)])
+
+
+def show_workflow(call: Call, name: str) -> Response:
+    """As XML the recipe itself."""
+    found = call.site.catalogue.workflows.get(name)
+    if found is None:
+        raise NotFound(f"there is no workflow {name!r}")
+    if call.format == "json":
+        return call.show("workflow", workflow_record(found))
+    return call.respond(Path(found.source).read_bytes(), "application/xml")
+
+
+def workflow_record(workflow: Workflow) -> Record:
+    return {
+        **{name: getattr(workflow, name) for name in ("name", "version", "title", "description")},
+        "inputs": [
+            {"role": one.role, "optional": one.minimum == 0, "many": one.maximum > 1}
+            for one in workflow.inputs
+        ],
+        "parameters": [vars(one) for one in workflow.parameters],
+        "tasks": [vars(one) for one in workflow.tasks],
+    }
+
+
+def list_profiles(call: Call) -> Response:
+    found = call.site.catalogue.profiles
+    return call.show("profiles", [profile_record(found[name]) for name in sorted(found)])
+
+
+def show_profile(call: Call, name: str) -> Response:
+    """As XML the profile itself."""
+    found = call.site.catalogue.profiles.get(name)
+    if found is None:
+        raise NotFound(f"there is no profile {name!r}")
+    if call.format == "json":
+        return call.show("profile", profile_record(found))
+    return call.respond(Path(found.source).read_bytes(), "application/xml")
+
+
+def profile_record(profile: Profile) -> Record:
+    kind = profile.container or profile.package
+    return {
+        **{name: getattr(profile, name) for name in ("name", "title", "description")},
+        "format": kind.format if kind else "",
+    }
+
+
+# Figures --------------------------------------------------------------------
+
+
+def show_metrics(call: Call) -> Response:
+    """What requests cost since this process began, and what there is now."""
+    registry = CollectorRegistry()
+    registry.register(_Figures(call))
+    media_type, text = exposition(registry, call.environ)
+    response = call.respond(text, "text/plain")
+    response.headers["Content-Type"] = media_type
+    return response
+
+
+class _Figures:
+    """A collector for one scrape."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self.call.site.metrics.collect()
+        queues = records.queues(self.call.store)
+        yield _gauge("ready_tasks", "Tasks that wait for a worker", queues, "ready")
+        yield _gauge("running_tasks", "Tasks that run", queues, "running")
+        yield _gauge("oldest_task_seconds", "How long the first one waits", queues, "oldest")
+        workers = GaugeMetricFamily("backoffice_workers", "Workers by state", labels=["state"])
+        counts = records.worker_counts(self.call.store)
+        for state in WORKER_STATES:
+            workers.add_metric([state], counts.get(state, 0))
+        yield workers
+
+
+def _gauge(name: str, text: str, queues: list[Record], key: str) -> Metric:
+    gauge = GaugeMetricFamily(f"backoffice_{name}", text, labels=["queue"])
+    for queue in queues:
+        gauge.add_metric([queue["name"]], queue[key] or 0)
+    return gauge
+
+
+# The interface itself -------------------------------------------------------
+
+
+def list_schemas(call: Call) -> Response:
+    """The names of all schemas and examples, a line each."""
+    folder = share("schema")
+    names = [*sorted(folder.glob("*.xsd")), *sorted(folder.glob("examples/*.xml"))]
+    lines = [call.url(f"/schema/{path.relative_to(folder)}") for path in names]
+    return call.respond("".join(f"{line}\n" for line in lines).encode(), "text/plain")
+
+
+def show_schema(call: Call, name: str) -> Response:
+    return _shared(call, f"{name}", r"[a-z]+\.xsd")
+
+
+def show_example(call: Call, name: str) -> Response:
+    return _shared(call, f"examples/{name}", r"examples/[a-z-]+\.xml")
+
+
+def _shared(call: Call, name: str, pattern: str) -> Response:
+    path = share("schema") / name
+    if not re.fullmatch(pattern, name) or not path.is_file():
+        raise NotFound(f"there is no {name[:100]!r} here; /schema/ lists what there is")
+    return call.respond(path.read_bytes(), "application/xml")
