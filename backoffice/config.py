@@ -30,6 +30,7 @@ PREFIX = "BACKOFFICE_"
 FILE_VARIABLE = "BACKOFFICE_CONFIG"
 SEARCH = ("etc/backoffice.ini", "/etc/backoffice/backoffice.ini")
 DEFAULTS = "defaults"
+PARTS = ("scheduler", "worker", "web")
 VIEWER, OPERATOR, ADMIN = ROLES = "viewer", "operator", "admin"  # each may do what those before may
 EVERYBODY = "*"
 _SOCKET_PATH = 107  # bytes that Linux has room for
@@ -52,6 +53,11 @@ class PathSettings:
     roots: tuple[Path, ...]
     workflows: tuple[Path, ...]  # the shipped folder first
     profiles: tuple[Path, ...]  # the shipped folder first
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    parts: tuple[str, ...]  # of PARTS
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,7 @@ class Settings:
     source: str  # the file they came from, or "defaults"
     database: DatabaseSettings
     paths: PathSettings
+    service: ServiceSettings
     worker: WorkerSettings
     scheduler: SchedulerSettings
     tools: ToolSettings
@@ -227,6 +234,13 @@ def _queues(text: str) -> tuple[str, ...]:
     if not queues:
         raise ValueError("a list of queues; * means all of them")
     return queues
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    parts = _words(text)
+    if not parts or not set(parts) <= set(PARTS):
+        raise ValueError(f"a list of parts; there are {', '.join(PARTS)}")
+    return tuple(dict.fromkeys(parts))
 
 
 def _tags(text: str) -> frozenset[str]:
@@ -438,6 +452,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("workflows", _paths, ""),
         Key("profiles", _paths, ""),
     ),
+    "service": (Key("parts", _parts, " ".join(PARTS)),),
     "worker": (
         Key("slots", _whole(1, 256), "2"),
         Key("queues", _queues, "*"),
@@ -704,6 +719,7 @@ def _build(source: str, raw: _Raw) -> Settings:
         source=source,
         database=DatabaseSettings(**database),
         paths=PathSettings(**paths),
+        service=ServiceSettings(**values["service"]),
         worker=WorkerSettings(**values["worker"]),
         scheduler=SchedulerSettings(**values["scheduler"]),
         tools=ToolSettings(**values["tools"]),

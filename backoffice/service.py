@@ -1,4 +1,4 @@
-"""The service: one parent that keeps a worker and a scheduler running.
+"""The service: one parent that keeps worker, scheduler and web server running.
 
 Each is a process of its own, started anew when it dies, with growing pauses
 when it dies at once. They are told to stop when the parent ends, however it
@@ -24,7 +24,6 @@ from backoffice.logs import line
 from backoffice.prctl import die_with
 from backoffice.worker import prepare_folders
 
-PARTS = ("scheduler", "worker")
 STEADY = 30.0  # seconds a part must have lived for its next start to be prompt
 LONGEST_PAUSE = 30.0
 POLL = 0.2
@@ -49,7 +48,7 @@ class Service:
     def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self.monotonic = monotonic
-        self.parts = [Part(name) for name in PARTS]
+        self.parts = [Part(name) for name in settings.service.parts]
         self.signals: list[int] = []
 
     def run(self) -> int:

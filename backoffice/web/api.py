@@ -70,7 +70,17 @@ def _routes() -> tuple[Route, ...]:
         _action("/jobs/{id}/resume", j.resume, "Go on after a pause"),
         _action("/jobs/{id}/retry", j.retry, "Run it on from where it broke"),
         _action("/jobs/{id}/clone", j.clone, "Submit the same again", status=201),
-        _action("/jobs/{id}/priority", j.prioritise, "Move it up or down", takes="priority"),
+        Route(
+            "POST",
+            "/jobs/{id}/priority",
+            j.prioritise,
+            "Move it up or down",
+            gives="job",
+            takes="priority",
+            role=OPERATOR,
+            query=(queries.VALUE,),
+            refuses=(409, 415),
+        ),
         # Tasks
         Route(
             "GET",
@@ -160,12 +170,11 @@ def _routes() -> tuple[Route, ...]:
 
 
 def _action(
-    path: str, handler: Callable[..., Response], summary: str, *, status: int = 200, takes: str = ""
+    path: str, handler: Callable[..., Response], summary: str, *, status: int = 200
 ) -> Route:
     return Route(
         *("POST", path, handler, summary),
         gives="job",
-        takes=takes,
         role=OPERATOR,
         status=status,
         refuses=(409, 415),

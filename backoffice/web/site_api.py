@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -81,20 +80,17 @@ def show_queue(call: Call, name: str) -> Response:
 
 
 def pause_queue(call: Call, name: str) -> Response:
-    _queue(call, name)
     jobs.pause_queue(call.store, name, call.user)
     return show_queue(call, name)
 
 
 def resume_queue(call: Call, name: str) -> Response:
-    _queue(call, name)
     jobs.resume_queue(call.store, name, call.user)
     return show_queue(call, name)
 
 
 def limit_queue(call: Call, name: str) -> Response:
     """``value`` is a number, or "none"."""
-    _queue(call, name)
     text = call.fields.get("value")
     if text is None or not re.fullmatch(r"none|[0-9]{1,6}", str(text)):
         raise Invalid("say how many tasks may run at once: value=4, or value=none")
@@ -103,15 +99,10 @@ def limit_queue(call: Call, name: str) -> Response:
 
 
 def _queue(call: Call, name: str) -> Record:
-    """A queue that a task was ever in, a workflow names, or somebody has set."""
     for one in records.queues(call.store):
         if one["name"] == name:
             return one
-    named = {task.queue for flow in call.site.catalogue.workflows.values() for task in flow.tasks}
-    if name not in named:
-        raise NotFound(f"there is no queue {name!r}")
-    empty: dict[str, Any] = {"ready": 0, "running": 0, "oldest": None}
-    return {"name": name, "paused": False, "limit": None, **empty}
+    raise NotFound(f"there is no queue {name!r}; a queue appears with its first task")
 
 
 def list_workers(call: Call) -> Response:

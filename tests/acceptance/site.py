@@ -71,6 +71,7 @@ class Site:
                 "logs": "logs",
                 "workflows": "recipes",
             },
+            "service": {"parts": "scheduler worker"},
             "worker": {
                 "lease": f"{LEASE}s",
                 "heartbeat": "0.5s",
