@@ -28,7 +28,12 @@ from backoffice.errors import (
 )
 
 FAILED, WRONG, AWAY, INTERRUPTED = 1, 2, 4, 130
-PROCESSES = ("serve", "worker", "scheduler")
+PROCESSES = {
+    "serve": "service",
+    "worker": "worker",
+    "scheduler": "scheduler",
+    "web": "web.process",
+}
 
 EPILOG = """exit status: 0 done, 1 it failed, 2 wrong use or settings, 3 cancelled,
 4 the service or the database could not be reached"""
@@ -69,7 +74,7 @@ def _run_process(name: str, settings: Settings) -> int:
     from backoffice import logs
 
     logs.setup(settings.log)
-    module = importlib.import_module(f"backoffice.{'service' if name == 'serve' else name}")
+    module = importlib.import_module(f"backoffice.{PROCESSES[name]}")
     status: int = module.main(settings)
     return status
 
@@ -161,7 +166,8 @@ def _add(commands: Any, name: str, function: str, help: str, **more: Any) -> Arg
 
 
 def _add_installation(commands: Any) -> None:
-    _add(commands, "serve", "serve", "run the service in the foreground: workers and scheduler")
+    _add(commands, "serve", "serve", "run the whole service in the foreground")
+    _add(commands, "web", "web", "run the web server in the foreground")
     worker = _add(commands, "worker", "worker", "run a worker in the foreground, or drain one")
     parts = worker.add_subparsers(dest="action", metavar="drain")
     drain = _add(parts, "drain", "drain", "let a worker finish what it runs, and stop")
@@ -273,7 +279,7 @@ def _add_filter(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--workflow", metavar="NAME")
     parser.add_argument("--submitter", metavar="NAME")
-    parser.add_argument("--text", help="in the title or the key")
+    parser.add_argument("--text", help="words of titles, file names and metadata, or the key")
     parser.add_argument(
         "--since", type=_moment, metavar="TIME", help="submitted after it, or 2h ago"
     )

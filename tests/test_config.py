@@ -171,6 +171,8 @@ BAD_VALUES = [
     ("database", "timeout", "soon", "a length of time such as"),
     ("database", "timeout", "0", "at least 0.1s"),
     ("paths", "home", "", "a value"),
+    ("service", "parts", "web printer", "a list of parts; there are scheduler, worker, web"),
+    ("service", "parts", "", "a list of parts"),
     ("worker", "slots", "two", "a whole number from 1 to 256"),
     ("worker", "slots", "0", "a whole number from 1 to 256"),
     ("worker", "slots", "1_0", "a whole number"),
