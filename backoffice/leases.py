@@ -193,6 +193,16 @@ def leases(store: Store) -> list[Lease]:
     ]
 
 
+def living(store: Store, attempts: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Those of the attempts (task, number) that still hold their tasks."""
+    asked = set(attempts)
+    tasks = sorted({task for task, _ in asked})
+    rows = store.execute(
+        f"SELECT id, attempt FROM task WHERE state = 'running' AND id IN ({marks(tasks)})", tasks
+    ).get_all()
+    return asked & {(task, attempt) for task, attempt in rows}
+
+
 def mark_lost_workers(store: Store, silent: Sequence[tuple[int, datetime]], now: datetime) -> None:
     """Workers that have not been heard of for a lease, each with its last
     heartbeat: one that has had another since is not lost."""

@@ -1,7 +1,8 @@
 """The scheduler: everything that happens because time passes.
 
 Makes due tasks ready, gives back what lost workers held, fires schedules,
-looks into watch folders, prunes. Any number may run: each step is a
+looks into watch folders, clears targets of what attempts left half done,
+prunes. Any number may run: each step is a
 transaction that finds its work still to be done, or does nothing. What reads
 folders that may hang has a thread of its own.
 
@@ -17,11 +18,12 @@ import fnmatch
 import hashlib
 import logging
 import os
+import re
 import signal
 import stat
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,17 +31,29 @@ from pathlib import Path
 from cronsim import CronSim
 from storm.locals import Store
 
-from backoffice import catalogue, claims, events, jobs, leases, migrations, outcomes, retention
+from backoffice import (
+    catalogue,
+    claims,
+    events,
+    jobs,
+    leases,
+    migrations,
+    outcomes,
+    publishers,
+    retention,
+)
 from backoffice.catalogue import Catalogue
-from backoffice.config import Schedule, Settings, Watch
+from backoffice.config import Schedule, Settings, Target, Watch
 from backoffice.database import Database, clock, insert_many, moment
-from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
+from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable, TaskFailed
 from backoffice.executors import attempt
 from backoffice.jobs import Prepared, Request
 from backoffice.logs import line
+from backoffice.publishers import Publisher
 
 PRUNE_EVERY = 3600.0  # seconds
 WATCH_EVERY = 1.0
+SWEEP_EVERY = 10.0
 _log = logging.getLogger("backoffice.scheduler")
 
 
@@ -78,15 +92,23 @@ class Rescue:
         self.leases = Watched()
         self.beats = Watched()
 
-    def run(self) -> None:
+    def run(self) -> int:
+        """Look once; how many tasks were given back."""
         running, workers, now = self.database.read(_look)
         seen = self.monotonic()
         self.leases.forget_others({lease.held for lease in running})
         self.beats.forget_others({worker for worker, _, _ in workers})
-        for lease in running:
-            watched = self.leases.unchanged(lease.held, lease.until, seen)
-            if _over(lease.until, now, watched, lease.length):
-                self._give_back(lease)
+        over = [
+            lease
+            for lease in running
+            if _over(
+                lease.until,
+                now,
+                self.leases.unchanged(lease.held, lease.until, seen),
+                lease.length,
+            )
+        ]
+        given_back = sum([self._give_back(lease) for lease in over])
         silent = [
             (worker, beat)
             for worker, beat, length in workers
@@ -99,13 +121,16 @@ class Rescue:
         ]
         if silent:
             self.database.transact(lambda s: leases.mark_lost_workers(s, silent, clock(s)))
+        return given_back
 
-    def _give_back(self, lease: leases.Lease) -> None:
-        if self.database.transact(lambda s: outcomes.rescue(s, lease, clock(s))):
-            held = lease.held
-            if self.work is not None:
-                attempt.discard(attempt.folder_of(self.work, held, lease.name))
-            _log.warning(line("task.rescued", task=held.task_id, worker=held.worker_id))
+    def _give_back(self, lease: leases.Lease) -> bool:
+        if not self.database.transact(lambda s: outcomes.rescue(s, lease, clock(s))):
+            return False
+        held = lease.held
+        if self.work is not None:
+            attempt.discard(attempt.folder_of(self.work, held, lease.name))
+        _log.warning(line("task.rescued", task=held.task_id, worker=held.worker_id))
+        return True
 
 
 def _look(store: Store) -> tuple[list[leases.Lease], list[tuple[int, datetime, float]], datetime]:
@@ -225,6 +250,51 @@ def _take_run(
     job, _ = jobs.submit(store, prepared, f"schedule:{schedule.name}")
     store.execute("UPDATE schedule SET last_job = ? WHERE name = ?", (job, schedule.name))
     return job
+
+
+# Targets --------------------------------------------------------------------
+
+
+class Sweep:
+    """Clears a target, where this host has it, of what dead attempts have left
+    there half done. Their next attempt would do so too, but a cancelled job has
+    none. What is staged counts as left only if the database says that its
+    attempt has ended and its publisher that no process is at work on it."""
+
+    def __init__(self, database: Database, target: Target) -> None:
+        self.database = database
+        self.target = target
+        self.due = threading.Event()
+        self.trouble = ""  # as last told
+
+    def run(self) -> None:
+        try:
+            cleared = self._clear(publishers.open(self.target))
+        except TaskFailed as error:
+            if str(error) != self.trouble:
+                self.trouble = str(error)
+                _log.warning(line("target.unswept", target=self.target.name, reason=error))
+            return
+        self.trouble = ""
+        for token in cleared:
+            _log.info(line("target.swept", target=self.target.name, attempt=token))
+
+    def _clear(self, publisher: Publisher) -> list[str]:
+        # First this, then the database: who stages has claimed before.
+        staged = {_attempt(token): token for token in publisher.staged() if _TOKEN.fullmatch(token)}
+        if not staged:
+            return []
+        living = self.database.read(leases.living, list(staged))
+        ended = [token for one, token in staged.items() if one not in living]
+        return [token for token in ended if publisher.clear(token)]
+
+
+_TOKEN = re.compile(r"\d{1,18}-\d{1,9}")  # task and number; others' are left alone
+
+
+def _attempt(token: str) -> tuple[int, int]:
+    task, _, number = token.partition("-")
+    return int(task), int(number)
 
 
 # Watch folders --------------------------------------------------------------
@@ -364,14 +434,23 @@ def main(settings: Settings) -> int:
         folder = WatchFolder(watch, database, settings, recipes)
         _thread(f"watch {watch.name}", folder.run, WATCH_EVERY, stop)
     _thread("retention", lambda: _prune(database, settings), PRUNE_EVERY, stop)
+    sweeps = [Sweep(database, target) for target in settings.targets.values()]
+    for sweep in sweeps:
+        _thread(f"target {sweep.target.name}", sweep.run, SWEEP_EVERY, stop, sweep.due)
     rescue = Rescue(database, time.monotonic, settings.paths.work)
     while not stop.is_set():
         _safely("promote", lambda: database.transact(lambda s: claims.promote(s, clock(s))))
-        _safely("rescue", rescue.run)
+        _safely("rescue", lambda: _rescue(rescue, sweeps))
         _safely("schedules", lambda: fire_schedules(database, settings, recipes))
         stop.wait(settings.scheduler.poll)
     _log.info(line("scheduler.stopped"))
     return 0
+
+
+def _rescue(rescue: Rescue, sweeps: Sequence[Sweep]) -> None:
+    if rescue.run():
+        for sweep in sweeps:
+            sweep.due.set()
 
 
 def _prune(database: Database, settings: Settings) -> None:
@@ -379,11 +458,21 @@ def _prune(database: Database, settings: Settings) -> None:
         retention.prune(database, settings, settings.retention.jobs)
 
 
-def _thread(name: str, function: Callable[[], object], every: float, stop: threading.Event) -> None:
+def _thread(
+    name: str,
+    function: Callable[[], object],
+    every: float,
+    stop: threading.Event,
+    due: threading.Event | None = None,
+) -> None:
+    """Call it again and again, and at once when it is ``due``."""
+    wake = due or stop
+
     def loop() -> None:
         while not stop.is_set():
             _safely(name, function)
-            stop.wait(every)
+            if wake.wait(every) and due is not None:
+                due.clear()
 
     threading.Thread(target=loop, name=name, daemon=True).start()
 

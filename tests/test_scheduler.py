@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +14,9 @@ import pytest
 from backoffice import leases, records, scheduler
 from backoffice.catalogue import Catalogue
 from backoffice.claims import Held
-from backoffice.config import Schedule, Settings, Watch
+from backoffice.config import Schedule, Settings, Target, Watch
 from backoffice.database import moment
-from backoffice.scheduler import Rescue, Watched, WatchFolder, fire_schedules, next_run
+from backoffice.scheduler import Rescue, Sweep, Watched, WatchFolder, fire_schedules, next_run
 from backoffice.states import READY, RUNNING
 from backoffice.workflows import InputSpec, TaskSpec
 from tests.board import SOURCE, Board, chain, recipe
@@ -178,6 +179,65 @@ def test_watching_starts_anew_with_every_change() -> None:
     watched = Watched()
     assert [watched.unchanged("a", 1, now) for now in (10, 15, 20)] == [0, 5, 10]
     assert [watched.unchanged("a", 2, now) for now in (21, 25)] == [0, 4]
+
+
+# Targets --------------------------------------------------------------------
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    (tmp_path / "site").mkdir()
+    return Target("site", "folder", tmp_path / "site", "", {})
+
+
+def staging(target: Target, token: str) -> Path:
+    assert target.path is not None
+    folder = target.path / f".backoffice-{token}"
+    folder.mkdir()
+    (folder / "0").write_text("half")
+    return folder
+
+
+def test_what_an_ended_attempt_left_at_a_target_is_cleared(board: Board, target: Target) -> None:
+    board.submit(chain("one"))
+    (one,) = board.claim(board.worker())
+    ours, former = one.held.task_id, one.held.attempt - 1
+    living = staging(target, f"{ours}-{one.held.attempt}")
+    left = [staging(target, f"{ours}-{former}"), staging(target, f"{ours + 1}-1")]
+    sweep = Sweep(board.database, target)
+    sweep.run()
+    assert (living.exists(), *(folder.exists() for folder in left)) == (True, False, False)
+    board.finish(one.held)
+    sweep.run()
+    assert not living.exists()
+
+
+def test_what_a_process_still_holds_at_a_target_stays(board: Board, target: Target) -> None:
+    held = staging(target, "1-1")
+    descriptor = os.open(held, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    sweep = Sweep(board.database, target)
+    sweep.run()
+    assert held.exists()
+    os.close(descriptor)
+    sweep.run()
+    assert not held.exists()
+
+
+@pytest.mark.parametrize("token", ["mine", "1-", "-1", "1-1-1", "1" * 30 + "-1"])
+def test_what_is_no_attempts_at_a_target_stays(board: Board, target: Target, token: str) -> None:
+    folder = staging(target, token)
+    Sweep(board.database, target).run()
+    assert folder.exists()
+
+
+def test_a_target_that_cannot_be_read_is_told_once(
+    board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = Sweep(board.database, Target("bare", "folder", None, "", {}))
+    for _ in range(3):
+        sweep.run()
+    assert caplog.text.count("target.unswept") == 1
 
 
 # Schedules ------------------------------------------------------------------

@@ -60,6 +60,13 @@ class Publisher(Protocol):
     def href(self, name: str) -> str:
         """Where people find ``name``."""
 
+    def staged(self) -> list[str]:
+        """The tokens of attempts that have something half done there."""
+
+    def clear(self, token: str) -> bool:
+        """Remove what an attempt that has ended left half done. False: nothing
+        was there, or its process is not quite dead after all."""
+
 
 def open(target: Target) -> Publisher:
     """The publisher for a configured target."""

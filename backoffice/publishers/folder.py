@@ -3,7 +3,8 @@
 Stages beside the final places, in ``.backoffice-TASK-ATTEMPT`` in the target's
 root, verifies what was written, and only then renames, so that no reader ever
 sees half a file. A staging folder is locked while its attempt lives: one that
-is not locked is a dead attempt's, and whoever comes next removes it.
+is not locked is a dead attempt's, and whoever comes next removes it: another
+attempt, or the scheduler.
 """
 
 from __future__ import annotations
@@ -81,6 +82,17 @@ class FolderPublisher:
             _sync_folder(final.parent)
             self._remove_empty(final.parent)
             return True
+
+    def staged(self) -> list[str]:
+        with self._explained():
+            if not self.root.is_dir():
+                return []
+            names = (entry.name for entry in os.scandir(self.root))
+            return [n.removeprefix(STAGING) for n in names if n.startswith(STAGING)]
+
+    def clear(self, token: str) -> bool:
+        with self._explained():
+            return _remove_dead(self.root / f"{STAGING}{token}")
 
     # Checks
 
@@ -335,12 +347,14 @@ def _make_locked(folder: Path) -> int:
             return descriptor  # else it was swept before it was locked: once more
 
 
-def _remove_dead(folder: Path) -> None:
-    """Remove a staging folder that no living attempt holds."""
+def _remove_dead(folder: Path) -> bool:
+    """Remove a staging folder that no living attempt holds; whether it is gone."""
     descriptor = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if descriptor is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
+    if descriptor is None:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(descriptor)
+    return not folder.exists()
 
 
 def _lock(folder: Path, how: int) -> int | None:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from backoffice import jobs
+from backoffice.scheduler import SWEEP_EVERY
 from tests.acceptance import proc
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import LEASE, POLL, Site
@@ -131,6 +132,34 @@ def test_a_kill_in_the_midst_of_a_copy_leaves_nothing_at_the_final_name(
     site.start("worker")
     assert site.ended(job) == "succeeded"
     assert len(site.published(job)) == 1
+
+
+def test_what_a_killed_attempt_staged_goes_when_its_job_was_cancelled(
+    either_site: Site, clips: Clips
+) -> None:
+    site = either_site
+    job = site.submit(site.put(), site.source(clips["plain.mp4"]))
+    since = killed_at(site, job, "backoffice.publishers.folder:_Copier.verify:before")
+    assert list(site.publish.iterdir())
+    site.do(jobs.cancel, job, "tester")
+    assert site.ended(job) == "cancelled"
+    wait_for(lambda: not list(site.publish.iterdir()), "the target is clean", 2 * POLL + 2)
+    assert time.monotonic() - since < SOON
+
+
+def test_what_a_stopped_attempt_staged_goes_with_its_process(site: Site, clips: Clips) -> None:
+    job = site.submit(site.put(), site.source(clips["plain.mp4"]))
+    hold = "backoffice.publishers.folder:FolderPublisher._place_all:before"
+    stopped = site.start("scheduler", "worker", hold=hold)
+    attempt = site.held()
+    proc.kill(stopped.pid, signal.SIGSTOP)
+    site.do(jobs.cancel, job, "tester")
+    assert site.ended(job) == "cancelled"
+    assert len(list(site.publish.iterdir())) == 1  # its process might go on
+    proc.kill(attempt, signal.SIGCONT)
+    wait_for(lambda: not proc.alive(attempt), "it ends itself", 2)
+    proc.kill(stopped.pid, signal.SIGCONT)
+    wait_for(lambda: not list(site.publish.iterdir()), "the target is clean", SWEEP_EVERY + 2)
 
 
 def test_a_kill_after_the_publication_was_recorded_runs_nothing_again(

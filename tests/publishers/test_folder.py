@@ -266,6 +266,32 @@ def test_leftovers_go_and_the_living_stay(site: Path, items: list[Item]) -> None
     assert seen(site) == [*WHOLE, "other.jpg"]
 
 
+def test_what_a_dead_attempt_left_is_told_and_cleared(site: Path, items: list[Item]) -> None:
+    dead = site / ".backoffice-3-1"
+    (dead / "0").mkdir(parents=True)
+    publisher = publishers.open(Target("site", "folder", site, "", {}))
+    assert publisher.staged() == ["3-1"]
+    assert publisher.clear("3-1")
+    assert not publisher.clear("3-1")
+    assert list(site.iterdir()) == []
+
+
+def test_what_a_living_attempt_has_staged_is_told_and_stays(site: Path, items: list[Item]) -> None:
+    publisher = publishers.open(Target("site", "folder", site, "", {}))
+
+    def fence() -> None:
+        assert publisher.staged() == ["7-1"]
+        assert not publisher.clear("7-1")
+
+    publish(site, items, fence=fence)
+    assert seen(site) == WHOLE
+
+
+def test_a_target_that_is_not_there_has_nothing_staged(tmp_path: Path) -> None:
+    publisher = publishers.open(Target("site", "folder", tmp_path / "away", "", {}))
+    assert publisher.staged() == []
+
+
 def audited(site: Path, items: list[Item], stop: int) -> int:
     """Publish in a process that dies at the ``stop``th call to the system."""
     child = os.fork()
