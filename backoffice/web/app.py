@@ -82,9 +82,9 @@ def make_app(settings: Settings) -> Application:
     app = Health(app, checks=_checks(Database(settings.database), settings))
     if web.rate:
         app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
-    app = Robots(app)
     app = OwnProblems(app)
     app = ErrorHandler(app, logging.getLogger("backoffice.web"), _sentry(web.sentry))
+    app = Robots(app)
     app = SecurityHeaders(app)
     app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=web.hosts)
     app = StrictFraming(app)

@@ -1,0 +1,176 @@
+"""Files and publications over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from backoffice.config import Settings
+from backoffice.database import insert_one
+from backoffice.workflows import InputSpec, TaskSpec
+from tests.board import Board, recipe
+from tests.web.visitor import Visitor
+
+Media = Callable[..., Path]
+
+
+def register(visitor: Visitor, href: str, more: str = "") -> int:
+    body = f'<file xmlns="urn:backoffice:1" href="{href}">{more}</file>'
+    return visitor.post("/files", body).status
+
+
+@pytest.fixture
+def file(visitor: Visitor, media: Media) -> Path:
+    """File 1: ten bytes."""
+    path = media()
+    assert register(visitor, path.as_uri()) == 201
+    return path
+
+
+def test_a_file_is_registered_once(visitor: Visitor, media: Media) -> None:
+    href = media("ä b.mp4").as_uri()
+    meta = '<metadata name="dc:title">T</metadata>'
+    assert register(visitor, href, meta) == 201
+    assert register(visitor, href, meta) == 200
+    found = visitor.json("/files")["files"]
+    assert [(one["href"], one["size"], one["metadata"]) for one in found] == [
+        (href, 10, {"dc:title": "T"})
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../etc/passwd", "file:///etc/passwd", "file:///a%00b", "http://x/"]
+)
+def test_a_file_outside_the_roots_is_a_bad_request(visitor: Visitor, name: str) -> None:
+    assert register(visitor, name) == 400
+
+
+def test_a_pipe_a_folder_and_a_link_that_leads_out_are_refused(
+    visitor: Visitor, settings: Settings
+) -> None:
+    root = settings.paths.roots[0]
+    os.mkfifo(root / "pipe")
+    (root / "link").symlink_to("/etc/passwd")
+    for name in ("pipe", "link", "."):
+        assert register(visitor, f"file://{root}/{name}") == 400
+
+
+def test_content_is_served_whole_and_in_ranges(visitor: Visitor, file: Path) -> None:
+    whole = visitor.get("/files/1/content")
+    assert (whole.status, whole.body) == (200, b"0123456789")
+    assert whole.headers["Accept-Ranges"] == "bytes"
+    assert whole.headers["Content-Type"] == "video/mp4"
+    part = visitor.get("/files/1/content", HTTP_RANGE="bytes=2-4")
+    assert (part.status, part.body) == (206, b"234")
+    assert part.headers["Content-Range"] == "bytes 2-4/10"
+    assert visitor.get("/files/1/content", HTTP_RANGE="bytes=-3").body == b"789"
+    assert visitor.get("/files/1/content", HTTP_RANGE="bytes=10-").status == 416
+    assert visitor("HEAD", "/files/1/content").headers["Content-Length"] == "10"
+
+
+def test_content_that_has_not_changed_is_not_sent_again(visitor: Visitor, file: Path) -> None:
+    tag = visitor.get("/files/1/content").headers["ETag"]
+    assert visitor.get("/files/1/content", HTTP_IF_NONE_MATCH=tag).status == 304
+    file.write_bytes(b"changed")
+    assert visitor.get("/files/1/content", HTTP_IF_NONE_MATCH=tag).body == b"changed"
+
+
+def test_a_link_that_took_a_files_place_is_not_followed_out(visitor: Visitor, file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+    assert visitor.get("/files/1/content").status == 404
+    file.unlink()
+    assert visitor.get("/files/1/content").status == 404
+
+
+def test_what_a_browser_could_run_is_saved_instead(visitor: Visitor, media: Media) -> None:
+    register(visitor, media("a.html", b"<script>alert(1)</script>").as_uri())
+    register(visitor, media("a.svg", b"<svg/>").as_uri())
+    for number in (1, 2):
+        answer = visitor.get(f"/files/{number}/content")
+        assert answer.headers["Content-Disposition"] == "attachment"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_package_is_served_with_its_segments(
+    board: Board, visitor: Visitor, settings: Settings
+) -> None:
+    folder = settings.paths.work / "jobs" / "1" / "package-1"
+    folder.mkdir(parents=True)
+    (folder / "master.m3u8").write_text("#EXTM3U\n")
+    (folder / "v 0").mkdir()
+    (folder / "v 0" / "1.m4s").write_bytes(b"segment")
+    row = {
+        "href": (folder / "master.m3u8").as_uri(),
+        "name": "master.m3u8",
+        "role": "hls",
+        "media_type": "application/vnd.apple.mpegurl",
+        "tree": True,
+        "size": 15,
+        "state": "present",
+        "facts": "{}",
+        "created": board.clock(),
+    }
+    board.do(insert_one, "file", list(row), list(row.values()))
+    answer = visitor.get("/files/1/content")
+    assert (answer.status, answer.headers["Location"]) == (302, "/files/1/content/master.m3u8")
+    playlist = visitor.get("/files/1/content/master.m3u8")
+    assert playlist.headers["Content-Type"] == "application/vnd.apple.mpegurl"
+    assert visitor.get("/files/1/content/v 0/1.m4s").body == b"segment"
+    for path in ("../probe-1/x", "..%2f..", "/etc/passwd", "v 0/../../x", "none", "v 0", "\xff"):
+        assert visitor.get(f"/files/1/content/{path}").status == 404, path
+
+
+def test_a_still_of_a_file_is_found_through_its_jobs(
+    board: Board, visitor: Visitor, media: Media, settings: Settings
+) -> None:
+    workflow = recipe(TaskSpec("one", "noop"), inputs=[InputSpec("source")])
+    job = board.submit(workflow, inputs=[("source", str(media()))])
+    assert visitor.get("/files/1/thumbnail").status == 404
+    still = settings.paths.work / "still.jpg"
+    still.write_bytes(b"jpeg")
+    row = {
+        "href": still.as_uri(),
+        "name": "still.jpg",
+        "role": "thumbnail",
+        "media_type": "image/jpeg",
+        "tree": False,
+        "size": 4,
+        "state": "present",
+        "facts": "{}",
+        "job_id": job,
+        "created": board.clock(),
+    }
+    board.do(insert_one, "file", list(row), list(row.values()))
+    assert visitor.get("/files/1/thumbnail").body == b"jpeg"
+    assert visitor.get("/files/2/thumbnail").body == b"jpeg"
+
+
+def test_a_publication_is_retracted_by_a_job(board: Board, visitor: Visitor) -> None:
+    row = {
+        "active_key": "a" * 64,
+        "file_id": 1,
+        "job_id": 1,
+        "task_id": 1,
+        "target": "site",
+        "path": "ep/1",
+        "href": "https://x/",
+        "state": "published",
+        "tree": False,
+        "sha256": "b" * 64,
+        "size": 1,
+        "published": board.clock(),
+    }
+    board.do(insert_one, "publication", list(row), list(row.values()))
+    answer = visitor.post("/publications/1/retract", HTTP_ACCEPT="application/json")
+    assert answer.status == 201
+    job = json.loads(answer.body)
+    assert (job["workflow"], job["parameters"]) == ("retract", {"publication": "1"})
+    assert answer.headers["Location"] == f"/jobs/{job['id']}"
+    assert visitor.json("/publications?state=published")["publications"][0]["target"] == "site"
+    assert etree.fromstring(visitor.get("/publications/1").body).get("path") == "ep/1"
