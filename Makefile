@@ -55,7 +55,8 @@ $(VENV)/.runtime: $(VENV)/.python requirements/runtime.txt pyproject.toml setup.
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.runtime requirements/test.txt
-	@tools/apt-install ffmpeg mariadb-server libmariadb-dev pkg-config util-linux curl libxml2-utils
+	@tools/apt-install ffmpeg mariadb-server libmariadb-dev pkg-config util-linux curl libxml2-utils \
+	    apache2-bin libapache2-mod-wsgi-py3
 	@$(INSTALL) -r requirements/test.txt
 	@touch $@
 
