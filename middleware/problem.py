@@ -37,6 +37,7 @@ _MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
 }
 _MEMBERS = ("type", "title", "status", "detail", "instance")
+_plain = re.compile(r"[A-Za-z0-9/._~-]{0,1024}").fullmatch
 _UNHEARD_OF = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -104,6 +105,8 @@ def format_of(environ: WSGIEnvironment) -> str:
 def instance_of(environ: WSGIEnvironment) -> str:
     """The path of the request, percent-encoded; short, however long it is."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    if _plain(path):
+        return str(path)
     return quote(path[:1024].encode("latin-1", "replace"), safe="/:@!$&'()*+,;=~-._")
 
 

@@ -152,6 +152,7 @@ def _without_port(host: str) -> str:
     return name if name and port.isdigit() and not port.endswith("]") else host
 
 
+@lru_cache(maxsize=1024)
 def _address(hop: str) -> str:
     match = _with_port(hop)
     text = (match[1] or match[2]) if match else hop

@@ -167,7 +167,6 @@ class _Gateway(wsgi.Gateway_10):
 
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
-        environ["wsgi.input_terminated"] = True
         environ["SERVER_NAME"], environ["SERVER_PORT"] = self.req.server.named
         return environ
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
@@ -43,6 +44,25 @@ def test_settings_are_converted() -> None:
 def test_what_is_wrong_is_refused_by_name(settings: dict[str, str], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         filter_factory({}, **settings)
+
+
+SHIPPED: dict[str, dict[str, str]] = {
+    "request_id": {"header": "X-Trace", "trust": "yes"},
+    "access_log": {"logger": "access", "format": "json"},
+    "errors": {"logger": "web", "sentry": "builtins:repr"},
+    "framing": {"max_target": "1000", "max_head": "10000", "close": "no"},
+    "body_limit": {"limit": "1000"},
+    "time_limit": {"seconds": "2.5"},
+    "trusted_proxy": {"trusted": "10.0.0.0/8 unix", "user_header": "X-User", "hosts": "127.0.0.1"},
+}
+
+
+@pytest.mark.parametrize("module", SHIPPED)
+def test_a_component_is_made_from_an_ini_file(module: str) -> None:
+    factory = import_module(f"middleware.{module}").filter_factory
+    assert call(factory({}, **SHIPPED[module])(hello)).body == b"Hello\n"
+    with pytest.raises(ValueError, match=f"{module}: colour: is no setting of it"):
+        factory({}, **SHIPPED[module], colour="red")
 
 
 @pytest.mark.parametrize(
