@@ -533,10 +533,15 @@ class Worker:
         one.slot.lease.deadline = asked + lease * (1 - LEASE_MARGIN)
 
     def _start(self, assignment: Assignment, now: float) -> None:
-        if tasks.trivial(assignment.type):
+        if _trivial(assignment.type):
             self._post(assignment, attempt.run_here(assignment, self.settings))
             return
-        slot = self._slot()
+        try:
+            slot = self._slot()
+        except OSError as error:  # no more processes, memory or descriptors
+            reason = f"no process can be started on {self.host}: {error.strerror}"
+            self._post(assignment, Outcome(FAILED, reason))
+            return
         one = Running(assignment, slot, started=now, heard=now)
         self._renew(one, now)
         self.running.append(one)
@@ -551,6 +556,14 @@ class Worker:
                 return slot
             slot.bury()
         return Slot(self.settings)
+
+
+def _trivial(kind: str) -> bool:
+    """What cannot be loaded is not: its own process tells what is wrong with it."""
+    try:
+        return tasks.trivial(kind)
+    except Exception:
+        return False
 
 
 def _send(slot: Slot, message: object) -> None:

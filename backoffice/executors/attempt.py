@@ -58,7 +58,12 @@ def run_here(assignment: Assignment, settings: Settings) -> Outcome:
     sources: it uses none."""
     log = AttemptLog(log_path(settings, assignment))
     context = RealContext(assignment, None, settings, log)
-    tasks.load(assignment.type).run(context)
+    try:
+        tasks.load(assignment.type).run(context)
+    except Exception as error:  # a fault in a task module must not take the worker along
+        return _faulty(context, error)
+    finally:
+        log.close()
     return Outcome(SUCCEEDED)
 
 
@@ -283,10 +288,14 @@ def _outcome(context: RealContext) -> Outcome:
         context.log(f"failed: {error}")
         return Outcome(FAILED, str(error), retry=False)
     except Exception as error:  # a fault in a task module must not take the worker along
-        context.log(traceback.format_exc())
-        _log.exception("task.crashed task=%d", context.id)
-        kind = f"{type(error).__name__}: {error}"
-        return Outcome(FAILED, f"fault in task type {context.assignment.type}: {kind}")
+        return _faulty(context, error)
+
+
+def _faulty(context: RealContext, error: Exception) -> Outcome:
+    context.log(traceback.format_exc())
+    _log.exception("task.crashed task=%d", context.id)
+    kind = f"{type(error).__name__}: {error}"
+    return Outcome(FAILED, f"fault in task type {context.assignment.type}: {kind}")
 
 
 def _forget_former(context: RealContext) -> None:

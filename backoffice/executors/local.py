@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import random
+import select
 import signal
+import time
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -20,6 +22,8 @@ from backoffice.config import Settings
 from backoffice.executors import attempt
 from backoffice.executors.lease import Lease
 from backoffice.prctl import die_with
+
+REAP_WITHIN = 1.0  # seconds that a killed process is waited for
 
 _log = logging.getLogger("backoffice.executor")
 
@@ -59,10 +63,10 @@ class Slot:
         """Kill what is left of the group, wait for the process and return its
         exit status (negative: the signal that ended it)."""
         self.signal(signal.SIGKILL)
-        _, status = os.waitpid(self.pid, 0)
+        status = _reap(self.pid, time.monotonic() + REAP_WITHIN)
         self.pipe.close()
         self.lease.close()
-        return os.waitstatus_to_exitcode(status)
+        return -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
 
 
 def _become_child(worker: int, pipe: Connection, lease: Lease, settings: Settings) -> None:
@@ -102,11 +106,34 @@ def _let_go_of_descriptors(keep: int) -> None:
 
 
 def kill_strays(slots: set[int]) -> None:
-    """Kill and wait for adopted children: what attempts left behind."""
-    for pid in _children() - slots:
-        with suppress(ProcessLookupError, ChildProcessError):
+    """Kill and wait for adopted children: what attempts left behind. One that
+    does not die, since a mount hangs, say, is left to the next time."""
+    strays = _children() - slots
+    for pid in strays:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+    deadline = time.monotonic() + REAP_WITHIN
+    for pid in strays:
+        _reap(pid, deadline)
+
+
+def _reap(pid: int, deadline: float) -> int | None:
+    """The status of a killed child as the kernel gives it; None when it is not
+    to be had in time: the worker has leases to renew."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    try:
+        poll = select.poll()  # select would refuse large descriptors
+        poll.register(descriptor, select.POLLIN)
+        poll.poll(1000 * max(0.0, deadline - time.monotonic()))
+        done, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    finally:
+        os.close(descriptor)
+    return status if done else None
 
 
 def _children() -> set[int]:

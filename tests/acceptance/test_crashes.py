@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -396,3 +397,32 @@ def test_a_stranger_with_a_dead_workers_process_id_is_never_signalled(site: Site
         for process in (stranger, marked):
             process.kill()
             process.wait()
+
+
+def test_a_task_of_a_type_that_a_worker_does_not_know_fails_and_the_worker_goes_on(
+    either_site: Site, clips: Clips
+) -> None:
+    site = either_site
+    job = site.submit(site.put(), site.source(clips["plain.mp4"]))
+    site.do(lambda store: store.execute("UPDATE task SET type = 'magic'", noresult=True))
+    worker = site.start("scheduler", "worker")
+    assert site.ended(job) == "failed"
+    assert "there is no task type 'magic'" in site.message(job)
+    assert site.ended(site.submit("put", site.source(clips["plain.mp4"]))) == "succeeded"
+    assert worker.poll() is None
+
+
+def test_a_worker_that_can_start_no_process_tries_again_and_goes_on(
+    site: Site, clips: Clips
+) -> None:
+    worker = site.start("scheduler", "worker")
+    site.started()
+    few, many = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    there = max(int(p.name) for p in Path(f"/proc/{worker.pid}/fd").iterdir())
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (there + 1, many))
+    job = site.submit(site.put(), site.source(clips["plain.mp4"]))
+    wait_for(lambda: site.attempts(job) and site.attempts(job)[0].finished, "it was tried")
+    assert "no process can be started" in site.attempts(job)[0].message
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (few, many))
+    assert site.ended(job) == "succeeded"
+    assert worker.poll() is None
