@@ -162,7 +162,8 @@ class _Response:
     def _writer(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
         encoder = self._encoder
         assert encoder is not None
-        return lambda data: write(encoder.process(data) + encoder.flush())
+        # Nothing written is nothing sent: the app may still start anew.
+        return lambda data: write(encoder.process(data) + encoder.flush() if data else b"")
 
 
 class _Encoded:

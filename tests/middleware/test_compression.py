@@ -232,6 +232,18 @@ def test_an_app_that_turns_to_an_error_late_is_compressed_as_that() -> None:
     assert answer.headers["Content-Encoding"] == "gzip"
 
 
+def test_an_app_may_turn_to_something_else_while_nothing_was_sent() -> None:
+    def wavering(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [PLAIN])(b"")
+        error = ZeroDivisionError()
+        start_response("500 No", [("Content-Type", "image/png")], (type(error), error, None))
+        return [b"a picture"]
+
+    answer = ask(Compression(wavering))
+    assert "Content-Encoding" not in answer.headers
+    assert answer.body == b"a picture"
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("headers", [[PLAIN], [PLAIN, LENGTH], [("Content-Type", "image/png")]])
 @pytest.mark.parametrize("accept", ["gzip", ""])

@@ -117,6 +117,7 @@ def test_who_is_forgotten_is_who_was_silent_longest(clock: Clock) -> None:
 
 def test_many_threads_get_no_more_than_one(clock: Clock) -> None:
     app = limit(clock, burst=100)
+    app.clock = lambda: clock.now if app._lock.locked() else pytest.fail("threads may meet here")
     with ThreadPoolExecutor(8) as pool:
         waits = list(pool.map(lambda _: app._take("a"), range(2000)))
     assert waits.count(0) == 100
