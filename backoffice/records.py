@@ -9,37 +9,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from storm.expr import And, Desc, Join, LeftJoin, Or
+from storm.expr import And, Desc, Join, LeftJoin
 from storm.locals import Store
 
-from backoffice import model
+from backoffice import model, search
 from backoffice.database import clock, marks, moment
 from backoffice.errors import NotFound
 from backoffice.model import Attempt, Event, File, Job, JobInput, Lane, Publication, Task, Worker
+from backoffice.search import EVERYTHING
+from backoffice.search import Filter as Filter
 from backoffice.states import RUNNING
 
 Record = dict[str, Any]
+
+_MANY = 10_000  # ids read at a time
 _STILLS_FROM = 20  # newest jobs of a file, in which a still of it is looked for
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which jobs are meant; what is empty does not matter. ``text`` is looked
-    for in titles and keys. Times are naive UTC."""
-
-    states: Collection[str] = ()
-    workflow: str = ""
-    submitter: str = ""
-    text: str = ""
-    submitted_after: datetime | None = None
-    submitted_before: datetime | None = None
-
-
-EVERYTHING = Filter()
 
 
 # Jobs -----------------------------------------------------------------------
@@ -62,61 +49,21 @@ def jobs(
     store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
 ) -> list[Record]:
     """Jobs with ids below ``before``, without tasks and outputs."""
-    conditions = _conditions(wanted)
-    if before is not None:
-        conditions.append(Job.id < before)
-    found = list(_jobs(store, *conditions, limit=limit))
+    ids = search.ids(store, wanted, limit=limit, before=before)
+    found = list(_jobs(store, Job.id.is_in(ids))) if ids else []
     _attach(store, found)
     return found
-
-
-def job_ids(
-    store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
-) -> list[int]:
-    """Ids alone, for an action on many."""
-    conditions = _conditions(wanted)
-    if before is not None:
-        conditions.append(Job.id < before)
-    found = store.find(Job, *conditions).order_by(Desc(Job.id)).config(limit=limit)
-    return list(found.values(Job.id))
 
 
 def last_job(
     store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
 ) -> int | None:
-    """The id that a page of ``limit`` jobs ends with, if another page follows."""
-    conditions = _conditions(wanted)
-    if before is not None:
-        conditions.append(Job.id < before)
-    found = store.find(Job, *conditions).order_by(Desc(Job.id))
-    ends = list(found.config(offset=limit - 1, limit=2).values(Job.id))
-    return ends[0] if len(ends) == 2 else None
-
-
-def _conditions(wanted: Filter) -> list[Any]:
-    conditions: list[Any] = []
-    if wanted.states:
-        conditions.append(Job.state.is_in(sorted(wanted.states)))
-    if wanted.workflow:
-        conditions.append(Job.workflow == wanted.workflow)
-    if wanted.submitter:
-        conditions.append(Job.submitter == wanted.submitter)
-    if wanted.text:
-        pattern = f"%{_literally(wanted.text)}%"
-        in_key = Job.token.like(f"{model.KEY}{pattern}", "!")
-        conditions.append(Or(Job.title.like(pattern, "!"), in_key))
-    if wanted.submitted_after is not None:
-        conditions.append(Job.submitted > wanted.submitted_after)
-    if wanted.submitted_before is not None:
-        conditions.append(Job.submitted < wanted.submitted_before)
-    return conditions
-
-
-def _literally(text: str) -> str:
-    """For LIKE: nothing in it stands for something else."""
-    for sign in "!%_":
-        text = text.replace(sign, f"!{sign}")
-    return text
+    """The id of the last of so many jobs; None if there are not so many."""
+    while page := search.ids(store, wanted, limit=min(limit, _MANY), before=before):
+        before, limit = page[-1], limit - len(page)
+        if not limit:
+            return before
+    return None
 
 
 _JOB = (
@@ -125,8 +72,8 @@ _JOB = (
 )
 
 
-def _jobs(store: Store, *conditions: Any, limit: int | None = None) -> Iterable[Record]:
-    found = store.find(Job, *conditions).order_by(Desc(Job.id)).config(limit=limit)
+def _jobs(store: Store, *conditions: Any) -> Iterable[Record]:
+    found = store.find(Job, *conditions).order_by(Desc(Job.id))
     for *row, token in found.values(*(getattr(Job, name) for name in _JOB), Job.token):
         record = dict(zip(_JOB, row, strict=True))
         key = token.removeprefix(model.KEY) if token.startswith(model.KEY) else ""

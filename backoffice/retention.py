@@ -22,7 +22,7 @@ from pathlib import Path
 
 from storm.locals import Store
 
-from backoffice import events
+from backoffice import events, search
 from backoffice.config import Settings
 from backoffice.database import Database, clock, for_update, marks
 from backoffice.states import PUBLISHED
@@ -137,6 +137,7 @@ def _remove_parts(store: Store, batch: _Batch) -> None:
     _remove_files(store, batch)
     for table in ("job_input", "job_parameter", "job_metadata"):
         store.execute(f"DELETE FROM {table} WHERE job_id IN ({marks(jobs)})", jobs)
+    search.forget(store, jobs)
     _remove(store, "event", _keys(store, "SELECT id FROM event WHERE job_id IN (…)", jobs), batch)
     _remove(store, "task", tasks, batch)
 

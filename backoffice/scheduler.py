@@ -2,7 +2,7 @@
 
 Makes due tasks ready, gives back what lost workers held, fires schedules,
 looks into watch folders, clears targets of what attempts left half done,
-prunes. Any number may run: each step is a
+makes new jobs searchable, prunes. Any number may run: each step is a
 transaction that finds its work still to be done, or does nothing. What reads
 folders that may hang has a thread of its own.
 
@@ -41,6 +41,7 @@ from backoffice import (
     outcomes,
     publishers,
     retention,
+    search,
 )
 from backoffice.catalogue import Catalogue
 from backoffice.config import Schedule, Settings, Target, Watch
@@ -53,6 +54,7 @@ from backoffice.publishers import Publisher
 
 PRUNE_EVERY = 3600.0  # seconds
 WATCH_EVERY = 1.0
+INDEX_EVERY = 1.0
 SWEEP_EVERY = 10.0
 _log = logging.getLogger("backoffice.scheduler")
 
@@ -433,6 +435,7 @@ def main(settings: Settings) -> int:
     for watch in settings.watches.values():
         folder = WatchFolder(watch, database, settings, recipes)
         _thread(f"watch {watch.name}", folder.run, WATCH_EVERY, stop)
+    _thread("search", lambda: index(database), INDEX_EVERY, stop)
     _thread("retention", lambda: _prune(database, settings), PRUNE_EVERY, stop)
     sweeps = [Sweep(database, target) for target in settings.targets.values()]
     for sweep in sweeps:
@@ -451,6 +454,12 @@ def _rescue(rescue: Rescue, sweeps: Sequence[Sweep]) -> None:
     if rescue.run():
         for sweep in sweeps:
             sweep.due.set()
+
+
+def index(database: Database) -> None:
+    """Make every job searchable that can be by now."""
+    while database.read(search.behind) and database.transact(search.index):
+        pass
 
 
 def _prune(database: Database, settings: Settings) -> None:

@@ -20,7 +20,7 @@ LAYERS = [
     {"database", "migrations", "replication"},
     {"model"},
     {"workflows", "profiles"},
-    {"events", "flow", "claims", "leases", "outcomes", "jobs", "tokens"},
+    {"events", "flow", "claims", "leases", "outcomes", "jobs", "tokens", "search"},
     {"records", "why", "retention"},
     {"media"},
     {"tasks.__init__", "publishers"},
@@ -40,7 +40,7 @@ LAYERS = [
 ]
 STORE = {
     *("database", "replication", "model", "jobs", "claims", "leases", "outcomes", "events", "flow"),
-    *("records", "why", "retention", "assignments", "tokens"),
+    *("records", "why", "retention", "assignments", "tokens", "search"),
 }
 
 

@@ -243,3 +243,12 @@ CREATE TABLE IF NOT EXISTS token (
     last_used DATETIME(6) NULL,
     UNIQUE KEY token_digest (digest)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Filled by the scheduler, see search.py: words are of ASCII alone, each with
+-- a blank before it. What is deleted stays in InnoDB's own lists until
+-- OPTIMIZE TABLE job_search, which a big site should run now and then.
+CREATE TABLE IF NOT EXISTS job_search (
+    job_id BIGINT NOT NULL PRIMARY KEY,
+    words MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    FULLTEXT KEY job_search_words (words)
+) ENGINE=InnoDB DEFAULT CHARSET=ascii COLLATE=ascii_bin;

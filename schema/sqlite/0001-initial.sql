@@ -237,3 +237,7 @@ CREATE TABLE IF NOT EXISTS token (
 );
 
 CREATE UNIQUE INDEX IF NOT EXISTS token_digest ON token (digest);
+
+-- rowid is the job's id.
+CREATE VIRTUAL TABLE IF NOT EXISTS job_search
+    USING fts5 (words, tokenize = "ascii tokenchars _", detail = none);

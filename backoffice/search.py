@@ -1,0 +1,352 @@
+"""Finds jobs: those that match a filter, the newest first, however many there are.
+
+Owns :class:`Filter`, the words that jobs are found by, and the index of these
+words. A job's words are those of its title, its key, its inputs' file names
+and its metadata's values, without case and accents. A text matches when each
+of its words begins a word of the job, or when it is the job's key; a text
+without any word matches by key alone.
+
+Submitting a job does not touch the index. The scheduler fills it a moment
+later (``index``), so the newest jobs are read one by one instead. The index is
+the last to be asked, for MySQL's collects every hit before it gives the first:
+a word that many jobs have is soon met among the newest of them, and one that
+is not met there gives the index little to do.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from storm.locals import Store
+
+from backoffice import model
+from backoffice.database import clock, insert_many, is_mysql, marks, moment
+from backoffice.errors import Invalid
+from backoffice.states import JOB_STATES
+
+UNINDEXED = 5000  # of the newest jobs that are found although the index lacks them
+MOST_WORDS = 16  # in a text that is looked for
+LATE = timedelta(minutes=1)  # after which a missing id will not come any more
+# By how much the clock may have been set back between two jobs in a row.
+ASKEW = timedelta(minutes=10)
+
+_AT_ONCE = 500  # keys in one statement
+_SAMPLE = 500  # jobs that tell how common a word is
+_BATCH = 500  # jobs indexed in one transaction
+_CHOSEN = 500  # jobs that match all but the words, looked at one by one
+_NEARBY = 10_000  # ids whose words are looked at one by one
+_WORDS_OF_A_JOB = 5000
+# Before each word: so that none is too short or too common for MySQL to index.
+_SIGN = "zz"
+_LONGEST_WORD = 80  # MySQL leaves out what is longer than 84
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which jobs are meant; what is empty does not matter. ``text`` is looked
+    for as said above. Times are naive UTC."""
+
+    states: Collection[str] = ()
+    workflow: str = ""
+    submitter: str = ""
+    text: str = ""
+    submitted_after: datetime | None = None
+    submitted_before: datetime | None = None
+
+
+EVERYTHING = Filter()
+
+
+def ids(
+    store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
+) -> list[int]:
+    """Jobs with ids below ``before`` that match. Raises Invalid for a text of
+    too many words."""
+    query = _query(store, wanted, before)
+    if not wanted.text:
+        return query.ids(store, limit)
+    found = set(query.also("token = ?", model.KEY + wanted.text).ids(store, 1))
+    if asked := _fewest(words(wanted.text)):
+        found |= set(_by_words(store, query, asked, limit))
+    return heapq.nlargest(limit, found)
+
+
+# What needs no words --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Query:
+    """A filter as conditions on ``job``. For each state there is a query of its
+    own, because only then are the ids in order in the index."""
+
+    states: tuple[str, ...]  # none: any
+    conditions: tuple[str, ...] = ()
+    values: tuple[Any, ...] = ()
+    first: int = 0
+    last: int = (1 << 63) - 1
+
+    def also(self, condition: str, value: object) -> _Query:
+        conditions, values = (*self.conditions, condition), (*self.values, value)
+        return replace(self, conditions=conditions, values=values)
+
+    def since(self, job: int) -> _Query:
+        return replace(self, first=max(self.first, job))
+
+    def below(self, job: int) -> _Query:
+        return replace(self, last=min(self.last, job - 1))
+
+    def where(self) -> tuple[str, tuple[Any, ...]]:
+        """But for the states."""
+        every = (*self.conditions, "job.id BETWEEN ? AND ?")
+        return " AND ".join(every), (*self.values, self.first, self.last)
+
+    def ids(self, store: Store, limit: int) -> list[int]:
+        where, values = self.where()
+        found: list[int] = []
+        for state in self.states or (None,):
+            rows = store.execute(
+                f"SELECT id FROM job WHERE {where}{'' if state is None else ' AND state = ?'}"
+                " ORDER BY id DESC LIMIT ?",
+                (*values, *([] if state is None else [state]), limit),
+            ).get_all()
+            found += [job for (job,) in rows]
+        return heapq.nlargest(limit, found)
+
+
+def _query(store: Store, wanted: Filter, before: int | None) -> _Query:
+    every = set(wanted.states) >= set(JOB_STATES)
+    query = _Query(() if every else tuple(sorted(wanted.states)))
+    if before is not None:
+        query = query.below(before)
+    if wanted.workflow:
+        query = query.also("workflow = ?", wanted.workflow)
+    if wanted.submitter:
+        query = query.also("submitter = ?", wanted.submitter)
+    if (after := wanted.submitted_after) is not None:
+        query = query.also("submitted > ?", after).since(_first_since(store, after - ASKEW))
+    if (until := wanted.submitted_before) is not None:
+        query = query.also("submitted < ?", until).below(_first_since(store, until + ASKEW))
+    return query
+
+
+def _first_since(store: Store, when: datetime) -> int:
+    """The id from which on jobs were submitted at that time or later: ids grow
+    with time, so that no index on times is needed."""
+    (low,) = store.execute("SELECT MIN(id) FROM job").get_one()
+    (high,) = store.execute("SELECT MAX(id) + 1 FROM job").get_one()
+    if low is None:
+        return 0
+    while low < high:
+        middle = (low + high) // 2
+        job, submitted = store.execute(
+            "SELECT id, submitted FROM job WHERE id >= ? ORDER BY id LIMIT 1", (middle,)
+        ).get_one() or (middle, None)
+        if submitted is not None and (moment(submitted) or when) < when:
+            low = job + 1
+        else:
+            high = middle
+    return int(low)
+
+
+# Words ----------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    """The words of a text as the index has them: in ASCII, which MySQL splits
+    in one way only. Of Chinese and Japanese each character is one."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    bare = "".join(c for c in plain if not unicodedata.combining(c))
+    return [
+        _written(word) for run in _RUNS.findall(bare) for word in _IDEOGRAPHS.split(run) if word
+    ]
+
+
+_RUNS = re.compile(r"[^\W_]+")
+_IDEOGRAPHS = re.compile(
+    "([\u3041-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
+)
+
+
+def _written(word: str) -> str:
+    coded = "".join(c if c.isascii() else f"_{ord(c):x}_" for c in word)
+    return (_SIGN + coded)[:_LONGEST_WORD]
+
+
+def _text(parts: Iterable[str]) -> str:
+    """The words of a job, each with a blank before it."""
+    found = dict.fromkeys(word for part in parts for word in words(part))
+    return "".join(f" {word}" for word in list(found)[:_WORDS_OF_A_JOB])
+
+
+_PARTS = (
+    "SELECT id, title FROM job WHERE id IN ({})",
+    f"SELECT id, SUBSTR(token, {len(model.KEY) + 1}) FROM job"
+    " WHERE token > 'key:' AND token < 'key;' AND id IN ({})",
+    "SELECT i.job_id, f.name FROM job_input i JOIN file f ON f.id = i.file_id"
+    " WHERE i.job_id IN ({}) ORDER BY i.job_id, i.position",
+    "SELECT job_id, value FROM job_metadata WHERE job_id IN ({}) ORDER BY job_id, name",
+)
+
+
+def _texts(store: Store, jobs: Sequence[int]) -> dict[int, str]:
+    """The words of these jobs, from what they are made of."""
+    if not jobs:
+        return {}
+    parts: dict[int, list[str]] = {job: [] for job in jobs}
+    for statement in _PARTS:
+        for job, part in store.execute(statement.format(marks(jobs)), jobs).get_all():
+            parts[job].append(part)
+    return {job: _text(found) for job, found in parts.items()}
+
+
+# Finding by them ------------------------------------------------------------
+
+
+def _by_words(store: Store, query: _Query, asked: Sequence[str], limit: int) -> list[int]:
+    """In parts, each below the one before; it ends as soon as there are enough."""
+    mark = _mark(store)
+    found = _among_unindexed(store, query.since(mark + 1), asked)
+    query = query.below(mark + 1)
+    if query.conditions or query.states:
+        chosen = query.ids(store, _CHOSEN)
+        found += _among(store, chosen, asked)
+        if len(chosen) < _CHOSEN:
+            return found
+        query = query.below(chosen[-1])
+    if len(found) < limit:
+        nearby = query.since(query.last - _NEARBY)
+        found += _hits(store, nearby, asked, limit - len(found))
+        query = query.below(nearby.first)
+    if len(found) < limit and query.last >= query.first:
+        found += _hits(store, query, asked, limit - len(found), by=_rarest(store, asked))
+    return found
+
+
+def _among_unindexed(store: Store, query: _Query, asked: Sequence[str]) -> list[int]:
+    texts = _texts(store, query.ids(store, UNINDEXED))
+    return [job for job, text in texts.items() if all(word in text for word in _begun(asked))]
+
+
+def _among(store: Store, jobs: Sequence[int], asked: Sequence[str]) -> list[int]:
+    if not jobs:
+        return []
+    rows = store.execute(
+        f"SELECT {_key(store)} FROM job_search WHERE {_key(store)} IN ({marks(jobs)})"
+        f" AND {_has_all(asked)} ORDER BY {_key(store)} DESC",
+        (*jobs, *_begun(asked)),
+    ).get_all()
+    return [job for (job,) in rows]
+
+
+def _has_all(asked: Sequence[str]) -> str:
+    return " AND ".join(["INSTR(words, ?) > 0"] * len(asked))
+
+
+def _begun(asked: Sequence[str]) -> list[str]:
+    """As they stand in the text of a job: each begins a word there."""
+    return [f" {word}" for word in asked]
+
+
+def _fewest(asked: Iterable[str]) -> list[str]:
+    """Without those that another one begins with."""
+    once = sorted(set(asked))
+    # In this order whatever begins with a word comes right after it.
+    needed = [one for one, after in pairwise([*once, ""]) if not after.startswith(one)]
+    if len(needed) > MOST_WORDS:
+        raise Invalid(f"a search has at most {MOST_WORDS} words, not {len(needed)}")
+    return needed
+
+
+def _key(store: Store) -> str:
+    return "job_search.job_id" if is_mysql(store) else "job_search.rowid"
+
+
+def _hits(
+    store: Store, query: _Query, asked: Sequence[str], limit: int, by: Sequence[str] = ()
+) -> list[int]:
+    """Read backwards by their ids, or those that the index has ``by`` some words,
+    with a look at each hit's job."""
+    key, mysql = _key(store), is_mysql(store)
+    where, values = query.where()
+    where = f"{where} AND {key} BETWEEN ? AND ? AND {_has_all(asked)}"
+    values = (*values, query.first, query.last, *_begun(asked))
+    if query.states:
+        where, values = f"{where} AND state IN ({marks(query.states)})", (*values, *query.states)
+    if by:
+        match = "MATCH (words) AGAINST (? IN BOOLEAN MODE)" if mysql else "job_search MATCH ?"
+        text = " ".join(f"+{w}*" for w in by) if mysql else " AND ".join(f"{w}*" for w in by)
+        where, values = f"{match} AND {where}", (text, *values)
+    join = "STRAIGHT_JOIN" if mysql else "CROSS JOIN"  # in this order and no other
+    rows = store.execute(
+        f"SELECT {key} FROM job_search {join} job ON job.id = {key} WHERE {where}"
+        f" ORDER BY {key} DESC LIMIT ?",
+        (*values, limit),
+    ).get_all()
+    return [job for (job,) in rows]
+
+
+def _rarest(store: Store, asked: Sequence[str]) -> list[str]:
+    """The words that the index should be asked for: none of the newest jobs has
+    them, or else the one that fewest have. The others cost more than they save."""
+    counts = store.execute(
+        f"SELECT {', '.join(['SUM(INSTR(words, ?) > 0)'] * len(asked))} FROM"
+        f" (SELECT words FROM job_search ORDER BY {_key(store)} DESC LIMIT {_SAMPLE}) newest",
+        _begun(asked),
+    ).get_one()
+    ranked = sorted(zip(counts, asked, strict=True), key=lambda one: (one[0], -len(one[1])))
+    unseen = [word for count, word in ranked if not count]
+    return unseen or [ranked[0][1]]
+
+
+# The index ------------------------------------------------------------------
+
+
+def index(store: Store, limit: int = _BATCH) -> int:
+    """Take in the next jobs, at most ``limit``; returns how many there were.
+
+    Ids are given out before they are committed, so a missing one is waited for
+    until the job after it is old.
+    """
+    mark = _mark(store)
+    rows = store.execute(
+        "SELECT id, submitted FROM job WHERE id > ? ORDER BY id LIMIT ?", (mark, limit)
+    ).get_all()
+    jobs = list(_without_gap(rows, mark, clock(store) - LATE))
+    column = _key(store).split(".")[1]
+    insert_many(store, "job_search", (column, "words"), _texts(store, jobs).items())
+    return len(jobs)
+
+
+def _mark(store: Store) -> int:
+    """The newest job in the index."""
+    newest = store.execute(
+        f"SELECT {_key(store)} FROM job_search ORDER BY {_key(store)} DESC LIMIT 1"
+    ).get_one()
+    return int(newest[0]) if newest else 0
+
+
+def _without_gap(rows: Iterable[tuple[int, Any]], mark: int, settled: datetime) -> Iterator[int]:
+    for job, submitted in rows:
+        if job != mark + 1 and (moment(submitted) or settled) > settled:
+            return
+        yield job
+        mark = job
+
+
+def forget(store: Store, jobs: Sequence[int]) -> None:
+    """Drop jobs from the index."""
+    store.execute(f"DELETE FROM job_search WHERE {_key(store)} IN ({marks(jobs)})", jobs)
+
+
+def behind(store: Store) -> int:
+    """About how many jobs the index lacks; of these, no search finds others than
+    the newest ``UNINDEXED``."""
+    (newest,) = store.execute("SELECT COALESCE(MAX(id), 0) FROM job").get_one()
+    return max(0, int(newest) - _mark(store))
