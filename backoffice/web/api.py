@@ -1,4 +1,4 @@
-"""Every address there is: the table of routes, and CherryPy's way to a handler.
+"""Every address there is: the table of routes.
 
 A new one is a line here and a handler in ``jobs_api``, ``files_api`` or
 ``site_api``. The OpenAPI document is made from the same table.
@@ -6,16 +6,13 @@ A new one is a line here and a handler in ``jobs_api``, ``files_api`` or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
-import cherrypy
 from webob import Response
-from webob.response import EmptyResponse
 
 from backoffice.web import files_api, jobs_api, openapi, queries, site_api
-from backoffice.web.call import Call, Site
-from backoffice.web.routes import ADMIN, OPERATOR, Route, Router
+from backoffice.web.call import Call
+from backoffice.web.routes import ADMIN, OPERATOR, Route
 
 EVENTS = (
     queries.AFTER_EVENT,
@@ -200,66 +197,3 @@ def _show_openapi(call: Call) -> Response:
 
 
 ROUTES = _routes()
-
-
-# CherryPy -------------------------------------------------------------------
-
-
-def application(site: Site, router: Router) -> Callable[..., Iterable[bytes]]:
-    """The WSGI application of all handlers. Exceptions leave it as they are:
-    the components around it know what to do with them."""
-    config = {"/": {"request.dispatch": _Dispatcher(site, router)}}
-    app = cherrypy.Application(None, script_name=None, config=config)
-    app.wsgiapp.pipeline = []  # components of its own that trap exceptions
-    app.log.access = _log_nothing  # AccessLog does
-    wsgi: Callable[..., Iterable[bytes]] = app
-    return wsgi
-
-
-def _log_nothing() -> None:
-    pass
-
-
-class _Dispatcher:
-    """Finds the handler in the table instead of in a tree of objects, and leaves
-    out CherryPy's tools: each would cost time in every request."""
-
-    def __init__(self, site: Site, router: Router) -> None:
-        self.site = site
-        self.router = router
-
-    def __call__(self, path_info: str) -> None:
-        request = cherrypy.serving.request
-        request.config = {}
-        request.throw_errors = True
-        # Handlers read bodies that they want, and ``queries`` reads the query.
-        request.process_request_body = False
-        request.query_string_encoding = "latin-1"
-        request.handler = self._handle
-
-    def _handle(self) -> Iterable[bytes]:
-        environ = cherrypy.serving.request.wsgi_environ
-        match = self.router.match(environ)
-        call = Call(self.site, environ, match)
-        call.query  # noqa: B018 - refused whatever the handler would do with it
-        answer = match.route.handler(call, **match.arguments)
-        return _hand_over(answer, environ)
-
-
-def _hand_over(answer: Response, environ: dict[str, Any]) -> Iterable[bytes]:
-    """A response of WebOb as CherryPy's own."""
-    response = cherrypy.serving.response
-    response.stream = True  # it knows its own length, or has none
-    response.headers.clear()
-    body: Iterable[bytes]
-    if answer.conditional_response:  # it looks at Range and If-Modified-Since
-        started: list[Any] = []
-        body = answer(environ, lambda *args: started.extend(args))
-        response.status, headers = started
-    else:  # called, it would make Location absolute
-        head = environ["REQUEST_METHOD"] == "HEAD"
-        body = EmptyResponse(answer.app_iter) if head else answer.app_iter
-        response.status, headers = answer.status, answer.headerlist
-    for name, value in headers:
-        response.headers[name] = value
-    return body

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,11 @@ from backoffice.config import AuthSettings, Settings
 from backoffice.database import Database
 from backoffice.errors import BackofficeError, ConfigError
 from backoffice.files import share
-from backoffice.web.api import ROUTES, application
+from backoffice.web.api import ROUTES
 from backoffice.web.call import Site
+from backoffice.web.exchange import application
 from backoffice.web.problems import OwnProblems
-from backoffice.web.routes import Router
+from backoffice.web.routes import Route, Router
 from middleware.access_log import AccessLog
 from middleware.authentication import Authentication, Identity
 from middleware.body_limit import BodyLimit
@@ -55,12 +56,12 @@ OPEN = ("/health/", "/static/")  # for everybody, whoever it is
 ANYBODY = Identity("anonymous", "admin", "anonymous")  # where nobody need log in
 
 
-def make_app(settings: Settings) -> Application:
+def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Application:
     """The whole of it. Raises DefinitionError for a broken workflow or profile."""
     web, auth = settings.web, settings.auth
     registry = CollectorRegistry()
     site = Site(settings, Database(settings.database), catalogue.load(settings), registry)
-    router = Router(ROUTES)
+    router = Router(routes)
 
     app = application(site, router)
     app = StorePerRequest(app, open=_opener(site.database), passing=database.passing)

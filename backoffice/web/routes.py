@@ -72,7 +72,9 @@ class Router:
         """The route of a request; raises Problem 404 or 405. Found once a request."""
         found: Match | None = environ.get(MATCH)
         if found is None:
-            found = environ[MATCH] = self.find(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            found = environ[MATCH] = self.find(
+                environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+            )
             environ["middleware.route"] = found.route.path
             if found.format:
                 environ["middleware.format"] = found.format
