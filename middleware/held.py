@@ -139,7 +139,8 @@ def hold_input(environ: WSGIEnvironment, limit: int) -> tuple[bytes, bool]:
     """
     length = _length(environ)
     if length == 0:
-        return b"", True
+        # A server may leave a chunked body to apps that know where it ends.
+        return b"", "HTTP_TRANSFER_ENCODING" not in environ
     stream = environ["wsgi.input"]
     data = _read(stream, limit + 1 if length is None else min(length, limit))
     # One byte over the limit tells that there is more, when no length does.

@@ -137,3 +137,10 @@ def test_lines_go_on_where_the_held_part_ends() -> None:
     given = environ("POST", "/", body)
     hold_input(given, 5)
     assert list(given["wsgi.input"]) == [b"one\n", b"two\n", b"three\n"]
+
+
+def test_a_body_whose_end_nobody_tells_is_left_to_the_app() -> None:
+    given = environ("POST", "/", HTTP_TRANSFER_ENCODING="chunked")
+    stream = given["wsgi.input"]
+    assert hold_input(given, 100) == (b"", False)
+    assert given["wsgi.input"] is stream
