@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from backoffice import config, media
+from backoffice.assignments import Assignment
+from backoffice.claims import Held
 from backoffice.errors import LeaseLost, TaskFailed
+from backoffice.executors.attempt import AttemptLog, RealContext
 from backoffice.tasks import Job, Publication, Source
 
 JOB = Job(id=1, workflow="test", title="A test", key="", submitter="tester", metadata={}, tasks=())
@@ -50,25 +53,7 @@ class FakeContext:
         start: float = 0.0,
         share: float = 1.0,
     ) -> str:
-        self.commands.append(list(argv))
-        seen = media.Progress()
-
-        def follow(line: str) -> None:
-            if seen.feed(line) and duration:
-                self.progress(start + share * min(1.0, seen.seconds / duration), seen.speed)
-
-        limits = self.settings.limits
-        done = media.run(
-            argv,
-            folder=self.folder,
-            log=self.log,
-            on_stdout_line=follow,
-            memory=limits.memory,
-            file_size=limits.output,
-        )
-        if done.status != 0:
-            raise media.failure(done)
-        return done.stderr_tail
+        return _Engine(self).execute(argv, duration=duration, start=start, share=share)
 
     def progress(self, fraction: float, speed: str = "") -> None:
         assert 0.0 <= fraction <= 1.0
@@ -81,6 +66,34 @@ class FakeContext:
         self.fences += 1
         if not self.ours:
             raise LeaseLost("another worker has this task now")
+
+
+class _Lines(AttemptLog):
+    """A log in memory."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(Path())
+        self._lines = lines
+
+    def __call__(self, line: str) -> None:
+        self._lines.append(line)
+
+
+class _Engine(RealContext):
+    """Runs commands as attempts do, and tells the fake what a worker would hear."""
+
+    def __init__(self, fake: FakeContext) -> None:
+        held = Held(fake.id, fake.attempt, 1, fake.job.id)
+        assignment = Assignment(held, fake.name, "test", fake.job, {}, (), (), 0, 0)
+        super().__init__(assignment, None, fake.settings, _Lines(fake.lines), _folder=fake.folder)
+        self.fake = fake
+
+    def _tell(self, message: tuple[Any, ...]) -> Any:
+        match message:
+            case ("command", argv):
+                self.fake.commands.append(argv)
+            case ("progress", fraction, speed):
+                self.fake.progress(fraction, speed)
 
 
 def make_context(
