@@ -40,6 +40,11 @@ def recipe(*tasks: TaskSpec, name: str = "chain", inputs: Sequence[InputSpec] = 
 
 
 SOURCE = InputRef("source")
+ENCODE = recipe(
+    TaskSpec(name="encode", type="noop", inputs=(SOURCE,)),
+    name="encode",
+    inputs=(InputSpec("source"),),
+)
 
 
 class Board:

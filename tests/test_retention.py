@@ -1,32 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from backoffice import files, jobs, records, retention
-from backoffice.config import Settings
 from backoffice.outcomes import DeliveryMade, MadeFile
-from backoffice.workflows import InputSpec, TaskSpec
-from tests.board import SOURCE, Board, chain, recipe
+from tests.board import ENCODE, Board, chain
 
 MONTH = timedelta(days=30)
 OLD = timedelta(days=31)
-ENCODE = recipe(
-    TaskSpec(name="encode", type="noop", inputs=(SOURCE,)),
-    name="encode",
-    inputs=(InputSpec("source"),),
-)
-
-
-@pytest.fixture
-def board(settings: Settings) -> Iterator[Board]:
-    board = Board(settings)
-    yield board
-    board.close()
 
 
 def count(board: Board, table: str) -> int:

@@ -18,18 +18,12 @@ from backoffice.config import Schedule, Settings, Target, Watch
 from backoffice.database import moment
 from backoffice.scheduler import Rescue, Sweep, Watched, WatchFolder, fire_schedules, next_run
 from backoffice.states import READY, RUNNING
-from backoffice.workflows import InputSpec, TaskSpec
-from tests.board import SOURCE, Board, chain, recipe
+from tests.board import ENCODE, Board, chain
 from tests.crowd import together
 
 LEASE = 60.0  # seconds, as the board gives them
 NEVER = datetime(2100, 1, 1)
 PAST = datetime(2020, 1, 1)
-ENCODE = recipe(
-    TaskSpec(name="encode", type="noop", inputs=(SOURCE,)),
-    name="encode",
-    inputs=(InputSpec("source"),),
-)
 RECIPES = Catalogue({"encode": ENCODE, "chain": chain("one")}, {})
 
 

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import pytest
-
 from backoffice import assignments, records
 from backoffice.assignments import Assignment
 from backoffice.claims import Claimed
-from backoffice.config import Settings
 from backoffice.outcomes import MadeFile, Outcome
 from backoffice.states import SUCCEEDED
 from backoffice.worker import Worker
@@ -19,11 +16,6 @@ def made(href: str) -> MadeFile:
 def ended(board: Board, claimed: Claimed, outcome: Outcome) -> tuple[Assignment, Outcome]:
     (assignment,) = board.do(assignments.build, [claimed])
     return assignment, outcome
-
-
-@pytest.fixture
-def board(settings: Settings) -> Board:
-    return Board(settings)
 
 
 def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
