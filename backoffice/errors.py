@@ -60,6 +60,25 @@ class DatabaseUnavailable(BackofficeError):
         self.refused = refused
 
 
+class ServiceUnreachable(BackofficeError):
+    """The service does not answer, or not now; trying later may help.
+
+    ``after`` is how many seconds it asked to be left alone.
+    """
+
+    def __init__(self, message: str, *, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class NotAllowed(BackofficeError):
+    """The service does not know who asks, or does not let them do this."""
+
+
+class ServiceFault(BackofficeError):
+    """The service failed at a request, or answered what no client expects."""
+
+
 class SchemaMismatch(BackofficeError):
     """The database's schema is older or newer than this program's."""
 
