@@ -6,16 +6,14 @@ status. Loaded only once it is known that there is something to do.
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import shlex
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,13 @@ from storm.locals import Store
 
 from backoffice import (
     catalogue,
+    console,
     follow,
     jobs,
     migrations,
     records,
     retention,
+    search,
     states,
     terminal,
     tokens,
@@ -37,15 +37,12 @@ from backoffice import check as checks
 from backoffice import dryrun as dry
 from backoffice.catalogue import Catalogue
 from backoffice.config import Settings
+from backoffice.console import DONE, FAILED, complain, say, show
 from backoffice.database import Database
-from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable, Invalid, NotFound
-from backoffice.records import Filter
-from backoffice.web import documents
+from backoffice.errors import BackofficeError, DatabaseUnavailable, NotFound
+from backoffice.search import Filter
 
-DONE, FAILED, WRONG, CANCELLED = 0, 1, 2, 3
-_STATUS = {states.SUCCEEDED: DONE, states.FAILED: FAILED, states.CANCELLED: CANCELLED}
 _PAGE = 1000  # jobs selected at a time
-_SHOWN = 10  # jobs named before an action on many
 
 
 @contextmanager
@@ -66,15 +63,6 @@ def _actor() -> str:
         return str(os.getuid())
 
 
-def _say(*lines: str) -> None:
-    for line in lines:
-        print(line)
-
-
-def _complain(text: str) -> None:
-    print(f"backoffice: {terminal.clean(text)}", file=sys.stderr)
-
-
 # The installation -----------------------------------------------------------
 
 
@@ -88,16 +76,16 @@ def migrate(args: Namespace, settings: Settings) -> int:
         database.close()
     version = migrations.steps(database.dialect)[-1].version
     steps = "1 step" if count == 1 else f"{count} steps"
-    _say(f"{f'{steps} applied' if count else 'nothing to do'}: the schema is at version {version}")
+    say(f"{f'{steps} applied' if count else 'nothing to do'}: the schema is at version {version}")
     return DONE
 
 
 def _check_schema(database: Database) -> int:
     todo = migrations.pending(database)
     if not todo:
-        _say("the schema is current")
+        say("the schema is current")
         return DONE
-    _say(f"{len(todo)} steps are missing, from version {todo[0].version}: run 'backoffice migrate'")
+    say(f"{len(todo)} steps are missing, from version {todo[0].version}: run 'backoffice migrate'")
     return FAILED
 
 
@@ -106,7 +94,7 @@ def check(args: Namespace, settings: Settings) -> int:
     room = max(len(line.what) for line in found)
     for line in found:
         mark = "ok  " if line.ok else "FAIL"
-        _say(f"{mark} {line.what:<{room}}  {terminal.clean(line.text)}")
+        say(f"{mark} {line.what:<{room}}  {terminal.clean(line.text)}")
     return DONE if all(line.ok for line in found) else FAILED
 
 
@@ -115,10 +103,10 @@ def prune(args: Namespace, settings: Settings) -> int:
     with _opened(settings) as database:
         counts = retention.prune(database, settings, older, dry_run=args.dry_run)
     if args.dry_run:
-        _say(f"jobs that would be removed: {counts['jobs']}")
+        say(f"jobs that would be removed: {counts['jobs']}")
     else:
         parts = [f"{kind} {count}" for kind, count in sorted(counts.items())]
-        _say(f"removed: {', '.join(parts) or 'nothing'}")
+        say(f"removed: {', '.join(parts) or 'nothing'}")
     return DONE
 
 
@@ -142,9 +130,7 @@ def submit(args: Namespace, settings: Settings) -> int:
         return _show_plan(dry.plan(prepared, settings))
     with _opened(settings) as database:
         job, new = database.transact(jobs.submit, prepared, _actor())
-        _say(str(job))
-        if not new:
-            _complain(f"job {job} was submitted with this key before; it is the same")
+        console.show_submitted(job, new)
         return _wait(database, job) if args.wait else DONE
 
 
@@ -154,7 +140,7 @@ def clone(args: Namespace, settings: Settings) -> int:
         request = database.read(jobs.request_of, args.id)
         prepared = jobs.prepare(request, known.workflows, settings.paths.roots)
         job, _ = database.transact(jobs.submit, prepared, _actor())
-        _say(str(job))
+        say(str(job))
         return _wait(database, job) if args.wait else DONE
 
 
@@ -169,7 +155,7 @@ def retract(args: Namespace, settings: Settings) -> int:
     prepared = jobs.prepare(request, known.workflows, settings.paths.roots)
     with _opened(settings) as database:
         job, _ = database.transact(jobs.submit, prepared, _actor())
-        _say(str(job))
+        say(str(job))
         return _wait(database, job) if args.wait else DONE
 
 
@@ -188,22 +174,18 @@ def _absolute(name: str) -> str:
 
 
 def _wait(database: Database, job: int) -> int:
-    try:
-        return _STATUS[follow.job(database, job, sys.stderr)]
-    except KeyboardInterrupt:
-        _complain(f"job {job} goes on; see 'backoffice job {job}', end it with 'backoffice cancel'")
-        return 130
+    return console.wait(job, lambda: follow.job(database, job, sys.stderr))
 
 
 def _show_plan(tasks: Sequence[dry.DryTask]) -> int:
     for task in tasks:
-        _say(f"{task.name} ({task.type})" + _remark(task))
+        say(f"{task.name} ({task.type})" + _remark(task))
         for argv in task.commands:
-            _say(f"  $ {terminal.clean(shlex.join(argv))}")
+            say(f"  $ {terminal.clean(shlex.join(argv))}")
         for output in task.outputs:
-            _say(f"  makes {terminal.clean(str(output))}")
+            say(f"  makes {terminal.clean(str(output))}")
         for note in task.notes:
-            _say(f"  {terminal.clean(note)}")
+            say(f"  {terminal.clean(note)}")
     return FAILED if any(task.fails for task in tasks) else DONE
 
 
@@ -216,17 +198,6 @@ def _remark(task: dry.DryTask) -> str:
 # Looking --------------------------------------------------------------------
 
 
-def _show(args: Namespace, kind: str, record: Any) -> int:
-    if args.xml:
-        _say(documents.to_xml(kind, record).decode())
-    elif args.json:
-        _say(documents.to_json(kind, record))
-    else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        _say(*terminal.show(kind, record, width))
-    return DONE
-
-
 def _look(
     kind: str, ask: Callable[[Store, Namespace], Any]
 ) -> Callable[[Namespace, Settings], int]:
@@ -235,7 +206,7 @@ def _look(
     def command(args: Namespace, settings: Settings) -> int:
         with _opened(settings) as database:
             found = database.read(ask, args)
-        return _show(args, kind, found)
+        return show(args, kind, found)
 
     return command
 
@@ -275,6 +246,7 @@ events = _look(
     "events",
     lambda store, args: records.events(store, after=args.after, limit=args.limit, job=args.job),
 )
+schedules = _look("schedules", lambda store, args: records.schedules(store))
 list_tokens = _look("tokens", lambda store, args: records.tokens(store))
 
 
@@ -282,20 +254,7 @@ def reasons(args: Namespace, settings: Settings) -> int:
     noun, ask = ("task", why.task) if args.task else ("job", why.job)
     with _opened(settings) as database:
         found = {"subject": f"{noun} {args.id}", "reasons": database.read(ask, args.id)}
-    return _show(args, "why", found)
-
-
-def schedules(args: Namespace, settings: Settings) -> int:
-    with _opened(settings) as database:
-        found = database.read(records.schedules)
-    if args.json:
-        _say(json.dumps({"schedules": found}, default=_moment, ensure_ascii=False))
-        return DONE
-    return _show(args, "schedules", found)
-
-
-def _moment(value: datetime) -> str:
-    return f"{value.isoformat(timespec='seconds')}Z"
+    return show(args, "why", found)
 
 
 def log(args: Namespace, settings: Settings) -> int:
@@ -311,14 +270,12 @@ def log(args: Namespace, settings: Settings) -> int:
         raise NotFound(f"attempt {wanted[-1]['number']} of task {args.id} wrote no log")
     try:
         with open(path, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                _say(terminal.clean(line.rstrip("\n")))
+            return console.show_log(lines)
     except OSError as error:
         host = wanted[-1]["host"]
         raise NotFound(
             f"{path} cannot be read ({error.strerror}); it was written on {host}"
         ) from None
-    return DONE
 
 
 def _filter(args: Namespace) -> Filter:
@@ -348,45 +305,26 @@ def control(args: Namespace, settings: Settings) -> int:
         "priority": lambda store, job: jobs.prioritise(store, job, args.to, actor),
     }
     wanted = _filter(args)
-    filtered = wanted != records.EVERYTHING
-    if bool(args.ids) == filtered:
-        raise Invalid(f"give either ids or a filter such as --state failed to {args.command}")
+    filtered = wanted != search.EVERYTHING
+    console.require_ids_or_filter(args, filtered)
     with _opened(settings) as database:
         if not filtered:
             return _each(database, args.command, actions[args.command], args.ids, args.dry_run)
         ids = _selected(database, args.command, wanted)
-        if not _agreed(args, ids):
+        if not console.agreed(args, str(len(ids)), ids):
             return FAILED
         return _each(database, args.command, actions[args.command], ids, args.dry_run)
 
 
 def _selected(database: Database, action: str, wanted: Filter) -> list[int]:
     """The jobs that match, of those that the action is possible for."""
-    possible = states.JOB_ACTIONS[action]
-    asked = set(wanted.states) & possible if wanted.states else possible
-    if not asked:
-        allowed = " or ".join(one for one in states.JOB_STATES if one in possible)
-        raise Conflict(f"{action} is possible for jobs that are {allowed}")
-    wanted = Filter(**{**wanted.__dict__, "states": asked})
+    wanted = replace(wanted, states=console.possible_states(action, wanted.states))
     found: list[int] = []
     before: int | None = None
-    while page := database.read(records.job_ids, wanted, limit=_PAGE, before=before):
+    while page := database.read(search.ids, wanted, limit=_PAGE, before=before):
         found += page
         before = page[-1]
     return found
-
-
-def _agreed(args: Namespace, ids: Sequence[int]) -> bool:
-    if not ids:
-        _say("no job matches")
-        return True
-    named = ", ".join(map(str, ids[:_SHOWN])) + (" …" if len(ids) > _SHOWN else "")
-    _say(f"{args.command}: jobs that match: {len(ids)} ({named})")
-    if args.yes or args.dry_run:
-        return True
-    if not sys.stdin.isatty():
-        raise Invalid("say --yes to do it, or --dry-run to see only")
-    return input("go on? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _each(database: Database, name: str, action: Action, ids: Sequence[int], dry_run: bool) -> int:
@@ -394,16 +332,16 @@ def _each(database: Database, name: str, action: Action, ids: Sequence[int], dry
     failed = 0
     for job in ids:
         if dry_run:
-            _say(f"would {name} job {job}")
+            say(f"would {name} job {job}")
             continue
         try:
             database.transact(action, job)
-            _say(f"{name}: job {job}")
+            say(f"{name}: job {job}")
         except DatabaseUnavailable:
             raise
         except BackofficeError as error:
             failed += 1
-            _complain(str(error))
+            complain(str(error))
     return FAILED if failed else DONE
 
 
@@ -432,9 +370,9 @@ def create_token(args: Namespace, settings: Settings) -> int:
         )
         (made,) = [one for one in database.read(records.tokens) if one["id"] == token]
     if args.json or args.xml:
-        return _show(args, "token", made | {"secret": secret})
-    _say(secret)
-    _complain(f"this is token {token}; keep its secret now, it is not shown again")
+        return show(args, "token", made | {"secret": secret})
+    say(secret)
+    complain(f"this is token {token}; keep its secret now, it is not shown again")
     return DONE
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
@@ -43,24 +43,37 @@ def job(
 
     Raises NotFound, or DatabaseUnavailable after it was away for a while.
     """
+    return watch(_looks(database, job_id, sleep), out)
+
+
+def watch(looks: Iterable[Record], out: IO[str]) -> str:
+    """The same for whatever gives the job again and again, until it has ended."""
     view: View = Bars(out) if out.isatty() else Lines(out)
-    away = 0.0
+    state = ""
     try:
-        while True:
-            try:
-                seen = database.read(_look, job_id)
-                away = 0.0
-            except DatabaseUnavailable as error:
-                away += POLL
-                if error.refused or away > PATIENCE:
-                    raise
-            else:
-                view.update(seen)
-                if seen["state"] in JOB_ENDED:
-                    return str(seen["state"])
-            sleep(POLL)
+        for seen in looks:
+            view.update(seen)
+            state = seen["state"]
     finally:
         view.close()
+    return state
+
+
+def _looks(database: Database, job_id: int, sleep: Callable[[float], None]) -> Iterator[Record]:
+    away = 0.0
+    while True:
+        try:
+            seen = database.read(_look, job_id)
+        except DatabaseUnavailable as error:
+            away += POLL
+            if error.refused or away > PATIENCE:
+                raise
+        else:
+            away = 0.0
+            yield seen
+            if seen["state"] in JOB_ENDED:
+                return
+        sleep(POLL)
 
 
 def _look(store: Store, job_id: int) -> Record:
