@@ -25,6 +25,7 @@ from backoffice.errors import (
     DefinitionError,
     Invalid,
     SchemaMismatch,
+    ServiceUnreachable,
 )
 
 FAILED, WRONG, AWAY, INTERRUPTED = 1, 2, 4, 130
@@ -46,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     try:
-        status = _run(args, config.load(args.config, os.environ))
+        address = config.service(args.url, args.token_file, os.environ)
+        if address is not None:
+            status = _run_remote(args, address)
+        else:
+            status = _run(args, config.load(args.config, os.environ))
         sys.stdout.flush()
         return status
     except BackofficeError as error:
@@ -69,6 +74,20 @@ def _run(args: Namespace, settings: Settings) -> int:
     return status
 
 
+def _run_remote(args: Namespace, address: config.Address) -> int:
+    """Over HTTP; the settings are those of the service, and none are read here."""
+    from backoffice import remote
+    from backoffice.client import Client
+
+    function = getattr(remote, args.function, None)
+    if function is None:
+        words = " ".join(filter(None, (args.command, getattr(args, "action", ""))))
+        raise Invalid(f"'{words}' is not for a service elsewhere; run it there, without --url")
+    with Client(address.url, address.token) as service:
+        status: int = function(args, service)
+        return status
+
+
 def _run_process(name: str, settings: Settings) -> int:
     """Without what other commands need: a worker should be small."""
     from backoffice import logs
@@ -86,7 +105,8 @@ def _explain(error: BackofficeError) -> int:
     print(f"backoffice: {text}", file=sys.stderr)
     if isinstance(error, ConfigError | Invalid | DefinitionError):
         return WRONG
-    return AWAY if isinstance(error, DatabaseUnavailable | SchemaMismatch) else FAILED
+    away = isinstance(error, DatabaseUnavailable | SchemaMismatch | ServiceUnreachable)
+    return AWAY if away else FAILED
 
 
 def _report(error: Exception) -> int:
@@ -147,6 +167,12 @@ def _parser() -> ArgumentParser:
         prog="backoffice", description="Transcode and publish video.", epilog=EPILOG
     )
     parser.add_argument("--config", metavar="FILE", help="settings; see etc/backoffice.ini")
+    parser.add_argument(
+        "--url", help="work over HTTP on the service there (default: $BACKOFFICE_URL)"
+    )
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="holds the token for it (default: $BACKOFFICE_TOKEN)"
+    )
     parser.add_argument("--version", action="version", version=f"backoffice {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_installation(commands)
@@ -244,8 +270,7 @@ def _add_looking(commands: Any) -> None:
     workers = _look(commands, "workers", "workers", "list workers")
     workers.add_argument("--all", action="store_true", help="also those stopped and lost")
     _look(commands, "queues", "queues", "list queues")
-    schedules = _look(commands, "schedules", "schedules", "list schedules", xml=False)
-    schedules.set_defaults(xml=False)
+    _look(commands, "schedules", "schedules", "list schedules")
     events = _look(commands, "events", "events", "show the history, the newest last")
     events.add_argument("--after", type=_number, metavar="EVENT", help="what came after this one")
     events.add_argument("--job", type=_number, metavar="ID")
@@ -255,12 +280,11 @@ def _add_looking(commands: Any) -> None:
     why.add_argument("--task", action="store_true", help="ID is a task's")
 
 
-def _look(commands: Any, name: str, function: str, help: str, xml: bool = True) -> ArgumentParser:
+def _look(commands: Any, name: str, function: str, help: str) -> ArgumentParser:
     parser = _add(commands, name, function, help)
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="for scripts")
-    if xml:
-        forms.add_argument("--xml", action="store_true", help="for scripts")
+    forms.add_argument("--xml", action="store_true", help="for scripts")
     return parser
 
 

@@ -28,6 +28,8 @@ from backoffice.files import share
 
 PREFIX = "BACKOFFICE_"
 FILE_VARIABLE = "BACKOFFICE_CONFIG"
+URL_VARIABLE, TOKEN_VARIABLE = "BACKOFFICE_URL", "BACKOFFICE_TOKEN"  # of the command line
+NO_SETTINGS = (FILE_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE)
 SEARCH = ("etc/backoffice.ini", "/etc/backoffice/backoffice.ini")
 DEFAULTS = "defaults"
 PARTS = ("scheduler", "worker", "web")
@@ -563,9 +565,41 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
     raw = _read(source) if source != DEFAULTS else {}
     raw.setdefault("target site", {k: _Given(v, DEFAULTS) for k, v in _SITE.items()})
     for variable in sorted(environ):
-        if variable.startswith(PREFIX) and variable != FILE_VARIABLE:
+        if variable.startswith(PREFIX) and variable not in NO_SETTINGS:
             _override(raw, variable, environ[variable])
     return _build(source, raw)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A service elsewhere, and what opens it."""
+
+    url: str
+    token: str = field(repr=False)
+
+
+def service(url: str | None, token_file: str | None, environ: Mapping[str, str]) -> Address | None:
+    """The service that commands are for; None if they are for this installation.
+
+    An empty ``url`` is none, whatever the environment says. Raises ConfigError for
+    a file that holds no token.
+    """
+    found = environ.get(URL_VARIABLE, "") if url is None else url
+    if not found:
+        if token_file is not None:
+            raise ConfigError("is of no use without --url", source="--token-file")
+        return None
+    if token_file is None:
+        return Address(found, environ.get(TOKEN_VARIABLE, ""))
+    try:
+        token = Path(token_file).read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", source=token_file) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("holds no token: it is no text", source=token_file) from error
+    if not token:
+        raise ConfigError("holds no token: it is empty", source=token_file)
+    return Address(found, token)
 
 
 def _find(path: str | None, environ: Mapping[str, str]) -> str:
