@@ -2,7 +2,8 @@
 
 Handlers and the command line call this and nothing deeper. Functions that
 take a store run inside ``Database.transact``; each leaves an event with its
-actor. Reading files happens before, in ``prepare``, with no transaction open.
+actor. Those that take a database act on many jobs, in transactions of their
+own. Reading files happens before, in ``prepare``, with no transaction open.
 """
 
 from __future__ import annotations
@@ -11,24 +12,30 @@ import hashlib
 import json
 import mimetypes
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from storm.exceptions import IntegrityError
 from storm.locals import Store
 
-from backoffice import events, files, flow, model, workflows
-from backoffice.database import clock, insert_many, insert_one, marks
+from backoffice import events, files, flow, model, search, workflows
+from backoffice.database import Database, clock, insert_many, insert_one, marks
 from backoffice.errors import Conflict, Invalid, NotFound
+from backoffice.search import Filter
 from backoffice.states import (
     ACTIVE,
     BLOCKED,
     CANCELLED,
     DRAINING,
     FAILED,
+    JOB_ACTIONS,
+    JOB_STATES,
     PAUSED,
+    PUBLISHED,
     QUEUED,
     READY,
     RUNNING,
@@ -39,6 +46,9 @@ from backoffice.workflows import TaskSpec, Workflow
 
 PRIORITIES = range(101)  # 0 is first
 DEFAULT_PRIORITY = 50
+COUNTED = 10_000  # jobs that match a filter; that there are more is said without a number
+REFUSALS = 10  # named of those that an action on many is not possible for
+_BATCH = 50  # jobs changed in one transaction
 LONGEST = {"title": 500, "key": 200, "name": 128, "value": 10_000, "submitter": 255}
 _TASK_COLUMNS = (
     "job_id",
@@ -227,6 +237,148 @@ def prioritise(store: Store, job_id: int, priority: int, actor: str) -> None:
     events.append(store, clock(store), events.of_job("priority", job_id, actor, str(priority)))
 
 
+def retraction(publication: Mapping[str, Any]) -> Request:
+    """The job that takes a publication (a record) back from its target, for
+    ``prepare`` and ``submit``: workers may be the only ones to reach a target.
+    Raises Conflict if it was retracted before."""
+    if publication["state"] != PUBLISHED:
+        raise Conflict(f"publication {publication['id']} is {publication['state']} already")
+    return Request(
+        workflow="retract",
+        title=f"Retract {publication['path']}"[: LONGEST["title"]].strip(),
+        parameters={"publication": str(publication["id"])},
+    )
+
+
+# Many jobs at once ----------------------------------------------------------
+
+Selection = Filter | Sequence[int]
+Result = dict[str, Any]  # what became of it, as ``schema/result.xsd`` has it
+
+
+def preview(database: Database, action: str, wanted: Selection) -> Result:
+    """How many jobs match and how many of them the action is possible for, and
+    why not for some of the others; no more than ``COUNTED`` are counted."""
+    return database.read(_count, action, wanted)
+
+
+def apply(
+    database: Database, action: str, wanted: Selection, actor: str, value: int | None = None
+) -> Result:
+    """cancel, pause, resume, retry or priority (``value``) on every job that
+    matches now, a few in each transaction. One that cannot be changed does not
+    keep the others. Raises Invalid for another action or value."""
+    act = _action(action, value)
+    result = preview(database, action, wanted) | {"preview": False}
+    for batch in _batches(database, action, wanted):
+        done, refusals = database.transact(_act_on, act, batch, actor)
+        result["done"] += done
+        result["refusals"] += refusals
+    for name in ("matched", "possible"):
+        result[name] = max(result[name], result["done"])
+    return result | {"refusals": result["refusals"][:REFUSALS]}
+
+
+def _action(action: str, value: int | None) -> Callable[[Store, int, str], None]:
+    if action == "priority":
+        if value is None:
+            raise Invalid("say which priority: a value from 0 (first) to 100 (last)")
+        _check_priority(value)
+        return partial(_prioritise, priority=value)
+    known = {"cancel": cancel, "pause": pause, "resume": resume, "retry": retry}
+    if action not in known:
+        raise Invalid(
+            f"{action!r} is no action on many jobs; there are {', '.join(known)}, priority"
+        )
+    return known[action]
+
+
+def _prioritise(store: Store, job_id: int, actor: str, priority: int) -> None:
+    prioritise(store, job_id, priority, actor)
+
+
+def _count(store: Store, action: str, wanted: Selection) -> Result:
+    if isinstance(wanted, Filter):
+        matched = len(search.ids(store, wanted, limit=COUNTED + 1))
+        able = len(_matching(store, wanted, JOB_ACTIONS[action], COUNTED + 1))
+        unable = _matching(store, wanted, set(JOB_STATES) - JOB_ACTIONS[action], REFUSALS)
+    else:
+        matched, found = len(wanted), _able(store, action, wanted)
+        able, unable = len(found), [job for job in wanted if job not in set(found)][:REFUSALS]
+    states = _states(store, unable)
+    return {
+        **{"action": action, "preview": True, "done": 0, "more": matched > COUNTED},
+        **{"matched": min(matched, COUNTED), "possible": min(able, COUNTED)},
+        "refusals": [_refusal(job, _why_not(action, job, states.get(job))) for job in unable],
+    }
+
+
+def _matching(
+    store: Store, wanted: Filter, states: Collection[str], limit: int, before: int | None = None
+) -> list[int]:
+    """Those that match and are in one of these states."""
+    asked = set(wanted.states or JOB_STATES) & set(states)
+    if not asked:
+        return []
+    return search.ids(store, replace(wanted, states=tuple(asked)), limit=limit, before=before)
+
+
+def _able(store: Store, action: str, jobs: Sequence[int]) -> list[int]:
+    states = _states(store, jobs)
+    return [job for job in jobs if states.get(job) in JOB_ACTIONS[action]]
+
+
+def _states(store: Store, jobs: Sequence[int]) -> dict[int, str]:
+    if not jobs:
+        return {}
+    rows = store.execute(f"SELECT id, state FROM job WHERE id IN ({marks(jobs)})", jobs)
+    return dict(rows.get_all())
+
+
+def _batches(database: Database, action: str, wanted: Selection) -> Iterator[Sequence[int]]:
+    if isinstance(wanted, Filter):
+        before: int | None = None
+        possible = JOB_ACTIONS[action]
+        while page := database.read(_matching, wanted, possible, _BATCH, before):
+            yield page
+            before = page[-1]
+    else:
+        able = database.read(_able, action, wanted)
+        for start in range(0, len(able), _BATCH):
+            yield able[start : start + _BATCH]
+
+
+def _act_on(
+    store: Store, act: Callable[[Store, int, str], None], jobs: Sequence[int], actor: str
+) -> tuple[int, list[Result]]:
+    """In the order in which all lock jobs. What is refused has changed nothing."""
+    done, refusals = 0, []
+    for job in sorted(jobs):
+        try:
+            act(store, job, actor)
+            done += 1
+        except (Conflict, NotFound) as error:
+            refusals.append(_refusal(job, str(error)))
+    return done, refusals
+
+
+def _refusal(job: int, message: str) -> Result:
+    return {"job": job, "message": message}
+
+
+def _why_not(action: str, job: int, state: str | None) -> str:
+    if state is None:
+        return f"there is no job {job}"
+    try:
+        guard(action, job, state)
+    except Conflict as error:
+        return str(error)
+    return ""
+
+
+# Queues, workers and files --------------------------------------------------
+
+
 def pause_queue(store: Store, name: str, actor: str) -> None:
     """Workers take no more tasks from the queue; those that run finish."""
     _set_queue(store, name, "paused", True, actor, "paused")
@@ -258,6 +410,39 @@ def drain(store: Store, worker_id: int, actor: str) -> None:
 # Parts ----------------------------------------------------------------------
 
 
+def register_file(
+    store: Store, path: Path, size: int, actor: str, metadata: Mapping[str, str]
+) -> tuple[int, bool]:
+    """Make a file known that lies under the roots (``files.resolve``); returns
+    its id and whether it is new. Metadata is added to what there is, and wins.
+    The same once more changes nothing. Raises Invalid."""
+    _check_pairs(metadata)
+    now = clock(store)
+    known = store.find(model.File, href=files.href(path)).one()
+    before = None if known is None else (known.size, _metadata(store, known.id))
+    file = known_file(store, path, size, now)
+    _add_metadata(store, file, metadata)
+    if before != (size, _metadata(store, file)):
+        action = "file.registered" if before is None else "file.changed"
+        event = events.Event(action, f"file {file}", actor=actor, detail=files.href(path))
+        events.append(store, now, event)
+    return file, before is None
+
+
+def _metadata(store: Store, file: int) -> dict[str, str]:
+    return model.pairs(store, "file_metadata", "file_id", file)
+
+
+def _add_metadata(store: Store, file: int, metadata: Mapping[str, str]) -> None:
+    if metadata:
+        store.execute(
+            f"DELETE FROM file_metadata WHERE file_id = ? AND name IN ({marks([*metadata])})",
+            (file, *metadata),
+        )
+    rows = [(file, name, value) for name, value in metadata.items()]
+    insert_many(store, "file_metadata", ("file_id", "name", "value"), rows)
+
+
 def _check(request: Request) -> None:
     _check_priority(request.priority)
     _check_length("title", request.title)
@@ -265,7 +450,12 @@ def _check(request: Request) -> None:
     _check_ends("key", request.key)
     if not 0 <= request.delay <= timedelta(days=3650).total_seconds():
         raise Invalid("a delay is from 0 s to ten years")
-    for name, value in [*request.parameters.items(), *request.metadata.items()]:
+    _check_pairs(request.parameters)
+    _check_pairs(request.metadata)
+
+
+def _check_pairs(pairs: Mapping[str, str]) -> None:
+    for name, value in pairs.items():
         _check_length("name", name)
         _check_ends("name", name)
         _check_length("value", value)

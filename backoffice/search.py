@@ -42,6 +42,7 @@ _SAMPLE = 500  # jobs that tell how common a word is
 _BATCH = 500  # jobs indexed in one transaction
 _CHOSEN = 500  # jobs that match all but the words, looked at one by one
 _NEARBY = 10_000  # ids whose words are looked at one by one
+_COMMON = 0.005  # the part of these that must match for the next ones to be looked at
 _WORDS_OF_A_JOB = 5000
 # Before each word: so that none is too short or too common for MySQL to index.
 _SIGN = "zz"
@@ -220,12 +221,13 @@ def _by_words(store: Store, query: _Query, asked: Sequence[str], limit: int) -> 
         if len(chosen) < _CHOSEN:
             return found
         query = query.below(chosen[-1])
-    if len(found) < limit:
+    while len(found) < limit and query.last >= query.first:
         nearby = query.since(query.last - _NEARBY)
-        found += _hits(store, nearby, asked, limit - len(found))
-        query = query.below(nearby.first)
-    if len(found) < limit and query.last >= query.first:
-        found += _hits(store, query, asked, limit - len(found), by=_rarest(store, asked))
+        hits = _hits(store, nearby, asked, limit - len(found))
+        found, query = found + hits, query.below(nearby.first)
+        if len(hits) < _NEARBY * _COMMON:
+            found += _hits(store, query, asked, limit - len(found), by=_rarest(store, asked))
+            break
     return found
 
 
