@@ -47,6 +47,8 @@ def run(settings: Settings) -> list[Line]:
     lines += [_readable(f"watch {one.name}", one.folder) for one in settings.watches.values()]
     lines += _targets(settings)
     lines += [_schemas(), _templates()]
+    if "web" in settings.service.parts:
+        lines.append(_web(settings))
     return lines
 
 
@@ -178,3 +180,15 @@ def _schemas() -> Line:
 
 def _templates() -> Line:
     return _asked("templates", lambda: str(files.share("templates")))
+
+
+def _web(settings: Settings) -> Line:
+    """Where it listens, and for whom: what an admin should know before others do."""
+    where = settings.web.listen
+    address = f"{where[0]}:{where[1]}" if isinstance(where, tuple) else f"unix:{where}"
+    if not settings.auth.required:
+        return Line(True, "web", f"{address}; nobody need log in there")
+    auth = settings.auth
+    if not auth.admins | auth.operators | auth.viewers:
+        return Line(True, "web", f"{address}; only tokens are let in: name users in [auth]")
+    return Line(True, "web", f"{address}; users log in")
