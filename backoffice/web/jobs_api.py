@@ -11,7 +11,8 @@ from webob import Response
 from backoffice import jobs, records, why
 from backoffice.errors import Invalid, NotFound
 from backoffice.jobs import Request
-from backoffice.records import Filter, Record
+from backoffice.records import Record
+from backoffice.search import Filter
 from backoffice.web import content, documents, queries
 from backoffice.web.call import Call
 from middleware.problem import Problem
