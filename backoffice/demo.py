@@ -1,4 +1,5 @@
-"""``make demo``: a clip goes in, renditions come out, on the embedded database.
+"""``make demo``: a clip goes in, renditions come out, on the embedded database,
+and the whole is served on http://127.0.0.1:8080/ meanwhile.
 
 Runs the real service beside a real submit, in a folder of its own. ``MEDIA``
 names a clip to take instead of the generated one; ``DEMO_EXIT=1`` stops it all
@@ -7,6 +8,7 @@ once the job has ended, with status 0 only if that succeeded.
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
@@ -23,6 +25,7 @@ from backoffice.prctl import die_with
 
 HOME = Path("var/demo")
 SECONDS = 12
+START_WITHIN = 15.0  # seconds
 STOP_AFTER = 60.0  # seconds that the service is given to stop
 
 
@@ -35,6 +38,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         settings_environ = _environ(environ, home, clip)
         _backoffice(settings_environ, "migrate").check_returncode()
         service = _start_service(settings_environ, home)
+        _tell_address(settings_environ)
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -111,6 +115,37 @@ def _start_service(environ: Mapping[str, str], home: Path) -> subprocess.Popen[b
             process_group=0,  # Ctrl-C reaches it through us
             preexec_fn=lambda: die_with(parent, signal.SIGTERM),
         )
+
+
+def _tell_address(environ: Mapping[str, str]) -> None:
+    """Where it is served, once it is; a port that others use is said by the log."""
+    host, port = _address(config.load(None, environ))
+    deadline = time.monotonic() + START_WITHIN
+    while time.monotonic() < deadline:
+        if _is_ours(host, port):
+            print(f"Jobs, files and all else: http://{host}:{port}/", flush=True)
+            return
+        time.sleep(0.1)
+    print(f"The web server does not answer on port {port}; the log tells why", file=sys.stderr)
+
+
+def _is_ours(host: str, port: int) -> bool:
+    """Whether it is our server that answers there, and not another program's."""
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().getheader("Server") == "Backoffice"
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _address(settings: Settings) -> tuple[str, int]:
+    listen = settings.web.listen
+    if not isinstance(listen, tuple):
+        raise OSError(f"the demo needs [web] listen to be a host and a port, not {listen}")
+    return listen
 
 
 def _tell(settings: Settings, key: str) -> None:
