@@ -8,17 +8,18 @@ few queries whatever their length. Times are naive UTC.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from storm.expr import And, Desc, Join, LeftJoin
 from storm.locals import Store
 
 from backoffice import model, search
-from backoffice.database import clock, marks, moment
+from backoffice.database import clock, marks, moment, use_index
 from backoffice.errors import NotFound
-from backoffice.model import Attempt, Event, File, Job, JobInput, Lane, Publication, Task, Worker
+from backoffice.model import Attempt, File, Job, JobInput, Lane, Publication, Task, Worker
 from backoffice.search import EVERYTHING
 from backoffice.search import Filter as Filter
 from backoffice.states import RUNNING
@@ -26,6 +27,7 @@ from backoffice.states import RUNNING
 Record = dict[str, Any]
 
 _MANY = 10_000  # ids read at a time
+_SETTLED = timedelta(seconds=5)  # after which a missing event will not come any more
 _STILLS_FROM = 20  # newest jobs of a file, in which a still of it is looked for
 
 
@@ -455,23 +457,94 @@ def _token_state(record: Record, now: datetime) -> str:
     return "expired" if record["expires"] is not None and record["expires"] <= now else "active"
 
 
-_EVENT = {
-    **{"id": Event.id, "at": Event.at, "actor": Event.actor, "action": Event.action},
-    **{"job": Event.job_id, "task": Event.task_id, "subject": Event.subject},
-    **{"detail": Event.detail},
-}
+_EVENT = ("id", "at", "actor", "action", "subject", "job_id", "task_id", "detail")
 
 
 def events(
-    store: Store, *, after: int | None = None, limit: int, job: int | None = None
+    store: Store,
+    *,
+    after: int | None = None,
+    limit: int,
+    job: int | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    subject: str | None = None,
 ) -> list[Record]:
-    """The history after an event, oldest first; without ``after`` its end."""
-    conditions = []
-    if after is not None:
-        conditions.append(Event.id > after)
-    if job is not None:
-        conditions.append(Event.job_id == job)
-    order = Event.id if after is not None else Desc(Event.id)
-    found = store.find(Event, *conditions).order_by(order).config(limit=limit)
-    rows = [dict(zip(_EVENT, row, strict=True)) for row in found.values(*_EVENT.values())]
-    return rows if after is not None else rows[::-1]
+    """The history after an event, oldest first; without ``after`` its end.
+
+    Nothing that is committed later comes before what was given out here: what
+    lies behind an id that may still be coming waits until that is settled.
+    """
+    given = {"job_id": job, "actor": actor, "action": action, "subject": subject}
+    filters = {column: value for column, value in given.items() if value not in (None, "")}
+    where = ["id > ?", "id <= ?", *(f"{column} = ?" for column in filters)]
+    values = [after or 0, newest_event(store), *filters.values()]
+    if subject and job is None:
+        owner = _job_of(store, subject)
+        where.append("job_id IS NULL" if owner is None else f"job_id = {owner:d}")
+    index = use_index(store, _EVENT_INDEXES[next(iter(filters))]) if len(filters) == 1 else ""
+    order = "DESC" if after is None else "ASC"
+    rows = store.execute(
+        f"SELECT {', '.join(_EVENT)} FROM event{index} WHERE {' AND '.join(where)}"
+        f" ORDER BY id {order} LIMIT ?",
+        (*values, limit),
+    ).get_all()
+    return [_event(row) for row in (rows if after is not None else rows[::-1])]
+
+
+# A subject has no index of its own: its job has one.
+_EVENT_INDEXES = {
+    **{"job_id": "event_job", "subject": "event_job"},
+    **{"actor": "event_actor", "action": "event_action"},
+}
+
+
+def _event(row: Sequence[Any]) -> Record:
+    record = dict(zip(_EVENT, row, strict=True))
+    record["at"] = moment(record["at"])
+    return record | {"job": record.pop("job_id"), "task": record.pop("task_id")}
+
+
+def _job_of(store: Store, subject: str) -> int | None:
+    """The job that events on this subject belong to; once it has been pruned,
+    what is told of it belongs to none."""
+    asked = {
+        "job": "SELECT id FROM job WHERE id = ?",
+        "task": "SELECT job_id FROM task WHERE id = ?",
+    }
+    kind, _, number = subject.partition(" ")
+    if kind not in asked or not re.fullmatch("[0-9]{1,18}", number):
+        return None
+    found = store.execute(asked[kind], (int(number),)).get_one()
+    return found[0] if found else None
+
+
+def newest_event(store: Store) -> int:
+    """The last event that is given out so far; 0 if there is none.
+
+    Ids are given out before they are committed. Where one is missing, it may
+    still be coming, until the event after it is ``_SETTLED`` old.
+    """
+    rows = _newest_events(store, clock(store) - _SETTLED)
+    known = rows[-1][0]
+    for event, settled in reversed(rows[:-1]):
+        if event != known + 1 and not settled:
+            break
+        known = event
+    return known
+
+
+def _newest_events(store: Store, settled: datetime) -> list[tuple[int, bool]]:
+    """Ids, the highest first, and whether each is settled; the last one is. What
+    came before the first event of all is."""
+    found: list[tuple[int, bool]] = []
+    below, size = (1 << 63) - 1, 100
+    while not found or not found[-1][1]:
+        rows = store.execute(
+            "SELECT id, at FROM event WHERE id < ? ORDER BY id DESC LIMIT ?", (below, size)
+        ).get_all()
+        found += [(event, (moment(at) or settled) <= settled) for event, at in rows]
+        if len(rows) < size:
+            found.append((0, True))
+        below, size = found[-1][0], _MANY
+    return found

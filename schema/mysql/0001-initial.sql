@@ -171,7 +171,9 @@ CREATE TABLE IF NOT EXISTS event (
     job_id BIGINT NULL,
     task_id BIGINT NULL,
     detail TEXT NOT NULL,
-    KEY event_job (job_id)
+    KEY event_job (job_id),
+    KEY event_actor (actor),
+    KEY event_action (action)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
 
 -- active_key: digest of target and path while published, so that one place

@@ -170,6 +170,8 @@ CREATE TABLE IF NOT EXISTS event (
 );
 
 CREATE INDEX IF NOT EXISTS event_job ON event (job_id);
+CREATE INDEX IF NOT EXISTS event_actor ON event (actor);
+CREATE INDEX IF NOT EXISTS event_action ON event (action);
 
 CREATE TABLE IF NOT EXISTS publication (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
