@@ -38,7 +38,7 @@ _target = re.compile(rb"[\x21\x22\x24-\x7e]*").fullmatch  # visible, and no frag
 _field = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*").fullmatch
 _control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _controls = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
-_host = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
+is_host = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
 _digits = re.compile(r"[0-9]{1,18}").fullmatch
 _chunk_size = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
 # What can be seen to be wrong before the empty line has come.
@@ -163,11 +163,11 @@ def _name_and_value(line: bytes) -> tuple[bytes, bytes]:
     return match[1].lower(), match[2]
 
 
-def _check_host(host: bytes | None, version: bytes) -> None:
+def _checkis_host(host: bytes | None, version: bytes) -> None:
     if host is None:
         if version != b"HTTP/1.0":
             _refuse("The header Host is missing.")
-    elif not _host(host.decode("latin-1")):
+    elif not is_host(host.decode("latin-1")):
         _refuse("The header Host is malformed.")
 
 
@@ -312,7 +312,7 @@ class StrictFraming:
         host = environ.get("HTTP_HOST")
         if host is None and environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
             _refuse("The header Host is missing.")
-        if host is not None and not _host(host):
+        if host is not None and not is_host(host):
             _refuse("The header Host is malformed.")
 
     def _check_fields(self, environ: WSGIEnvironment) -> None:

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from middleware import paste
+from middleware.framing import is_host
 from middleware.problem import Problem
 
 LONGEST_USER = 255
@@ -87,7 +88,9 @@ class TrustedProxy:
                 raise Problem(400, "X-Forwarded-Proto is neither http nor https.")
             environ["wsgi.url_scheme"] = scheme
         if "HTTP_X_FORWARDED_HOST" in told:
-            environ["HTTP_HOST"] = _last(told["HTTP_X_FORWARDED_HOST"])
+            host = environ["HTTP_HOST"] = _last(told["HTTP_X_FORWARDED_HOST"])
+            if not is_host(host):
+                raise Problem(400, "X-Forwarded-Host is no host.")
         if "HTTP_X_FORWARDED_FOR" in told:
             environ["REMOTE_ADDR"] = self._client(told["HTTP_X_FORWARDED_FOR"])
 

@@ -96,8 +96,14 @@ def test_the_users_header_has_the_name_that_was_set() -> None:
     assert told("127.0.0.1", more, user_header="X-User")[0] == "alice"
 
 
-def test_a_scheme_that_is_none_is_refused() -> None:
-    assert told("127.0.0.1", {"HTTP_X_FORWARDED_PROTO": "javascript"}) == 400
+@pytest.mark.parametrize("scheme", ["javascript", "", "https, ftp"])
+def test_a_scheme_that_is_none_is_refused(scheme: str) -> None:
+    assert told("127.0.0.1", {"HTTP_X_FORWARDED_PROTO": scheme}) == 400
+
+
+@pytest.mark.parametrize("host", ["a b", "a/b", "", "good, a@b"])
+def test_a_host_that_is_none_is_refused(host: str) -> None:
+    assert told("127.0.0.1", {"HTTP_X_FORWARDED_HOST": host}) == 400
 
 
 @pytest.mark.parametrize(
