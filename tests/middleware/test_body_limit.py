@@ -74,3 +74,16 @@ def test_an_app_may_answer_itself() -> None:
         return hello(environ, start_response)
 
     assert run(BodyLimit(app, limit=1), environ("POST", **unknown(b"12"))).status == 200
+
+
+def test_no_more_than_the_limit_is_ever_in_memory() -> None:
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1, /) -> bytes:
+            assert 0 <= size <= 11
+            return b"x" * size
+
+        readline = read  # type: ignore[assignment]
+
+    for read in READS:
+        given = environ("POST", **unknown(b"") | {"wsgi.input": Endless()})
+        assert run(BodyLimit(reading(read), limit=10), given).status == 413

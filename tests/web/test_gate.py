@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backoffice.web.gate import Inbox, Limits
@@ -39,6 +39,7 @@ def cut(data: bytes, places: set[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(ends)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(range(len(REQUESTS))), min_size=1, max_size=6),
     st.sets(st.integers(0, 10_000), max_size=40),
@@ -68,6 +69,7 @@ def outcome(pieces: list[bytes]) -> tuple[list[tuple[bytes, bytes]], int]:
     return found, 0
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=3),
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=3),

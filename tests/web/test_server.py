@@ -151,6 +151,16 @@ def test_it_is_refused_however_slowly_it_arrives(server: WebServer) -> None:
         assert receive(sock).startswith(b"HTTP/1.1 400 ")
 
 
+def test_who_is_refused_may_finish_sending_and_then_read_why(server: WebServer) -> None:
+    with connect(server) as sock:
+        sock.sendall(POST + b"Content-Length: 500000\r\n\r\n")
+        sock.recv(1, socket.MSG_PEEK)  # the answer is there
+        for _ in range(50):
+            sock.sendall(b"x" * 10_000)
+        sock.shutdown(socket.SHUT_WR)
+        assert receive(sock).startswith(b"HTTP/1.1 413 ")
+
+
 def test_headers_with_an_underscore_are_dropped(server: WebServer) -> None:
     with connect(server) as sock:
         sock.sendall(GET + b"X_Remote_User: eve\r\nX-Remote_User: eve\r\nX-A: 1\r\n\r\n")
