@@ -148,6 +148,7 @@ class Connection(Protocol):
     """What the gate needs of a connection of the server."""
 
     socket: Any
+    remote_addr: str | None
     inbox: Inbox
     held: int  # bytes that the gate counts for it
 
@@ -259,8 +260,8 @@ class Gate:
     def _receive(self, conn: Connection) -> None:
         conn.socket.setblocking(False)
         guest = _Guest(conn, self._clock() + self._limits.idle_timeout)
-        self._guests[conn] = guest
         self._selector.register(conn.socket, selectors.EVENT_READ, guest)
+        self._guests[conn] = guest
         if self._open > self._limits.connections:
             self._refuse(guest, _closing(503, "Too many are connected.", ("Retry-After", "1")))
         elif conn.inbox.size:
@@ -340,7 +341,7 @@ class Gate:
         """
         conn = guest.conn
         request_id = token_hex(8)
-        LOG.info("refused a request, request %s: %s", request_id, problem)
+        LOG.info("refused %s, request %s: %s", conn.remote_addr or "-", request_id, problem)
         conn.inbox.clear()
         self._count(conn, 0)
         guest.lingering = LINGER_BYTES
