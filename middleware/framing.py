@@ -163,7 +163,7 @@ def _name_and_value(line: bytes) -> tuple[bytes, bytes]:
     return match[1].lower(), match[2]
 
 
-def _checkis_host(host: bytes | None, version: bytes) -> None:
+def _check_host(host: bytes | None, version: bytes) -> None:
     if host is None:
         if version != b"HTTP/1.0":
             _refuse("The header Host is missing.")
