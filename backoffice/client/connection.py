@@ -223,13 +223,13 @@ class Connection:
             after = answer.headers.get("Retry-After", "")
             waits = float(after) if re.fullmatch(r"[0-9]{1,9}", after) else 0.0
             return ServiceUnreachable(f"the service at {self.where}: {text}", after=waits)
-        if answer.is_redirect:
-            where = answer.headers.get("Location", "")
+        if answer.has_redirect_location:
+            where = answer.headers["Location"]
             return ServiceFault(f"the service at {self.where} is now at {where}; use that")
         if kind := _ERRORS.get(status):
             return kind(text)
         request = answer.headers.get("X-Request-ID", "")
-        known_as = f" (request {request})" if request else ""
+        known_as = f" (request {request})" if request not in text else ""
         return ServiceFault(f"the service at {self.where} failed: {text}{known_as}")
 
 

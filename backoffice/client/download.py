@@ -13,7 +13,6 @@ from backoffice.client.answers import File
 from backoffice.client.connection import Connection
 from backoffice.errors import Conflict, Invalid
 
-_BLOCK = 1 << 18
 _NO_MORE = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
@@ -54,7 +53,7 @@ def _bring_rest(connection: Connection, address: str, part: _Part, tags: list[st
             part.empty()
         if "ETag" in answer.headers:
             tags.append(answer.headers["ETag"])
-        for block in answer.iter_raw(_BLOCK):
+        for block in answer.iter_raw():  # of a given size the last would be lost in a break
             part.append(block)
 
 
