@@ -23,6 +23,7 @@ from backoffice.console import DONE, FAILED, complain, say, show
 from backoffice.errors import BackofficeError, Invalid, ServiceFault, ServiceUnreachable
 from backoffice.web import queries
 
+_OF_ONE = ("outputs", "publications", "tasks")  # not told of the jobs of a list
 _PART = 1 << 20  # bytes of a log asked for at a time
 
 
@@ -110,7 +111,14 @@ def _page(args: Namespace) -> dict[str, Any]:
     return {"limit": args.limit, "after": after}
 
 
-list_jobs = _look("jobs", lambda service, args: tuple(service.jobs(_filter(args), **_page(args))))
+def list_jobs(args: Namespace, service: Client) -> int:
+    found = [_record(one) for one in service.jobs(_filter(args), **_page(args))]
+    for one in found:
+        for part in _OF_ONE:
+            del one[part]
+    return show(args, "jobs", found)
+
+
 job = _look("job", lambda service, args: service.job(args.id))
 task = _look("task", lambda service, args: service.task(args.id))
 attempts = _look("attempts", lambda service, args: service.attempts(args.id))
