@@ -22,6 +22,7 @@ from backoffice.config import AuthSettings, Settings
 from backoffice.database import Database
 from backoffice.errors import BackofficeError, ConfigError
 from backoffice.files import share
+from backoffice.web import pages
 from backoffice.web.api import ROUTES
 from backoffice.web.call import Site
 from backoffice.web.exchange import application
@@ -60,16 +61,17 @@ def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Applicatio
     """The whole of it. Raises DefinitionError for a broken workflow or profile."""
     web, auth = settings.web, settings.auth
     registry = CollectorRegistry()
-    site = Site(settings, Database(settings.database), catalogue.load(settings), registry)
+    base = Database(settings.database)
+    site = Site(settings, base, catalogue.load(settings), registry, pages.show)
     router = Router(routes)
 
     app = application(site, router)
-    app = StorePerRequest(app, open=_opener(site.database), passing=database.passing)
+    app = StorePerRequest(app, open=_opener(base), passing=database.passing)
     app = Roles(app, needed=_role_needed(router))
     app = CrossSite(app, secret=_key(auth.secret))
     app = Authentication(
         app,
-        tokens=_token_of(site.database),
+        tokens=_token_of(base),
         role_of=_role_of(auth),
         anonymous=None if auth.required else ANYBODY,
         exempt=OPEN,

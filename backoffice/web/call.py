@@ -22,7 +22,7 @@ from backoffice.catalogue import Catalogue
 from backoffice.config import Settings
 from backoffice.database import Database
 from backoffice.web import documents, queries
-from backoffice.web.routes import Match
+from backoffice.web.routes import ADMIN, OPERATOR, VIEWER, Match
 from middleware.problem import Problem
 
 TYPES = {"xml": "application/xml", "json": "application/json", "atom": "application/atom+xml"}
@@ -32,7 +32,11 @@ _OFFERS = {
     "text/xml": "xml",
     "application/json": "json",
     "application/atom+xml": "atom",
+    "text/html": "html",
+    "application/xhtml+xml": "html",
 }
+
+ROLES = (VIEWER, OPERATOR, ADMIN)
 
 Record = Mapping[str, Any]
 
@@ -44,7 +48,8 @@ class Site:
     settings: Settings
     database: Database
     catalogue: Catalogue
-    metrics: Any = None  # prometheus_client's registry
+    metrics: Any  # prometheus_client's registry
+    pages: Callable[..., Response | None]  # of ``pages``: the HTML of a record
 
 
 class Call:
@@ -68,6 +73,10 @@ class Call:
         """The name of who asks, as the history shows it."""
         name: str = self.environ["middleware.identity"].name
         return name
+
+    def may(self, role: str) -> bool:
+        """Whether who asks may do what needs this role."""
+        return ROLES.index(self.environ["middleware.identity"].role) >= ROLES.index(role)
 
     @cached_property
     def format(self) -> str:
@@ -140,6 +149,10 @@ class Call:
         headers: Iterable[tuple[str, str]] = (),
     ) -> Response:
         """A document of this kind in the client's format."""
+        if self.format == "html":
+            page = self.site.pages(self, kind, record, status, headers)
+            if page is not None:
+                return page
         if self.format == "json":
             body = documents.to_json(kind, record).encode()
         else:

@@ -1,0 +1,42 @@
+"""Which page shows which kind of record: the HTML beside XML and JSON.
+
+A page is a function of the call and the record, in a module of its subject; to
+add one is a line here. What a browser changed is followed by a redirect, so
+that reloading changes nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote
+
+from webob import Response
+
+from backoffice.web import job_pages, site_pages
+from backoffice.web.call import Call
+
+Page = Callable[[Call, Any, list[tuple[str, str]]], Response]
+
+PAGES: dict[str, Page] = {
+    "service": site_pages.overview,
+    "jobs": job_pages.jobs,
+}
+
+
+def show(
+    call: Call, kind: str, record: Any, status: int, headers: Iterable[tuple[str, str]]
+) -> Response | None:
+    """The page for a record; None if there is none, and XML must do."""
+    if call.environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        return _redirect(call, dict(headers).get("Location", ""))
+    page = PAGES.get(kind)
+    return page(call, record, list(headers)) if page else None
+
+
+def _redirect(call: Call, where: str) -> Response:
+    """To what was made, or to what was changed: its address without the verb."""
+    path = quote(call.environ["PATH_INFO"].encode("latin-1")).rpartition("/")[0]
+    response = Response(status=303, location=where or call.url(path or "/"), content_type=None)
+    response.headers["Cache-Control"] = "no-store"
+    return response
