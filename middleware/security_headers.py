@@ -44,9 +44,9 @@ class SecurityHeaders:
             self._secure[pair[0].lower()] = pair
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        ours = self._secure if environ["wsgi.url_scheme"] == "https" else self._plain
-
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            # Only now: TrustedProxy may lie inside, so that its refusals get them too.
+            ours = self._secure if environ["wsgi.url_scheme"] == "https" else self._plain
             return start_response(status, _joined(headers, ours), exc_info)
 
         return self.app(environ, start)

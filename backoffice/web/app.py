@@ -87,10 +87,10 @@ def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Applicatio
         app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
     app = OwnProblems(app)
     app = ErrorHandler(app, logging.getLogger("backoffice.web"), _sentry(web.sentry))
-    app = Robots(app)
-    app = SecurityHeaders(app)
     app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=web.hosts)
     app = StrictFraming(app)
+    app = Robots(app)
+    app = SecurityHeaders(app)
     app = Metrics(app, registry=registry)
     app = Timing(app)
     if web.access_log != "none":

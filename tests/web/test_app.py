@@ -259,3 +259,15 @@ def test_a_submit_is_whole_or_not_at_all(
     assert visitor.post("/jobs", body, "application/json").status == 500
     monkeypatch.undo()
     assert len(etree.fromstring(visitor.get("/jobs").body)) == 0
+
+
+def test_a_refusal_of_the_proxys_words_is_as_safe_as_any_answer(visitor: Visitor) -> None:
+    answer = visitor.get("/jobs", HTTP_X_REMOTE_USER="(null)", HTTP_X_FORWARDED_PROTO="https")
+    assert answer.status == 400
+    assert answer.headers["Content-Security-Policy"]
+
+
+def test_browsers_that_come_by_https_are_told_to_stay_there(visitor: Visitor) -> None:
+    assert visitor.get("/jobs").headers["Strict-Transport-Security"] is None
+    secure = visitor.get("/jobs", HTTP_X_FORWARDED_PROTO="https")
+    assert secure.headers["Strict-Transport-Security"]
