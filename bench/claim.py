@@ -55,7 +55,7 @@ def _line(row: str, folder: Path, uris: list[str], old: int, count: int) -> Line
     empty, full = (Place(folder / name, uri) for name, uri in zip("ab", uris, strict=True))
     for place in (empty, full):
         place.database.transact(lambda store: jobs.lane(store, "default", frozenset()))
-    _fill(full.database, old)
+    fill(full.database, old)
     workers = []
     for place in (empty, full):
         for _ in range(count):
@@ -70,7 +70,7 @@ def _line(row: str, folder: Path, uris: list[str], old: int, count: int) -> Line
     return Line(row, "claim and commit, median", measured, many / few, 1.5, at_most=True)
 
 
-def _fill(database: Database, old: int) -> None:
+def fill(database: Database, old: int) -> None:
     series, token = SERIES[database.dialect], TOKEN[database.dialect]
     for first in range(1, old + 1, CHUNK):
         numbers = series.format(first=first, last=min(old, first + CHUNK - 1))
