@@ -64,7 +64,11 @@ def _sqlite(folder: Path, count: int) -> list[Line]:
     ours = _run(Place(folder), count)
     rivals = Pace(count, *rival.run(folder / "huey", count))
     apart = _run(Place(folder / "apart"), count, "idle")
-    return _lines("noop sqlite", "huey, fsync", ours, apart, rivals, 1.0)
+    tens = _run(Place(folder / "tens"), count, "ten", size=10)
+    return [
+        *_lines("noop sqlite", "huey, fsync", ours, apart, rivals, 1.0),
+        Line("noop sqlite", "in jobs of ten tasks", f"{tens}", rivals.whole / tens.whole),
+    ]
 
 
 def _lines(row: str, against: str, ours: Pace, apart: Pace, other: Pace, goal: float) -> list[Line]:
@@ -76,12 +80,13 @@ def _lines(row: str, against: str, ours: Pace, apart: Pace, other: Pace, goal: f
     ]
 
 
-def _run(place: Place, count: int, workflow: str = "noop") -> Pace:
+def _run(place: Place, count: int, workflow: str = "noop", size: int = 1) -> Pace:
+    """So many tasks, ``size`` of them in each job."""
     place.submit(workflow)  # makes the lane, and shows that the workers are there
     with place.workers(WORKERS, BACKOFFICE_WORKER_SLOTS=str(SLOTS)):
         wait_for(lambda: not place.unfinished(), 30, "the workers did not begin")
         began = time.time()
-        for _ in range(count):
+        for _ in range(count // size):
             place.submit(workflow)
         submitted = time.time()
         wait_for(lambda: not place.unfinished(), 120, "the workers did not finish")

@@ -24,6 +24,11 @@ NOOP = """<workflow xmlns="urn:backoffice:1" name="noop" version="1">
   <task name="nothing" type="noop"/>
 </workflow>
 """
+TEN = f"""<workflow xmlns="urn:backoffice:1" name="ten" version="1">
+  <title>Nothing, ten times</title>
+  {"".join(f'<task name="nothing-{n}" type="noop"/>' for n in range(10))}
+</workflow>
+"""
 IDLE = """<workflow xmlns="urn:backoffice:1" name="idle" version="1">
   <title>Nothing, in a process</title>
   <task name="nothing" type="checksum"/>
@@ -121,6 +126,7 @@ class Place:
         for name in ("media", "recipes"):
             (folder / name).mkdir(parents=True)
         (folder / "recipes" / "noop.xml").write_text(NOOP)
+        (folder / "recipes" / "ten.xml").write_text(TEN)
         (folder / "recipes" / "idle.xml").write_text(IDLE)
         (folder / "recipes" / "stamp.xml").write_text(STAMP)
         self.folder = folder
