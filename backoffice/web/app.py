@@ -13,12 +13,13 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 from storm.locals import Store
 
 from backoffice import catalogue, database, migrations, tokens
-from backoffice.config import AuthSettings, Settings
+from backoffice.config import AuthSettings, Settings, WebSettings
 from backoffice.database import Database
 from backoffice.errors import BackofficeError, ConfigError
 from backoffice.files import share
@@ -55,6 +56,7 @@ Application = Callable[..., Iterable[bytes]]
 
 OPEN = ("/health/", "/static/")  # for everybody, whoever it is
 ANYBODY = Identity("anonymous", "admin", "anonymous")  # where nobody need log in
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # health checks name no other
 
 
 def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Application:
@@ -87,7 +89,7 @@ def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Applicatio
         app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
     app = OwnProblems(app)
     app = ErrorHandler(app, logging.getLogger("backoffice.web"), _sentry(web.sentry))
-    app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=web.hosts)
+    app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=_hosts(web))
     app = StrictFraming(app)
     app = Robots(app)
     app = SecurityHeaders(app)
@@ -140,6 +142,13 @@ def _token_of(base: Database) -> Callable[[str], Identity | None]:
         return Identity(token.name, token.role, "token") if token else None
 
     return find
+
+
+def _hosts(web: WebSettings) -> tuple[str, ...]:
+    """Which names Host may have; none: any."""
+    host = urlsplit(web.url).hostname
+    own = (f"[{host}]" if ":" in host else host,) if host else ()
+    return (*web.hosts, *own, *LOOPBACK) if web.hosts or own else ()
 
 
 def _key(secret: str) -> bytes:
