@@ -23,7 +23,7 @@ from storm.exceptions import IntegrityError
 from storm.locals import Store
 
 from backoffice import events, files, flow, model, search, workflows
-from backoffice.database import Database, clock, insert_many, insert_one, marks
+from backoffice.database import Database, clock, insert_many, insert_one, is_mysql, marks
 from backoffice.errors import Conflict, Invalid, NotFound
 from backoffice.search import Filter
 from backoffice.states import (
@@ -62,6 +62,9 @@ _TASK_COLUMNS = (
     "message",
     "spec",
 )
+
+
+_Lane = tuple[str, frozenset[str]]  # a queue, and the tags that its tasks ask for
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def submit(store: Store, prepared: Prepared, submitter: str) -> tuple[int, bool]
     The same key with the same content gives the job there is; with other
     content it raises Conflict.
     """
-    now = clock(store)
+    lanes, now = _lanes(store, {(task.queue, task.tags) for task in prepared.plan})
     try:
         job = _insert_job(store, prepared, submitter, now)
     except IntegrityError:
@@ -133,7 +136,7 @@ def submit(store: Store, prepared: Prepared, submitter: str) -> tuple[int, bool]
     _insert_inputs(store, job, prepared, now)
     _insert_pairs(store, "job_parameter", job, prepared.parameters)
     _insert_pairs(store, "job_metadata", job, prepared.request.metadata)
-    settled = _insert_tasks(store, job, prepared, now)
+    settled = _insert_tasks(store, job, prepared, lanes, now)
     happened = [events.of_job("submitted", job, submitter, prepared.request.title)]
     if not settled:
         happened += _settled(store, job, now)
@@ -540,12 +543,12 @@ def _insert_pairs(store: Store, table: str, job: int, pairs: Mapping[str, str]) 
     insert_many(store, table, ("job_id", "name", "value"), rows)
 
 
-def _insert_tasks(store: Store, job: int, prepared: Prepared, now: datetime) -> bool:
+def _insert_tasks(
+    store: Store, job: int, prepared: Prepared, lanes: Mapping[_Lane, int], now: datetime
+) -> bool:
     """Whether that settles the job: each task is ready or needs another one.
     Most jobs begin so, and need not be locked and read back."""
     delay = prepared.request.delay
-    asked = {(task.queue, task.tags) for task in prepared.plan}
-    lanes = {one: lane(store, *one) for one in sorted(asked, key=str)}
     free = [not (task.needs or task.when or task.delay or delay) for task in prepared.plan]
     rows = [
         (
@@ -585,14 +588,24 @@ def _spec(task: TaskSpec, delay: float) -> dict[str, object]:
 
 def lane(store: Store, queue: str, tags: frozenset[str]) -> int:
     """The id of the lane for tasks of this queue with these tags."""
-    names = " ".join(sorted(tags))
-    row = store.execute(
-        "SELECT id FROM lane WHERE queue = ? AND tags = ?", (queue, names)
-    ).get_one()
-    if row is None:
-        return insert_one(store, "lane", ("queue", "tags"), (queue, names))
-    found: int = row[0]
-    return found
+    return _lanes(store, {(queue, tags)})[0][queue, tags]
+
+
+def _lanes(store: Store, asked: Collection[_Lane]) -> tuple[dict[_Lane, int], datetime]:
+    """The ids of these lanes, made if they are new, and the time: every submit
+    wants both, and each question costs a way to the server and back."""
+    names = {(queue, " ".join(sorted(tags))): (queue, tags) for queue, tags in asked}
+    now = "UTC_TIMESTAMP(6)" if is_mysql(store) else "NULL"
+    rows = store.execute(
+        f"SELECT queue, tags, id, {now} FROM lane"
+        f" WHERE {' OR '.join(['(queue = ? AND tags = ?)'] * len(names))}",
+        [name for pair in names for name in pair],
+    ).get_all()
+    found = {names[queue, tags]: number for queue, tags, number, _ in rows}
+    for name in sorted(names):
+        if names[name] not in found:
+            found[names[name]] = insert_one(store, "lane", ("queue", "tags"), name)
+    return found, (rows[0][3] if rows else None) or clock(store)
 
 
 def _locked(store: Store, job_id: int) -> flow.Whole:
