@@ -164,7 +164,7 @@ class Call:
         newest first, with a link to the next one."""
         limit = self.query.get("limit", queries.DEFAULT_LIMIT)
         found = fetch(self.store, limit=limit + 1, before=self.query.get("after"), **filters)
-        links = self.next_page(found[limit - 1]["id"]) if len(found) > limit else []
+        links = self.older(found[limit - 1]["id"]) if len(found) > limit else []
         return self.show(kind, found[:limit], headers=links)
 
     def stream(
@@ -180,11 +180,14 @@ class Call:
         response.app_iter = chain(begun, chunks)
         return response
 
-    def next_page(self, last: int) -> list[tuple[str, str]]:
+    def older(self, last: int) -> list[tuple[str, str]]:
         """The header that links to the page after the record with this id."""
+        return self.next_page(queries.cursor_after(last))
+
+    def next_page(self, after: str) -> list[tuple[str, str]]:
+        """The header that links to the same list, further on."""
         asked = parse_qsl(self.environ.get("QUERY_STRING", ""), keep_blank_values=True)
-        kept = [(name, value) for name, value in asked if name != "after"]
-        query = urlencode([*kept, ("after", queries.cursor_after(last))])
+        query = urlencode([*((k, v) for k, v in asked if k != "after"), ("after", after)])
         path = quote(self.environ["PATH_INFO"].encode("latin-1"))
         return [("Link", f'<{self.url(path)}?{query}>; rel="next"')]
 

@@ -31,7 +31,7 @@ def list_jobs(call: Call) -> Response:
         return call.page("jobs", lambda store, **page: records.jobs(store, wanted, **page))
     before = call.query.get("after")
     last = records.last_job(call.store, wanted, limit=limit, before=before)
-    headers = call.next_page(last) if last else []
+    headers = call.older(last) if last else []
     return call.stream("jobs", _pages(call, wanted, limit, before), headers)
 
 

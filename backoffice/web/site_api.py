@@ -63,8 +63,7 @@ def list_events(call: Call) -> Response:
         response = call.show("events", found)
     response.etag = f"{call.format}-{last}"
     if after is not None and len(found) == limit:
-        path = call.url(f"/events?after={last}&limit={limit}")
-        response.headers["Link"] = f'<{path}>; rel="next"'
+        response.headers.update(call.next_page(str(last)))
     return response
 
 

@@ -170,3 +170,12 @@ def test_the_openapi_document_names_every_route(visitor: Visitor) -> None:
 def test_health_tells_whether_requests_can_be_served(visitor: Visitor) -> None:
     assert visitor.get("/health/live").status == 200
     assert visitor.get("/health/ready").status == 200
+
+
+def test_the_next_events_are_linked_with_the_same_filter(board: Board, visitor: Visitor) -> None:
+    for _ in range(3):
+        board.submit()
+    answer = visitor.get("/events?after=0&limit=2&action=job.submitted")
+    link = answer.headers["Link"]
+    assert link == '</events?limit=2&action=job.submitted&after=2>; rel="next"'
+    assert len(visitor.xml(link[1 : link.index(">")])) == 1
