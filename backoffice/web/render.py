@@ -22,17 +22,17 @@ from backoffice.files import share
 from backoffice.states import CANCELLED, FAILED, PAUSED, RUNNING, SUCCEEDED
 from backoffice.web.call import Call
 
-NAVIGATION = (
-    ("/", "Overview"),
-    ("/jobs", "Jobs"),
-    ("/files", "Files"),
-    ("/publications", "Publications"),
-    ("/queues", "Queues"),
-    ("/workers", "Workers"),
-    ("/workflows", "Workflows"),
-    ("/profiles", "Profiles"),
-    ("/schedules", "Schedules"),
-    ("/events", "History"),
+NAVIGATION = (  # path, name, and the key that leads there after "g"
+    ("/", "Overview", "o"),
+    ("/jobs", "Jobs", "j"),
+    ("/files", "Files", "f"),
+    ("/publications", "Publications", "p"),
+    ("/queues", "Queues", "q"),
+    ("/workers", "Workers", "w"),
+    ("/workflows", "Workflows", "r"),
+    ("/profiles", "Profiles", "e"),
+    ("/schedules", "Schedules", "s"),
+    ("/events", "History", "h"),
 )
 # Shapes beside the colours: nobody must tell states apart by colour alone.
 SIGNS = {RUNNING: "▶", SUCCEEDED: "✓", FAILED: "✗", CANCELLED: "⊘", PAUSED: "❚❚"}
@@ -50,17 +50,24 @@ def page(
     **data: Any,
 ) -> Response:
     """The template with the frame around it; ``data`` are its variables."""
+    identity = call.environ.get("middleware.identity")
     html = _template(template).generate(
         **{"call": call, "title": title, "version": __version__, "navigation": NAVIGATION},
         **{"here": call.environ.get("PATH_INFO", "/"), "url": call.url},
         **{"static": call.environ["middleware.static"], "token": _token(call)},
-        **{"may": call.may, "state": state, "moment": moment, "size": size, "span": span},
+        **{"may": call.may if identity else _nobody},
+        **{"state": state, "moment": moment, "size": size, "span": span},
+        **{"user": identity and identity.name, "role": identity and identity.role},
         **data,
     )
     text = html.render("html", doctype="html5", strip_whitespace=False, encoding="utf-8")
     response = call.respond(text, "text/html", status=status, headers=headers)
     response.charset = "utf-8"
     return response
+
+
+def _nobody(role: str) -> bool:
+    return False
 
 
 def _template(name: str) -> Any:
