@@ -112,10 +112,10 @@ def flag(text: str) -> bool:
 
 def moment(text: str) -> datetime:
     """Naive UTC, from ISO 8601 (UTC without a zone) or an age such as 2h."""
-    if match := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
-        age = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-        return datetime.now(UTC).replace(tzinfo=None) - age
     try:
+        if match := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
+            age = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+            return datetime.now(UTC).replace(tzinfo=None) - age
         # A plus sign that was not percent-encoded has become a space.
         found = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
         return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found

@@ -180,6 +180,7 @@ def test_jobs_are_filtered(board: Board, visitor: Visitor, query: str, found: li
         "after=" + quote("' OR 1=1 --"),
         "state=nothing",
         "submitted-after=yesterday",
+        "submitted-after=999999d",
         "q=a&q=b",
         "q=%ff",
         "q=" + "a" * 501,
