@@ -166,7 +166,7 @@ def _sentry(dsn: str) -> Callable[[BaseException], object] | None:
         message = "sentry-sdk is not installed: pip install 'backoffice[sentry]'"
         raise ConfigError(message, source="web", key="sentry") from error
     # What people send us stays here: only the traceback goes out.
-    sentry_sdk.init(dsn=dsn, send_default_pii=False, default_integrations=False)
+    sentry_sdk.init(dsn=dsn, default_integrations=False, include_local_variables=False)
     capture: Callable[[BaseException], object] = sentry_sdk.capture_exception
     return capture
 
