@@ -358,12 +358,13 @@ def test_what_is_left_of_another_file_does_no_harm(
 
 @SQLITE
 def test_a_file_without_digest_is_never_patched_together(
-    client: Client, film: Path, tmp_path: Path
+    client: Client, wire: Line, film: Path, tmp_path: Path
 ) -> None:
     file = client.register(film.as_uri())
     (tmp_path / ".b.mp4.part").write_bytes(b"xxxx")
     client.download(file.id, tmp_path / "b.mp4")
     assert (tmp_path / "b.mp4").read_bytes() == film.read_bytes()
+    assert not any("Range" in request.headers for request in wire.asked)
     film.write_bytes(b"shorter")
     with pytest.raises(Conflict, match="it has 7 bytes, not 1000"):
         client.download(file.id, tmp_path / "c.mp4")
@@ -726,7 +727,7 @@ def test_no_proxy_is_asked_for_what_is_on_this_host(monkeypatch: pytest.MonkeyPa
         proxy.settimeout(0)
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        client = Client(url, "secret", sleep=lambda seconds: None)
+        client = Client(url, "secret", timeout=2, sleep=lambda seconds: None)
         with client, pytest.raises(ServiceUnreachable, match="refused"):
             client.queues()
         with pytest.raises(BlockingIOError):
