@@ -302,7 +302,8 @@ def test_sentry_is_told_of_a_fault_and_of_nothing_else(
     try:
         visitor.get("/jobs/1")
         monkeypatch.setattr(records, "queues", lambda store: 1 / 0)
-        assert visitor.get("/queues", HTTP_COOKIE="secret=1").status == 500
+        # Not as it stands here: lines of code go out with a traceback.
+        assert visitor.get("/queues", HTTP_COOKIE="-".join("cookie")).status == 500
         sentry_sdk.flush(10)
     finally:
         sentry_sdk.init()  # whose transport is none
@@ -310,5 +311,5 @@ def test_sentry_is_told_of_a_fault_and_of_nothing_else(
         server.server_close()
     text = b"".join(told)
     assert text.count(b"ZeroDivisionError") == 1
-    assert b"secret=1" not in text
+    assert b"c-o-o-k-i-e" not in text
     assert b"NotFound" not in text
