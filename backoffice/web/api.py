@@ -24,6 +24,9 @@ EVENTS = (
 )
 
 
+CHANGES = (409, 413, 415, 422)  # how what changes something may be refused
+
+
 def _routes() -> tuple[Route, ...]:
     """Paths of templates, in the order in which the documentation shows them."""
     j, f, s = jobs_api, files_api, site_api
@@ -47,7 +50,7 @@ def _routes() -> tuple[Route, ...]:
             takes="submission",
             role=OPERATOR,
             status=201,
-            refuses=(409, 413, 415, 422),
+            refuses=CHANGES,
         ),
         Route(
             "POST",
@@ -57,7 +60,7 @@ def _routes() -> tuple[Route, ...]:
             gives="result",
             takes="action",
             role=OPERATOR,
-            refuses=(409, 413, 415, 422),
+            refuses=CHANGES,
         ),
         Route("GET", "/jobs/{id}", j.show_job, "A job with its tasks", gives="job"),
         Route("GET", "/jobs/{id}/tasks", j.list_job_tasks, "Its tasks", gives="tasks"),
@@ -76,7 +79,7 @@ def _routes() -> tuple[Route, ...]:
             takes="priority",
             role=OPERATOR,
             query=(queries.VALUE,),
-            refuses=(409, 415),
+            refuses=CHANGES,
         ),
         # Tasks
         Route(
@@ -174,7 +177,7 @@ def _action(
         gives="job",
         role=OPERATOR,
         status=status,
-        refuses=(409, 415),
+        refuses=CHANGES,
     )
 
 
@@ -182,7 +185,7 @@ def _control(
     path: str, handler: Callable[..., Response], summary: str, gives: str, takes: str = ""
 ) -> Route:
     return Route(
-        *("POST", path, handler, summary), gives=gives, takes=takes, role=ADMIN, refuses=(409, 415)
+        *("POST", path, handler, summary), gives=gives, takes=takes, role=ADMIN, refuses=CHANGES
     )
 
 
