@@ -402,18 +402,9 @@ class Client:
         """What happened after the event with this id, the oldest first, as far as
         it is known now; without ``after`` the newest 50, or ``limit``."""
         wanted = {"job": job, "actor": actor, "action": action, "subject": subject}
-        if after is None:
-            yield from self._list(Event, "events", parameters={**wanted, "limit": limit})
-            return
-        left = limit
-        while left is None or left > 0:
-            size = PAGE if left is None else min(left, PAGE)
-            page = {**wanted, "after": after, "limit": size}
-            found = self._list(Event, "events", parameters=page)
-            yield from found
-            if len(found) < size:
-                return
-            after, left = found[-1].id, None if left is None else left - size
+        if after is None and limit != 0:
+            return iter(self._list(Event, "events", parameters={**wanted, "limit": limit}))
+        return self._pages(Event, "events", {**wanted, "after": after}, limit)
 
     def health(self) -> tuple[str, ...]:
         """Why the service cannot work now, a sentence a reason; none if it can."""
