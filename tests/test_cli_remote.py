@@ -149,7 +149,8 @@ MORE = [
     ("jobs", "--state", "failed", "--state", "queued", "--limit", 1), ("jobs", "--before", 2),
     ("jobs", "--text", "zwei", "--since", "1h"), ("jobs", "--until", "2020-01-01T00:00Z"),
     ("events", "--after", 2), ("events", "--job", 1, "--limit", 2), ("workers", "--all"),
-    ("files", "--job", 1), ("schedules",), ("events", "--limit", 0), ("jobs", "--limit", 0), ("publications", "--state", "retracted"),
+    ("files", "--job", 1), ("schedules",), ("events", "--limit", 0), ("jobs", "--limit", 0),
+    ("publications", "--state", "retracted"),
 ]  # fmt: skip
 LESS = ("files", "file")  # their plain form shows what the service does not tell
 
