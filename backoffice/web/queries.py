@@ -82,6 +82,13 @@ def _text(text: str) -> str:
     return text
 
 
+def _name_of_action(text: str) -> str:
+    # MariaDB compares a column of ASCII with nothing else.
+    if not re.fullmatch(r"[a-z._-]{1,64}", text):
+        raise ValueError("a kind of event such as job.cancelled")
+    return text
+
+
 def number(low: int, high: int) -> Callable[[str], int]:
     """From ``low`` to ``high``, both included."""
 
@@ -203,5 +210,10 @@ LONG_LIMIT = Parameter(
     _integer(1, LARGEST_LIMIT, DEFAULT_LIMIT),
 )
 ACTOR = _word("actor", "done by this user")
-ACTION = _word("action", "of this kind, such as job.cancelled")
+ACTION = Parameter(
+    "action",
+    _name_of_action,
+    "of this kind, such as job.cancelled",
+    _STRING | {"pattern": "^[a-z._-]+$", "maxLength": 64},
+)
 SUBJECT = _word("subject", "on this, such as job 1")
