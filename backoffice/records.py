@@ -464,13 +464,15 @@ def events(
     store: Store,
     *,
     after: int | None = None,
+    before: int | None = None,
     limit: int,
     job: int | None = None,
     actor: str | None = None,
     action: str | None = None,
     subject: str | None = None,
 ) -> list[Record]:
-    """The history after an event, oldest first; without ``after`` its end.
+    """The history after an event, oldest first; without ``after`` its end, or
+    that of what was before an event.
 
     Nothing that is committed later comes before what was given out here: what
     lies behind an id that may still be coming waits until that is settled.
@@ -478,7 +480,9 @@ def events(
     given = {"job_id": job, "actor": actor, "action": action, "subject": subject}
     filters = {column: value for column, value in given.items() if value not in (None, "")}
     where = ["id > ?", "id <= ?", *(f"{column} = ?" for column in filters)]
-    values = [after or 0, newest_event(store), *filters.values()]
+    newest = newest_event(store)
+    last = newest if before is None else min(newest, before - 1)
+    values = [after or 0, last, *filters.values()]
     if subject and job is None:
         owner = _job_of(store, subject)
         where.append("job_id IS NULL" if owner is None else f"job_id = {owner:d}")

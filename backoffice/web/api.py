@@ -16,6 +16,7 @@ from backoffice.web.routes import ADMIN, OPERATOR, Route
 
 EVENTS = (
     queries.AFTER_EVENT,
+    queries.BEFORE_EVENT,
     queries.LIMIT,
     queries.JOB,
     queries.ACTOR,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from webob import Response
 
-from backoffice.web import job_pages, site_pages
+from backoffice.web import file_pages, job_pages, site_pages
 from backoffice.web.call import Call
 
 Page = Callable[[Call, Any, list[tuple[str, str]]], Response]
@@ -21,6 +21,11 @@ Page = Callable[[Call, Any, list[tuple[str, str]]], Response]
 PAGES: dict[str, Page] = {
     "service": site_pages.overview,
     "jobs": job_pages.jobs,
+    "files": file_pages.files,
+    "file": file_pages.file,
+    "publications": file_pages.publications,
+    "publication": file_pages.publication,
+    "events": file_pages.events,
 }
 
 

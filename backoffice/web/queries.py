@@ -185,6 +185,9 @@ AFTER = Parameter("after", cursor, "the cursor out of the Link of the page befor
 AFTER_EVENT = Parameter(
     "after", number(0, LARGEST_ID), "only what came after this event", _integer(0, LARGEST_ID)
 )
+BEFORE_EVENT = Parameter(
+    "before", number(1, LARGEST_ID), "only what came before this event", _integer(1, LARGEST_ID)
+)
 PREVIEW = Parameter("preview", flag, "only count what would be done", {"type": "boolean"})
 VALUE = Parameter("value", number(0, 100), "0 is first, 100 is last", _integer(0, 100))
 ATTEMPT = Parameter("attempt", number(1, 10**9), "of this attempt", _integer(1, 10**9))

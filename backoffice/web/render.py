@@ -101,6 +101,14 @@ def link(call: Call, path: str, text: object) -> Markup:
     return row('<a href="%s">%s</a>', call.url(quote(path)), text)
 
 
+def following(headers: Sequence[tuple[str, str]]) -> str:
+    """The address of the next page, out of the Link header; empty if there is none."""
+    for name, value in headers:
+        if name == "Link" and value.endswith('rel="next"'):
+            return value[1 : value.index(">")]
+    return ""
+
+
 def state(name: str) -> Markup:
     return row(
         '<span class="state %s"><i aria-hidden="true">%s</i> %s</span>',

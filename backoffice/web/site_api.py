@@ -54,14 +54,15 @@ def list_events(call: Call) -> Response:
     address again costs one look at an index."""
     query = call.query
     after, limit = query.get("after"), query.get("limit", queries.DEFAULT_LIMIT)
-    filters = {name: query.get(name) for name in ("job", "actor", "action", "subject")}
+    filters = {name: query.get(name) for name in ("before", "job", "actor", "action", "subject")}
     found = records.events(call.store, after=after, limit=limit, **filters)
     last = found[-1]["id"] if found else after or 0
     if call.format == "atom":
         response = call.respond(atom.feed(found, call), "application/atom+xml")
     else:
         response = call.show("events", found)
-    response.etag = f"{call.format}-{last}"
+    if call.format != "html":  # a page shows more than events
+        response.etag = f"{call.format}-{last}"
     if after is not None and len(found) == limit:
         response.headers.update(call.next_page(str(last)))
     return response
