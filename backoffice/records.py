@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from storm.expr import And, Desc, Join, LeftJoin
+from storm.expr import And, Desc, Join, LeftJoin, Select
 from storm.locals import Store
 
 from backoffice import model, search
@@ -171,28 +171,39 @@ def tasks(
 
 def attempts(store: Store, task_id: int) -> list[Record]:
     """All attempts of a task, the first one first."""
-    names = (
-        *("id", "number", "state", "host", "started", "finished", "message", "ffmpeg"),
-        *("exit_status", "cpu_seconds", "peak_memory", "wall_seconds", "log", "log_size"),
-    )
     model.get(store, Task, task_id, "task")
+    return _attempts(store, Attempt.task_id == task_id)
+
+
+def job_attempts(store: Store, job_id: int) -> list[Record]:
+    """All attempts of all tasks of a job, task by task."""
+    return _attempts(store, Attempt.task_id.is_in(Select(Task.id, Task.job_id == job_id)))
+
+
+_ATTEMPT = (
+    *("number", "state", "host", "started", "finished", "message", "ffmpeg", "id"),
+    *("exit_status", "cpu_seconds", "peak_memory", "wall_seconds", "log", "log_size"),
+)
+
+
+def _attempts(store: Store, condition: Any) -> list[Record]:
     rows = (
-        store.find(Attempt, task_id=task_id)
-        .order_by(Attempt.number)
+        store.find(Attempt, condition)
+        .order_by(Attempt.task_id, Attempt.number)
         .values(
-            *(Attempt.worker_id, Attempt.commands_json, Attempt.report_json),
-            *(getattr(Attempt, name) for name in names),
+            *(Attempt.task_id, Attempt.worker_id, Attempt.commands_json, Attempt.report_json),
+            *(getattr(Attempt, name) for name in _ATTEMPT),
         )
     )
     return [
         {
-            "task": task_id,
+            "task": task,
             "worker": worker,
             "argv": json.loads(commands),
             "report": json.loads(report),
-            **dict(zip(names, row, strict=True)),
+            **dict(zip(_ATTEMPT, row, strict=True)),
         }
-        for worker, commands, report, *row in rows
+        for task, worker, commands, report, *row in rows
     ]
 
 
@@ -202,6 +213,7 @@ _TASK = {
     **{"attempts": Task.max_attempts, "progress": Task.progress, "speed": Task.speed},
     **{"eta": Task.eta, "worker": Task.worker_id, "message": Task.message},
     **{"run_at": Task.run_at, "started": Task.started, "finished": Task.finished},
+    **{"ready_at": Task.ready_at},
     **{"spec": Task.spec_json, "queue": Lane.queue, "tags": Lane.tags},
     **{"host": Attempt.host, "report": Attempt.report_json},
 }
@@ -264,9 +276,18 @@ def file(store: Store, file_id: int) -> Record:
 
 
 def files(
-    store: Store, *, limit: int, before: int | None = None, job: int | None = None
+    store: Store,
+    *,
+    limit: int,
+    before: int | None = None,
+    job: int | None = None,
+    text: str = "",
 ) -> list[Record]:
-    """Files of all jobs, or the outputs of one."""
+    """Files of all jobs, or the outputs of one; with ``text`` those whose names
+    have words that begin so."""
+    if text:
+        ids = search.file_ids(store, text, limit=limit, before=before, job=job)
+        return _files(store, File.id.is_in(ids)) if ids else []
     conditions = []
     if before is not None:
         conditions.append(File.id < before)

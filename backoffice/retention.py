@@ -148,6 +148,7 @@ def _remove_files(store: Store, batch: _Batch) -> None:
     gone = [file for file in made if file not in kept]
     for some in _portions(gone):
         store.execute(f"DELETE FROM file_metadata WHERE file_id IN ({marks(some)})", some)
+        search.forget_files(store, some)
     for some in _portions(sorted(kept)):
         store.execute(f"UPDATE file SET state = ? WHERE id IN ({marks(some)})", (REMOVED, *some))
     _remove(store, "file", gone, batch)

@@ -1,10 +1,11 @@
-"""Finds jobs: those that match a filter, the newest first, however many there are.
+"""Finds jobs and files: the newest first that match a filter, however many there are.
 
-Owns :class:`Filter`, the words that jobs are found by, and the index of these
-words. A job's words are those of its title, its key, its inputs' file names
-and its metadata's values, without case and accents. A text matches when each
-of its words begins a word of the job, or when it is the job's key; a text
-without any word matches by key alone.
+Owns :class:`Filter`, the words that jobs and files are found by, and the
+indexes of these words. A job's words are those of its title, its key, its
+inputs' file names and its metadata's values, a file's are those of its name,
+without case and accents. A text matches when each of its words begins a word of
+the job, or when it is the job's key; a text without any word matches by key
+alone, and no file.
 
 Submitting a job does not touch the index. The scheduler fills it a moment
 later (``index``), so the newest jobs are read one by one instead. The index is
@@ -31,16 +32,16 @@ from backoffice.database import clock, insert_many, is_mysql, marks, moment
 from backoffice.errors import Invalid
 from backoffice.states import JOB_STATES
 
-UNINDEXED = 5000  # of the newest jobs that are found although the index lacks them
+UNINDEXED = 5000  # of the newest that are found although the index lacks them
 MOST_WORDS = 16  # in a text that is looked for
 LATE = timedelta(minutes=1)  # after which a missing id will not come any more
 # By how much the clock may have been set back between two jobs in a row.
 ASKEW = timedelta(minutes=10)
 
 _AT_ONCE = 500  # keys in one statement
-_SAMPLE = 500  # jobs that tell how common a word is
-_BATCH = 500  # jobs indexed in one transaction
-_CHOSEN = 500  # jobs that match all but the words, looked at one by one
+_SAMPLE = 500  # rows that tell how common a word is
+_BATCH = 500  # of each kind indexed in one transaction
+_CHOSEN = 500  # rows that match all but the words, looked at one by one
 _NEARBY = 10_000  # ids whose words are looked at one by one
 _COMMON = 0.005  # the part of these that must match for the next ones to be looked at
 _WORDS_OF_A_JOB = 5000
@@ -79,15 +80,59 @@ def ids(
     return heapq.nlargest(limit, found)
 
 
+def file_ids(
+    store: Store, text: str, *, limit: int, before: int | None = None, job: int | None = None
+) -> list[int]:
+    """Files with ids below ``before`` whose names match; with ``job`` those it made."""
+    query = _Query(_FILES)
+    if before is not None:
+        query = query.below(before)
+    if job is not None:
+        query = query.also("job_id = ?", job)
+    asked = _fewest(words(text))
+    return heapq.nlargest(limit, _by_words(store, query, asked, limit)) if asked else []
+
+
 # What needs no words --------------------------------------------------------
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """What is found: a table, when its rows were made, and its index of words,
+    with the statements that give the texts of some of them."""
+
+    table: str
+    made: str
+    index: str
+    parts: tuple[str, ...]
+
+    def key(self, store: Store) -> str:
+        return f"{self.index}.{'id' if is_mysql(store) else 'rowid'}"
+
+
+_JOBS = _Kind(
+    "job",
+    "submitted",
+    "job_search",
+    (
+        "SELECT id, title FROM job WHERE id IN ({})",
+        f"SELECT id, SUBSTR(token, {len(model.KEY) + 1}) FROM job"
+        " WHERE token > 'key:' AND token < 'key;' AND id IN ({})",
+        "SELECT i.job_id, f.name FROM job_input i JOIN file f ON f.id = i.file_id"
+        " WHERE i.job_id IN ({}) ORDER BY i.job_id, i.position",
+        "SELECT job_id, value FROM job_metadata WHERE job_id IN ({}) ORDER BY job_id, name",
+    ),
+)
+_FILES = _Kind("file", "created", "file_search", ("SELECT id, name FROM file WHERE id IN ({})",))
+
+
+@dataclass(frozen=True)
 class _Query:
-    """A filter as conditions on ``job``. For each state there is a query of its
+    """A filter as conditions on a table. For each state there is a query of its
     own, because only then are the ids in order in the index."""
 
-    states: tuple[str, ...]  # none: any
+    kind: _Kind
+    states: tuple[str, ...] = ()  # none: any
     conditions: tuple[str, ...] = ()
     values: tuple[Any, ...] = ()
     first: int = 0
@@ -97,33 +142,33 @@ class _Query:
         conditions, values = (*self.conditions, condition), (*self.values, value)
         return replace(self, conditions=conditions, values=values)
 
-    def since(self, job: int) -> _Query:
-        return replace(self, first=max(self.first, job))
+    def since(self, first: int) -> _Query:
+        return replace(self, first=max(self.first, first))
 
-    def below(self, job: int) -> _Query:
-        return replace(self, last=min(self.last, job - 1))
+    def below(self, end: int) -> _Query:
+        return replace(self, last=min(self.last, end - 1))
 
     def where(self) -> tuple[str, tuple[Any, ...]]:
         """But for the states."""
-        every = (*self.conditions, "job.id BETWEEN ? AND ?")
+        every = (*self.conditions, f"{self.kind.table}.id BETWEEN ? AND ?")
         return " AND ".join(every), (*self.values, self.first, self.last)
 
     def ids(self, store: Store, limit: int) -> list[int]:
-        where, values = self.where()
         found: list[int] = []
-        for state in self.states or (None,):
+        for state in self.states or ("",):
+            one = self.also("state = ?", state) if state else self
+            where, values = one.where()
             rows = store.execute(
-                f"SELECT id FROM job WHERE {where}{'' if state is None else ' AND state = ?'}"
-                " ORDER BY id DESC LIMIT ?",
-                (*values, *([] if state is None else [state]), limit),
+                f"SELECT id FROM {self.kind.table} WHERE {where} ORDER BY id DESC LIMIT ?",
+                (*values, limit),
             ).get_all()
-            found += [job for (job,) in rows]
+            found += [key for (key,) in rows]
         return heapq.nlargest(limit, found)
 
 
 def _query(store: Store, wanted: Filter, before: int | None) -> _Query:
     every = set(wanted.states) >= set(JOB_STATES)
-    query = _Query(() if every else tuple(sorted(wanted.states)))
+    query = _Query(_JOBS, () if every else tuple(sorted(wanted.states)))
     if before is not None:
         query = query.below(before)
     if wanted.workflow:
@@ -186,25 +231,15 @@ def _text(parts: Iterable[str]) -> str:
     return "".join(f" {word}" for word in list(found)[:_WORDS_OF_A_JOB])
 
 
-_PARTS = (
-    "SELECT id, title FROM job WHERE id IN ({})",
-    f"SELECT id, SUBSTR(token, {len(model.KEY) + 1}) FROM job"
-    " WHERE token > 'key:' AND token < 'key;' AND id IN ({})",
-    "SELECT i.job_id, f.name FROM job_input i JOIN file f ON f.id = i.file_id"
-    " WHERE i.job_id IN ({}) ORDER BY i.job_id, i.position",
-    "SELECT job_id, value FROM job_metadata WHERE job_id IN ({}) ORDER BY job_id, name",
-)
-
-
-def _texts(store: Store, jobs: Sequence[int]) -> dict[int, str]:
-    """The words of these jobs, from what they are made of."""
-    if not jobs:
+def _texts(store: Store, kind: _Kind, ids: Sequence[int]) -> dict[int, str]:
+    """The words of some, from what they are made of."""
+    if not ids:
         return {}
-    parts: dict[int, list[str]] = {job: [] for job in jobs}
-    for statement in _PARTS:
-        for job, part in store.execute(statement.format(marks(jobs)), jobs).get_all():
-            parts[job].append(part)
-    return {job: _text(found) for job, found in parts.items()}
+    parts: dict[int, list[str]] = {one: [] for one in ids}
+    for statement in kind.parts:
+        for one, part in store.execute(statement.format(marks(ids)), ids).get_all():
+            parts[one].append(part)
+    return {one: _text(found) for one, found in parts.items()}
 
 
 # Finding by them ------------------------------------------------------------
@@ -212,12 +247,12 @@ def _texts(store: Store, jobs: Sequence[int]) -> dict[int, str]:
 
 def _by_words(store: Store, query: _Query, asked: Sequence[str], limit: int) -> list[int]:
     """In parts, each below the one before; it ends as soon as there are enough."""
-    mark = _mark(store)
+    mark = _mark(store, query.kind)
     found = _among_unindexed(store, query.since(mark + 1), asked)
     query = query.below(mark + 1)
     if query.conditions or query.states:
         chosen = query.ids(store, _CHOSEN)
-        found += _among(store, chosen, asked)
+        found += _among(store, query.kind, chosen, asked)
         if len(chosen) < _CHOSEN:
             return found
         query = query.below(chosen[-1])
@@ -225,26 +260,29 @@ def _by_words(store: Store, query: _Query, asked: Sequence[str], limit: int) -> 
         nearby = query.since(query.last - _NEARBY)
         hits = _hits(store, nearby, asked, limit - len(found))
         found, query = found + hits, query.below(nearby.first)
-        if len(hits) < _NEARBY * _COMMON:
-            found += _hits(store, query, asked, limit - len(found), by=_rarest(store, asked))
+        if len(hits) <= _NEARBY * _COMMON:
+            found += _hits(
+                store, query, asked, limit - len(found), by=_rarest(store, query.kind, asked)
+            )
             break
     return found
 
 
 def _among_unindexed(store: Store, query: _Query, asked: Sequence[str]) -> list[int]:
-    texts = _texts(store, query.ids(store, UNINDEXED))
-    return [job for job, text in texts.items() if all(word in text for word in _begun(asked))]
+    texts = _texts(store, query.kind, query.ids(store, UNINDEXED))
+    return [one for one, text in texts.items() if all(word in text for word in _begun(asked))]
 
 
-def _among(store: Store, jobs: Sequence[int], asked: Sequence[str]) -> list[int]:
-    if not jobs:
+def _among(store: Store, kind: _Kind, ids: Sequence[int], asked: Sequence[str]) -> list[int]:
+    if not ids:
         return []
+    key = kind.key(store)
     rows = store.execute(
-        f"SELECT {_key(store)} FROM job_search WHERE {_key(store)} IN ({marks(jobs)})"
-        f" AND {_has_all(asked)} ORDER BY {_key(store)} DESC",
-        (*jobs, *_begun(asked)),
+        f"SELECT {key} FROM {kind.index} WHERE {key} IN ({marks(ids)})"
+        f" AND {_has_all(asked)} ORDER BY {key} DESC",
+        (*ids, *_begun(asked)),
     ).get_all()
-    return [job for (job,) in rows]
+    return [one for (one,) in rows]
 
 
 def _has_all(asked: Sequence[str]) -> str:
@@ -266,40 +304,38 @@ def _fewest(asked: Iterable[str]) -> list[str]:
     return needed
 
 
-def _key(store: Store) -> str:
-    return "job_search.job_id" if is_mysql(store) else "job_search.rowid"
-
-
 def _hits(
     store: Store, query: _Query, asked: Sequence[str], limit: int, by: Sequence[str] = ()
 ) -> list[int]:
     """Read backwards by their ids, or those that the index has ``by`` some words,
-    with a look at each hit's job."""
-    key, mysql = _key(store), is_mysql(store)
+    with a look at each hit's row."""
+    kind, mysql = query.kind, is_mysql(store)
+    key = kind.key(store)
     where, values = query.where()
     where = f"{where} AND {key} BETWEEN ? AND ? AND {_has_all(asked)}"
     values = (*values, query.first, query.last, *_begun(asked))
     if query.states:
         where, values = f"{where} AND state IN ({marks(query.states)})", (*values, *query.states)
     if by:
-        match = "MATCH (words) AGAINST (? IN BOOLEAN MODE)" if mysql else "job_search MATCH ?"
+        match = "MATCH (words) AGAINST (? IN BOOLEAN MODE)" if mysql else f"{kind.index} MATCH ?"
         text = " ".join(f"+{w}*" for w in by) if mysql else " AND ".join(f"{w}*" for w in by)
         where, values = f"{match} AND {where}", (text, *values)
     join = "STRAIGHT_JOIN" if mysql else "CROSS JOIN"  # in this order and no other
     rows = store.execute(
-        f"SELECT {key} FROM job_search {join} job ON job.id = {key} WHERE {where}"
+        f"SELECT {key} FROM {kind.index} {join} {kind.table} ON {kind.table}.id = {key}"
+        f" WHERE {where}"
         f" ORDER BY {key} DESC LIMIT ?",
         (*values, limit),
     ).get_all()
     return [job for (job,) in rows]
 
 
-def _rarest(store: Store, asked: Sequence[str]) -> list[str]:
-    """The words that the index should be asked for: none of the newest jobs has
+def _rarest(store: Store, kind: _Kind, asked: Sequence[str]) -> list[str]:
+    """The words that the index should be asked for: none of the newest rows has
     them, or else the one that fewest have. The others cost more than they save."""
     counts = store.execute(
         f"SELECT {', '.join(['SUM(INSTR(words, ?) > 0)'] * len(asked))} FROM"
-        f" (SELECT words FROM job_search ORDER BY {_key(store)} DESC LIMIT {_SAMPLE}) newest",
+        f" (SELECT words FROM {kind.index} ORDER BY {kind.key(store)} DESC LIMIT {_SAMPLE}) newest",
         _begun(asked),
     ).get_one()
     ranked = sorted(zip(counts, asked, strict=True), key=lambda one: (one[0], -len(one[1])))
@@ -311,44 +347,61 @@ def _rarest(store: Store, asked: Sequence[str]) -> list[str]:
 
 
 def index(store: Store, limit: int = _BATCH) -> int:
-    """Take in the next jobs, at most ``limit``; returns how many there were.
+    """Take in the next jobs and files, at most ``limit`` of each; returns how many
+    there were.
 
     Ids are given out before they are committed, so a missing one is waited for
-    until the job after it is old.
+    until what comes after it is old.
     """
-    mark = _mark(store)
+    return _index(store, _JOBS, limit) + _index(store, _FILES, limit)
+
+
+def _index(store: Store, kind: _Kind, limit: int) -> int:
+    mark = _mark(store, kind)
     rows = store.execute(
-        "SELECT id, submitted FROM job WHERE id > ? ORDER BY id LIMIT ?", (mark, limit)
+        f"SELECT id, {kind.made} FROM {kind.table} WHERE id > ? ORDER BY id LIMIT ?", (mark, limit)
     ).get_all()
-    jobs = list(_without_gap(rows, mark, clock(store) - LATE))
-    column = _key(store).split(".")[1]
-    insert_many(store, "job_search", (column, "words"), _texts(store, jobs).items())
-    return len(jobs)
+    new = list(_without_gap(rows, mark, clock(store) - LATE))
+    column = kind.key(store).split(".")[1]
+    insert_many(store, kind.index, (column, "words"), _texts(store, kind, new).items())
+    return len(new)
 
 
-def _mark(store: Store) -> int:
-    """The newest job in the index."""
-    newest = store.execute(
-        f"SELECT {_key(store)} FROM job_search ORDER BY {_key(store)} DESC LIMIT 1"
-    ).get_one()
+def _mark(store: Store, kind: _Kind) -> int:
+    """The newest one in the index."""
+    key = kind.key(store)
+    newest = store.execute(f"SELECT {key} FROM {kind.index} ORDER BY {key} DESC LIMIT 1").get_one()
     return int(newest[0]) if newest else 0
 
 
 def _without_gap(rows: Iterable[tuple[int, Any]], mark: int, settled: datetime) -> Iterator[int]:
-    for job, submitted in rows:
-        if job != mark + 1 and (moment(submitted) or settled) > settled:
+    for one, made in rows:
+        if one != mark + 1 and (moment(made) or settled) > settled:
             return
-        yield job
-        mark = job
+        yield one
+        mark = one
 
 
 def forget(store: Store, jobs: Sequence[int]) -> None:
     """Drop jobs from the index."""
-    store.execute(f"DELETE FROM job_search WHERE {_key(store)} IN ({marks(jobs)})", jobs)
+    _forget(store, _JOBS, jobs)
+
+
+def forget_files(store: Store, files: Sequence[int]) -> None:
+    _forget(store, _FILES, files)
+
+
+def _forget(store: Store, kind: _Kind, ids: Sequence[int]) -> None:
+    if ids:
+        store.execute(f"DELETE FROM {kind.index} WHERE {kind.key(store)} IN ({marks(ids)})", ids)
 
 
 def behind(store: Store) -> int:
-    """About how many jobs the index lacks; of these, no search finds others than
-    the newest ``UNINDEXED``."""
-    (newest,) = store.execute("SELECT COALESCE(MAX(id), 0) FROM job").get_one()
-    return max(0, int(newest) - _mark(store))
+    """About how many jobs and files the indexes lack; of these, no search finds
+    others than the newest ``UNINDEXED`` of each."""
+    return _behind(store, _JOBS) + _behind(store, _FILES)
+
+
+def _behind(store: Store, kind: _Kind) -> int:
+    (newest,) = store.execute(f"SELECT MAX(id) FROM {kind.table}").get_one()
+    return max(0, int(newest or 0) - _mark(store, kind))

@@ -191,7 +191,7 @@ def _mysql_columns(database: Database) -> Columns:
     for table, column, null in rows(
         database,
         "SELECT table_name, column_name, is_nullable = 'YES' FROM information_schema.columns"
-        " WHERE table_schema = DATABASE() AND table_name <> 'job_search'",
+        " WHERE table_schema = DATABASE() AND table_name NOT LIKE '%_search'",
     ):
         found.setdefault(str(table), {})[str(column)] = bool(null)
     return found
@@ -200,7 +200,7 @@ def _mysql_columns(database: Database) -> Columns:
 def _sqlite_tables(database: Database) -> list[str]:
     query = (
         "SELECT name FROM sqlite_master WHERE type = 'table'"
-        " AND name NOT LIKE 'sqlite~_%' ESCAPE '~' AND name NOT LIKE 'job~_search%' ESCAPE '~'"
+        " AND name NOT LIKE 'sqlite~_%' ESCAPE '~' AND name NOT LIKE '%~_search%' ESCAPE '~'"
     )
     return [str(name) for (name,) in rows(database, query)]
 
@@ -222,7 +222,7 @@ def _mysql_keys(database: Database) -> Keys:
     query = (
         "SELECT table_name, non_unique, GROUP_CONCAT(column_name ORDER BY seq_in_index)"
         " FROM information_schema.statistics WHERE table_schema = DATABASE()"
-        " AND table_name <> 'job_search'"
+        " AND table_name NOT LIKE '%_search'"
         " GROUP BY table_name, index_name, non_unique"
     )
     return {

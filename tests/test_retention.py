@@ -77,6 +77,9 @@ def test_its_files_and_logs_go_from_the_disk_and_its_input_stays(
 def test_one_event_tells_how_many_went(board: Board) -> None:
     first, second = ended(board, 2)
     retention.prune(board.database, board.settings, MONTH)
+    # What was before it is gone, so that it is not given out at once.
+    then = board.clock() - timedelta(seconds=9)
+    board.do(lambda s: s.execute("UPDATE event SET at = ?", (then,)))
     (event,) = [e for e in board.read(records.events, limit=99) if e["action"] == "job.pruned"]
     assert event["subject"] == f"jobs {first} to {second}"
     assert event["detail"].startswith("2 removed; ")

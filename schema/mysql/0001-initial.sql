@@ -248,9 +248,15 @@ CREATE TABLE IF NOT EXISTS token (
 
 -- Filled by the scheduler, see search.py: words are of ASCII alone, each with
 -- a blank before it. What is deleted stays in InnoDB's own lists until
--- OPTIMIZE TABLE job_search, which a big site should run now and then.
+-- OPTIMIZE TABLE job_search, file_search; a big site should run it now and then.
 CREATE TABLE IF NOT EXISTS job_search (
-    job_id BIGINT NOT NULL PRIMARY KEY,
+    id BIGINT NOT NULL PRIMARY KEY,
     words MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     FULLTEXT KEY job_search_words (words)
+) ENGINE=InnoDB DEFAULT CHARSET=ascii COLLATE=ascii_bin;
+
+CREATE TABLE IF NOT EXISTS file_search (
+    id BIGINT NOT NULL PRIMARY KEY,
+    words MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    FULLTEXT KEY file_search_words (words)
 ) ENGINE=InnoDB DEFAULT CHARSET=ascii COLLATE=ascii_bin;

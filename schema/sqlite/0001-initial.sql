@@ -240,6 +240,9 @@ CREATE TABLE IF NOT EXISTS token (
 
 CREATE UNIQUE INDEX IF NOT EXISTS token_digest ON token (digest);
 
--- rowid is the job's id.
+-- rowid is the job's id, and the file's.
 CREATE VIRTUAL TABLE IF NOT EXISTS job_search
+    USING fts5 (words, tokenize = "ascii tokenchars _", detail = none);
+
+CREATE VIRTUAL TABLE IF NOT EXISTS file_search
     USING fts5 (words, tokenize = "ascii tokenchars _", detail = none);
