@@ -99,6 +99,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     },
     "file": {
         "id": 1, "href": "file:///x", "size": 0, "sha256": "", "media_type": "video/mp4",
+        "name": "x", "role": "", "job": None, "created": NOW,
         "state": "present", "made_by": None, "facts": {"video": [{"width": 1}]}, "metadata": {},
     },
     "worker": {

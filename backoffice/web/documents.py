@@ -127,7 +127,7 @@ ATTEMPT = Shape(
 )
 FILE = Shape(
     "file",
-    "id href size sha256 media_type state made_by",
+    "id name role href size sha256 media_type state job made_by created",
     parts={"metadata": "metadata"},
     values="facts",
 )
