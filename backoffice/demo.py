@@ -24,6 +24,7 @@ from backoffice.database import Database
 from backoffice.prctl import die_with
 
 HOME = Path("var/demo")
+AFAR = (config.URL_VARIABLE, config.TOKEN_VARIABLE)  # the demo talks to its own service
 SECONDS = 12
 START_WITHIN = 15.0  # seconds
 STOP_AFTER = 60.0  # seconds that the service is given to stop
@@ -90,7 +91,8 @@ def _generate(clip: Path) -> None:
 def _environ(environ: Mapping[str, str], home: Path, clip: Path) -> dict[str, str]:
     roots = os.pathsep.join([str(home / "media"), str(clip.resolve().parent)])
     ours = {"BACKOFFICE_PATHS_HOME": str(home), "BACKOFFICE_PATHS_ROOTS": roots}
-    return {**environ, **ours}
+    mine = {k: v for k, v in environ.items() if k not in AFAR}
+    return {**mine, **ours}
 
 
 def _command(*arguments: str) -> list[str]:
