@@ -29,6 +29,7 @@ def given_out(board: Board, after: int = 0) -> list[int]:
     return [one["id"] for one in shown]
 
 
+@pytest.mark.parametrize("database_uri", ["mariadb"], indirect=True)
 def test_what_may_still_come_before_an_event_is_waited_for(board: Board) -> None:
     now = board.clock()
     board.do(event, now, 2)
@@ -42,6 +43,7 @@ def test_what_may_still_come_before_an_event_is_waited_for(board: Board) -> None
     assert given_out(board, after=2) == [3, 4]
 
 
+@pytest.mark.parametrize("database_uri", ["mariadb"], indirect=True)
 def test_an_event_that_never_comes_is_not_waited_for_long(board: Board) -> None:
     now = board.clock()
     board.do(event, now - timedelta(seconds=6), 3)
@@ -51,6 +53,7 @@ def test_an_event_that_never_comes_is_not_waited_for_long(board: Board) -> None:
     assert given_out(board) == [3, 4, 6]
 
 
+@pytest.mark.parametrize("database_uri", ["mariadb"], indirect=True)
 def test_a_gap_is_found_however_many_events_are_young(board: Board) -> None:
     now = board.clock()
     for number in (*range(1, 150), *range(151, 400)):
