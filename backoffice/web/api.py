@@ -10,7 +10,16 @@ from collections.abc import Callable
 
 from webob import Response
 
-from backoffice.web import files_api, jobs_api, openapi, queries, site_api
+from backoffice.web import (
+    action_pages,
+    files_api,
+    job_pages,
+    jobs_api,
+    openapi,
+    queries,
+    site_api,
+    task_pages,
+)
 from backoffice.web.call import Call
 from backoffice.web.routes import ADMIN, OPERATOR, Route
 
@@ -63,6 +72,22 @@ def _routes() -> tuple[Route, ...]:
             role=OPERATOR,
             refuses=CHANGES,
         ),
+        Route(
+            "GET",
+            "/jobs/actions",
+            action_pages.done,
+            "What an action on many did, as a page",
+            query=queries.OUTCOME,
+            media_type="text/html",
+        ),
+        Route(
+            "GET",
+            "/jobs/find",
+            job_pages.find,
+            "From a typed filter to the list that it means",
+            query=(queries.TYPED,),
+            media_type="text/html",
+        ),
         Route("GET", "/jobs/{id}", j.show_job, "A job with its tasks", gives="job"),
         Route("GET", "/jobs/{id}/tasks", j.list_job_tasks, "Its tasks", gives="tasks"),
         Route("GET", "/jobs/{id}/why", j.why_job, "Why it is not running", gives="why"),
@@ -93,6 +118,14 @@ def _routes() -> tuple[Route, ...]:
         ),
         Route("GET", "/tasks/{id}", j.show_task, "A task", gives="task"),
         Route("GET", "/tasks/{id}/attempts", j.list_attempts, "Its attempts", gives="attempts"),
+        Route(
+            "GET",
+            "/tasks/{id}/compare",
+            task_pages.compare,
+            "Two of its attempts beside each other, as a page",
+            query=queries.COMPARED,
+            media_type="text/html",
+        ),
         Route("GET", "/tasks/{id}/why", j.why_task, "Why it is not running", gives="why"),
         Route(
             "GET",

@@ -62,6 +62,11 @@ class Call:
     def query(self) -> dict[str, Any]:
         return queries.read(self.environ.get("QUERY_STRING", ""), self.match.route.query)
 
+    @cached_property
+    def written(self) -> list[tuple[str, str]]:
+        """The query as it was written, not converted."""
+        return parse_qsl(self.environ.get("QUERY_STRING", ""), keep_blank_values=True)
+
     @property
     def store(self) -> Store:
         """Of this request; committed once the handler has answered."""
@@ -133,8 +138,13 @@ class Call:
             return documents.fields(self.body)
         if self.media_type != FORM:
             raise Problem(415, f"send a form ({FORM}) or JSON, not {self.media_type[:80]!r}")
+        return dict(self.form)
+
+    @cached_property
+    def form(self) -> list[tuple[str, str]]:
+        """The fields of a form, in their order; a name may come again."""
         try:
-            return dict(parse_qsl(self.body.decode(), keep_blank_values=True, errors="strict"))
+            return parse_qsl(self.body.decode(), keep_blank_values=True, errors="strict")
         except ValueError:
             raise Problem(400, "the form is not UTF-8") from None
 
@@ -186,8 +196,8 @@ class Call:
 
     def next_page(self, after: str) -> list[tuple[str, str]]:
         """The header that links to the same list, further on."""
-        asked = parse_qsl(self.environ.get("QUERY_STRING", ""), keep_blank_values=True)
-        query = urlencode([*((k, v) for k, v in asked if k != "after"), ("after", after)])
+        kept = ((name, text) for name, text in self.written if name != "after")
+        query = urlencode([*kept, ("after", after)])
         path = quote(self.environ["PATH_INFO"].encode("latin-1"))
         return [("Link", f'<{self.url(path)}?{query}>; rel="next"')]
 

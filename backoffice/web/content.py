@@ -67,6 +67,14 @@ def respond(path: str | Path, roots: Sequence[Path], media_type: str) -> Respons
     return response
 
 
+def tail(path: str | Path, roots: Sequence[Path], most: int) -> tuple[bytes, int]:
+    """The last bytes of a file, and how many it has in all. Raises Problem 404."""
+    with _opened(str(path), roots) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        stream.seek(max(0, size - most))
+        return stream.read(most), size
+
+
 class _Blocks:
     """The bytes of an open file, or a range of them, a block at a time."""
 

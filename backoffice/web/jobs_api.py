@@ -14,7 +14,7 @@ from backoffice.jobs import Request
 from backoffice.records import Record
 from backoffice.search import Filter
 from backoffice.web import content, documents, queries
-from backoffice.web.call import Call
+from backoffice.web.call import FORM, Call
 from middleware.problem import Problem
 
 PAGE = 500  # jobs read at a time for a long list
@@ -175,7 +175,8 @@ def _value(call: Call) -> int:
 
 def act_on_many(call: Call) -> Response:
     """One action on all jobs that match; with ``preview`` they are only counted."""
-    asked = call.document(documents.parse_action)
+    from_page = call.media_type == FORM
+    asked = _asked_in_form(call) if from_page else call.document(documents.parse_action)
     if asked["name"] == "priority" and asked["value"] is None and not asked["preview"]:
         raise Problem(422, "say which priority: a value from 0 (first) to 100 (last)")
     wanted = _selection(asked)
@@ -185,6 +186,26 @@ def act_on_many(call: Call) -> Response:
     else:
         result = jobs.apply(site.database, asked["name"], wanted, call.user, asked["value"])
     return call.show("result", result)
+
+
+def _asked_in_form(call: Call) -> dict[str, Any]:
+    """What a page's form says, as ``documents.parse_action`` gives it. The jobs
+    that were ticked count, unless ``all`` is."""
+    values = queries.collect(call.form, queries.ACTION_FORM)
+    if "name" not in values:
+        raise Problem(422, f"say what to do: name={', '.join(queries.MANY_ACTIONS)}")
+    everything = values.get("all", False)
+    if not everything and "job" not in values:
+        raise Problem(422, "no job is ticked: tick some, or choose all that match")
+    names = {parameter.name for parameter in queries.JOBS}
+    texts: dict[str, str] = {}
+    for name, text in call.form if everything else ():
+        if name in names and text:
+            texts[name] = f"{texts[name]},{text}" if name in texts else text
+    return {
+        **{"name": values["name"], "value": values.get("value"), "filter": texts},
+        **{"preview": values.get("preview", False), "ids": () if everything else values["job"]},
+    }
 
 
 def _selection(asked: Mapping[str, Any]) -> Filter | Sequence[int]:

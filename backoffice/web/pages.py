@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from webob import Response
 
-from backoffice.web import file_pages, job_pages, site_pages
+from backoffice.web import action_pages, file_pages, job_pages, site_pages, task_pages
 from backoffice.web.call import Call
 
 Page = Callable[[Call, Any, list[tuple[str, str]]], Response]
@@ -21,12 +21,16 @@ Page = Callable[[Call, Any, list[tuple[str, str]]], Response]
 PAGES: dict[str, Page] = {
     "service": site_pages.overview,
     "jobs": job_pages.jobs,
+    "job": job_pages.job,
+    "task": task_pages.task,
     "files": file_pages.files,
     "file": file_pages.file,
     "publications": file_pages.publications,
     "publication": file_pages.publication,
     "events": file_pages.events,
 }
+# What answers a change itself; all others are followed by a redirect.
+ANSWERS: dict[str, Page] = {"result": action_pages.result}
 
 
 def show(
@@ -34,6 +38,8 @@ def show(
 ) -> Response | None:
     """The page for a record; None if there is none, and XML must do."""
     if call.environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        if kind in ANSWERS:
+            return ANSWERS[kind](call, record, list(headers))
         return _redirect(call, dict(headers).get("Location", ""))
     page = PAGES.get(kind)
     return page(call, record, list(headers)) if page else None

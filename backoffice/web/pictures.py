@@ -19,7 +19,7 @@ from backoffice.web.render import SIGNS, join, row, span
 _BOX = (176, 46)
 _BETWEEN = (52, 14)
 _MARGIN = 8
-_LETTERS = 23  # of a title that fit into a box
+_LETTERS = 21  # of a title that fit into a box
 _LABELS, _PLOT, _LINE = 190, 720, 26
 _TICKS = 8  # at most on a time line
 _STEPS = (
@@ -197,8 +197,12 @@ def _axis(whole: float, height: int) -> Iterator[Markup]:
         yield row(
             '<line class="tick" x1="%s" x2="%s" y1="%s" y2="%s" stroke="currentColor"'
             ' stroke-opacity="0.2"/><text class="tick" x="%s" y="14" font-size="11">%s</text>',
-            *(x, x, _LINE - 6, height - _MARGIN, x, f"+{span(n * step)}" if n else "0"),
+            *(x, x, _LINE - 6, height - _MARGIN, x, _since(n * step)),
         )
+
+
+def _since(seconds: float) -> str:
+    return f"+{seconds:g} s" if seconds < 60 else f"+{span(seconds)}"
 
 
 def _line(line: Line, number: int, start: datetime, whole: float) -> Markup:

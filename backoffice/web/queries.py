@@ -191,6 +191,10 @@ BEFORE_EVENT = Parameter(
 PREVIEW = Parameter("preview", flag, "only count what would be done", {"type": "boolean"})
 VALUE = Parameter("value", number(0, 100), "0 is first, 100 is last", _integer(0, 100))
 ATTEMPT = Parameter("attempt", number(1, 10**9), "of this attempt", _integer(1, 10**9))
+COMPARED = (
+    ATTEMPT,
+    Parameter("with", number(1, 10**9), "and of this one", _integer(1, 10**9)),
+)
 JOB = _ident("job", "of this job")
 TEXT = _word("q", "words in titles, file names and metadata; each may be the beginning of one")
 PAGE = (LIMIT, AFTER)
@@ -202,6 +206,28 @@ JOBS = (
     _moment("submitted-after", "submitted after this time"),
     _moment("submitted-before", "submitted before this time"),
 )
+MANY_ACTIONS = ("cancel", "pause", "resume", "retry", "priority")
+NAME = Parameter(
+    "name",
+    _one_of(MANY_ACTIONS),
+    "which action",
+    {"type": "string", "enum": list(MANY_ACTIONS)},
+)
+_IDS: dict[str, object] = {"type": "array", "items": _integer(1, LARGEST_ID)}
+# As a form has it; ``all`` stands for all jobs that match, instead of those named.
+ACTION_FORM = (
+    *(NAME, VALUE, PREVIEW, *JOBS),
+    Parameter("job", number(1, LARGEST_ID), "these jobs", _IDS, many=True),
+    Parameter("all", flag, "all jobs that match", {"type": "boolean"}),
+    _word("csrf_token", "of the page that the form is on"),
+)
+# What became of it.
+OUTCOME = (
+    *(NAME, *JOBS),
+    Parameter("done", number(0, LARGEST_ID), "how many", _integer(0, LARGEST_ID)),
+    Parameter("refused", number(1, LARGEST_ID), "these were not", _IDS, many=True),
+)
+TYPED = _word("filter", "what somebody typed, such as state:failed by:alice")
 TASKS = (_state(TASK_STATES), JOB)
 FILES = (JOB,)
 PUBLICATIONS = (_state(PUBLICATION_STATES), JOB)

@@ -1,0 +1,174 @@
+"""What can be done to jobs, in words, and the pages around doing it to many.
+
+Nothing is done here: a page tells what would be done, its form goes to
+``jobs_api``, and a page tells what was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from webob import Response
+
+from backoffice import jobs
+from backoffice.records import Record
+from backoffice.states import CANCELLED, JOB_ACTIONS
+from backoffice.web import queries, render
+from backoffice.web.call import Call
+from middleware.problem import Problem
+
+FILTERS = tuple(parameter.name for parameter in queries.JOBS)
+
+
+@dataclass(frozen=True)
+class Action:
+    """``does`` and ``undone`` are sentences; ``told`` ends "3 jobs …" once it is
+    done. ``danger``: something is lost by it."""
+
+    name: str
+    label: str
+    does: str
+    undone: str
+    told: str = ""
+    danger: bool = False
+
+
+ACTIONS = {
+    action.name: action
+    for action in (
+        Action(
+            "pause",
+            "Pause",
+            "No further task starts. Those that run now finish.",
+            "Resume goes on from there.",
+            "were paused",
+        ),
+        Action(
+            "resume",
+            "Resume",
+            "Waiting tasks may start again.",
+            "Pause stops them from starting.",
+            "were resumed",
+        ),
+        Action(
+            "retry",
+            "Retry",
+            "Tasks that failed or were cancelled run again, with all their attempts."
+            " What succeeded stays as it is.",
+            "Cancel stops it again.",
+            "run again",
+        ),
+        Action(
+            "cancel",
+            "Cancel",
+            "Tasks that wait are cancelled now. What runs is stopped, and what it has made so"
+            " far is thrown away. What succeeded stays.",
+            "Retry runs it on from there; a task that was stopped starts from its beginning.",
+            "were told to stop",
+            danger=True,
+        ),
+        Action(
+            "priority",
+            "Priority",
+            "Waiting tasks move up or down in their queues: 0 is first, 100 is last."
+            " What runs is not interrupted.",
+            "Set the old number again.",
+            "have the new priority",
+        ),
+        Action(
+            "clone",
+            "Clone",
+            "A new job is submitted with the same workflow, inputs, parameters and metadata."
+            " This one stays as it is.",
+            "Cancel the new job.",
+        ),
+    )
+}
+
+
+def possible(job: Record) -> list[Action]:
+    """What may be done to a job in its state."""
+    stopping = job["cancel_requested"] is not None and job["state"] != CANCELLED
+    return [
+        action
+        for action in ACTIONS.values()
+        if job["state"] in JOB_ACTIONS[action.name] and not (stopping and action.name == "cancel")
+    ]
+
+
+# On many --------------------------------------------------------------------
+
+
+def result(call: Call, found: Mapping[str, Any], headers: list[tuple[str, str]]) -> Response:
+    """Before: what would be done, with the form that does it. After: on to what was."""
+    if found["preview"]:
+        return _preview(call, found)
+    told = {
+        **{"name": found["action"], "done": found["done"]},
+        "refused": ",".join(str(one["job"]) for one in found["refusals"]),
+    }
+    where = urlencode([*told.items(), *_filter(call.form)])
+    response = Response(status=303, location=call.url(f"/jobs/actions?{where}"), content_type=None)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _preview(call: Call, found: Mapping[str, Any]) -> Response:
+    action = ACTIONS[found["action"]]
+    left_out = ("csrf_token", "preview", "name", "value")
+    return render.page(
+        call,
+        "action.html",
+        title=f"{action.label}: {_many(found['matched'], found['more'])}",
+        action=action,
+        found=found,
+        matched=_many(found["matched"], found["more"]),
+        possible=_many(found["possible"], found["more"]),
+        hidden=[(name, value) for name, value in call.form if name not in left_out],
+        value=dict(call.form).get("value") or jobs.DEFAULT_PRIORITY,
+        back=_back(call, _filter(call.form)),
+    )
+
+
+def done(call: Call) -> Response:
+    """What an action on many did. It says nothing that is not in its address or
+    in the jobs as they are now, so that it may be loaded again."""
+    query = call.query
+    if "name" not in query:
+        raise Problem(400, f"say which action was done: name={', '.join(queries.MANY_ACTIONS)}")
+    action, refused = ACTIONS[query["name"]], query.get("refused", [])
+    looked_at = jobs.preview(call.site.database, action.name, refused) if refused else {}
+    asked = _filter(call.written)
+    return render.page(
+        call,
+        "done.html",
+        title=f"{action.label}: done",
+        action=action,
+        told=_many(query.get("done", 0), False),
+        refused=_refused(refused, looked_at.get("refusals", ())),
+        back=_back(call, asked),
+    )
+
+
+def _refused(ids: Iterable[int], now: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Why not, as it is now: meanwhile it may have become possible."""
+    reasons = {one["job"]: one["message"] for one in now}
+    changed = "it was not possible, but is now: its state has changed since"
+    return [{"job": job, "message": reasons.get(job, changed)} for job in ids]
+
+
+def _filter(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in pairs if name in FILTERS and value]
+
+
+def _back(call: Call, asked: list[tuple[str, str]]) -> str:
+    return call.url("/jobs") + (f"?{urlencode(asked)}" if asked else "")
+
+
+def _many(jobs: int, more: bool) -> str:
+    if more:
+        return f"more than {jobs:,} jobs"
+    return "1 job" if jobs == 1 else f"{jobs:,} jobs"
