@@ -18,7 +18,9 @@ from backoffice.web import (
     openapi,
     queries,
     site_api,
+    submit_pages,
     task_pages,
+    token_pages,
 )
 from backoffice.web.call import Call
 from backoffice.web.routes import ADMIN, OPERATOR, Route
@@ -87,6 +89,16 @@ def _routes() -> tuple[Route, ...]:
             "From a typed filter to the list that it means",
             query=(queries.TYPED,),
             media_type="text/html",
+        ),
+        Route(
+            "POST",
+            "/jobs/dry-run",
+            j.dry_run,
+            "What a job would do: its tasks, commands and outputs",
+            gives="plan",
+            takes="submission",
+            role=OPERATOR,
+            refuses=CHANGES,
         ),
         Route("GET", "/jobs/{id}", j.show_job, "A job with its tasks", gives="job"),
         Route("GET", "/jobs/{id}/tasks", j.list_job_tasks, "Its tasks", gives="tasks"),
@@ -192,6 +204,39 @@ def _routes() -> tuple[Route, ...]:
         Route("GET", "/workflows/{name}", s.show_workflow, "A workflow", gives="workflow"),
         Route("GET", "/profiles", s.list_profiles, "Profiles by name", gives="profiles"),
         Route("GET", "/profiles/{name}", s.show_profile, "A profile", gives="profile"),
+        # Pages without a document
+        Route(
+            *("GET", "/submit", submit_pages.ask, "The form that submits a job, as a page"),
+            role=OPERATOR,
+            query=(queries.RECIPE, queries.FILE),
+            media_type="text/html",
+            refuses=(422,),
+        ),
+        Route(
+            *("POST", "/submit", submit_pages.take, "What the form's buttons do"),
+            role=OPERATOR,
+            status=303,
+            media_type="text/html",
+            refuses=CHANGES,
+        ),
+        Route(
+            *("GET", "/tokens", token_pages.show, "Who has an API token, as a page"),
+            role=ADMIN,
+            media_type="text/html",
+        ),
+        Route(
+            *("POST", "/tokens", token_pages.create, "Make a token; its secret is shown once"),
+            role=ADMIN,
+            status=201,
+            media_type="text/html",
+            refuses=CHANGES,
+        ),
+        Route(
+            *("POST", "/tokens/{id}/revoke", token_pages.revoke, "It is good no more"),
+            role=ADMIN,
+            status=303,
+            refuses=CHANGES,
+        ),
         # The history
         Route("GET", "/events", s.list_events, "What happened", gives="events", query=EVENTS),
         # The interface itself

@@ -156,6 +156,19 @@ WORKFLOW = Shape(
     },
 )
 PROFILE = Shape("profile", "name format", texts="title description")
+PLAN = Shape(
+    "plan",
+    "workflow version",
+    parts={
+        "tasks": Shape(
+            "task",
+            "name type",
+            texts="skipped fails",
+            lines={"outputs": "output", "notes": "note"},
+            commands="argv",
+        )
+    },
+)
 SERVICE = Shape("service", "version", parts={"links": Shape("link", "rel href", texts="title")})
 RESULT = Shape(
     "result",
@@ -167,10 +180,10 @@ SHAPES = {
     shape.tag: shape
     for shape in (
         *(JOB, TASK, ATTEMPT, FILE, WORKER, QUEUE, EVENT, PUBLICATION, WHY, SCHEDULE),
-        *(WORKFLOW, PROFILE, SERVICE, RESULT, TOKEN),
+        *(WORKFLOW, PROFILE, SERVICE, RESULT, TOKEN, PLAN),
     )
 }
-PLURALS = {f"{tag}s": s for tag, s in SHAPES.items() if s not in (WHY, SERVICE, RESULT)}
+PLURALS = {f"{tag}s": s for tag, s in SHAPES.items() if s not in (WHY, SERVICE, RESULT, PLAN)}
 # A workflow as it is listed is less than the recipe, which workflow.xsd describes.
 _SCHEMAS = {"workflow": "catalogue", "profile": "catalogue"}
 
@@ -251,7 +264,7 @@ def parse_job(data: bytes, *, limit: int, media_type: str = XML) -> dict[str, An
         "priority": int(root.get("priority", "50")),
         "parameters": _named(root, "parameter"),
         "metadata": _named(root, "metadata"),
-        "delay": _seconds(root.get("delay", "0s")),
+        "delay": seconds(root.get("delay", "0s")),
     }
 
 
@@ -370,7 +383,8 @@ def _fault(element: etree._Element, message: str) -> Fault:
     return Fault(line if isinstance(line, int) else 0, 0, message)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Of a duration as ``common.xsd`` has it: 500ms, 90s, 2h."""
     digits = text.rstrip("mshd")
     return int(digits) * _UNITS[text[len(digits) :]]
 

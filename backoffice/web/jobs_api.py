@@ -13,7 +13,7 @@ from backoffice.errors import Invalid, NotFound
 from backoffice.jobs import Request
 from backoffice.records import Record
 from backoffice.search import Filter
-from backoffice.web import content, documents, queries
+from backoffice.web import content, documents, queries, submit_pages
 from backoffice.web.call import FORM, Call
 from middleware.problem import Problem
 
@@ -120,12 +120,22 @@ def clone(call: Call, id: int) -> Response:
     return _submit(call, jobs.request_of(call.store, id))
 
 
-def _submit(call: Call, request: Request) -> Response:
+def dry_run(call: Call) -> Response:
+    """What the job would do; nothing is stored."""
+    prepared = _prepared(call, Request(**call.document(documents.parse_job)))
+    return call.show("plan", submit_pages.plan_record(prepared, call.site.settings))
+
+
+def _prepared(call: Call, request: Request) -> jobs.Prepared:
     site = call.site
     try:
-        prepared = jobs.prepare(request, site.catalogue.workflows, site.settings.paths.roots)
+        return jobs.prepare(request, site.catalogue.workflows, site.settings.paths.roots)
     except NotFound as error:
         raise Problem(422, str(error)) from error
+
+
+def _submit(call: Call, request: Request) -> Response:
+    prepared = _prepared(call, request)
     job, new = jobs.submit(call.store, prepared, call.user)
     headers = [("Location", call.url(f"/jobs/{job}"))]
     status = 201 if new else 200

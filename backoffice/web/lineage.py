@@ -61,3 +61,9 @@ def sources(store: Store, limit: int) -> list[str]:
         (limit,),
     ).get_all()
     return [row[0] for row in rows]
+
+
+def source(store: Store, file: int) -> str:
+    """The URL of a file. Raises NotFound."""
+    found: str = records.file(store, file)["href"]
+    return found

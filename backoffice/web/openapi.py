@@ -69,6 +69,7 @@ _KEYS: dict[str, Schema] = {
     "service.version": _TEXT,
     "output.task": {"type": ["string", "null"]},
     "argv": {"type": "array", "items": _TEXTS},
+    **dict.fromkeys(("task.outputs", "task.notes"), _TEXTS),  # of a plan
 }
 _OTHER: Schema = {"type": ["string", "null"]}
 

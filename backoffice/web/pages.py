@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from webob import Response
 
-from backoffice.web import action_pages, file_pages, job_pages, site_pages, task_pages
+from backoffice.web import action_pages, file_pages, job_pages, site_pages, submit_pages, task_pages
 from backoffice.web.call import Call
 
 Page = Callable[[Call, Any, list[tuple[str, str]]], Response]
@@ -30,7 +30,7 @@ PAGES: dict[str, Page] = {
     "events": file_pages.events,
 }
 # What answers a change itself; all others are followed by a redirect.
-ANSWERS: dict[str, Page] = {"result": action_pages.result}
+ANSWERS: dict[str, Page] = {"result": action_pages.result, "plan": submit_pages.plan}
 
 
 def show(

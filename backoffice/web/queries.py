@@ -232,6 +232,8 @@ TASKS = (_state(TASK_STATES), JOB)
 FILES = (JOB,)
 PUBLICATIONS = (_state(PUBLICATION_STATES), JOB)
 WORKERS = (_states(WORKER_STATES),)
+RECIPE = _word("workflow", "the form of this workflow")
+FILE = _ident("file", "with this file in it")
 LONG_LIMIT = Parameter(
     "limit",
     number(1, LARGEST_LIMIT),
