@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -64,7 +65,8 @@ def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Applicatio
     web, auth = settings.web, settings.auth
     registry = CollectorRegistry()
     base = Database(settings.database)
-    site = Site(settings, base, catalogue.load(settings), registry, pages.show)
+    downloads = BoundedSemaphore(max(1, web.threads // 2))
+    site = Site(settings, base, catalogue.load(settings), registry, pages.show, downloads)
     router = Router(routes)
 
     app = application(site, router)

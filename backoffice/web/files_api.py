@@ -43,7 +43,7 @@ def fetch(call: Call, id: int) -> Response:
         name = PurePosixPath(file.href).name
         where = call.url(f"/files/{id}/content/{name}")
         return Response(status=302, location=where, content_type=None)
-    return content.respond(file.href, content.folders(call.site.settings), file.media_type)
+    return _send(call, file.href, file.media_type)
 
 
 def fetch_member(call: Call, id: int, path: str) -> Response:
@@ -52,9 +52,12 @@ def fetch_member(call: Call, id: int, path: str) -> Response:
     if not file.tree or not all(parts) or {".", ".."} & set(parts):
         raise NotFound(f"file {id} has no part {path[:200]!r}")
     href = f"{file.href.rsplit('/', 1)[0]}/{quote('/'.join(parts))}"
-    return content.respond(
-        href, content.folders(call.site.settings), content.media_type_of(parts[-1])
-    )
+    return _send(call, href, content.media_type_of(parts[-1]))
+
+
+def _send(call: Call, href: str, media_type: str) -> Response:
+    folders = content.folders(call.site.settings)
+    return content.respond(href, folders, media_type, call.site.downloads)
 
 
 def _utf8(path: str) -> str:
@@ -70,7 +73,7 @@ def fetch_thumbnail(call: Call, id: int) -> Response:
     still = file if file.media_type == "image/jpeg" else records.still_of(call.store, file)
     if still is None:
         raise NotFound(f"there is no still of file {id}; a job with thumbnails makes some")
-    return content.respond(still.href, content.folders(call.site.settings), still.media_type)
+    return _send(call, still.href, still.media_type)
 
 
 def list_publications(call: Call) -> Response:

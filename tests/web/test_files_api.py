@@ -14,6 +14,7 @@ from backoffice.config import Settings
 from backoffice.database import insert_one
 from backoffice.workflows import InputSpec, TaskSpec
 from tests.board import Board, recipe
+from tests.middleware import wsgi
 from tests.web.visitor import Visitor
 
 Media = Callable[..., Path]
@@ -174,3 +175,23 @@ def test_a_publication_is_retracted_by_a_job(board: Board, visitor: Visitor) -> 
     assert answer.headers["Location"] == f"/jobs/{job['id']}"
     assert visitor.json("/publications?state=published")["publications"][0]["target"] == "site"
     assert etree.fromstring(visitor.get("/publications/1").body).get("path") == "ep/1"
+
+
+def test_large_files_on_their_way_leave_threads_for_others(
+    board: Board, visitor: Visitor, settings: Settings, media: Media
+) -> None:
+    register(visitor, media("big.mp4", b"x" * 1_000_000).as_uri())
+    register(visitor, media("small.mp4", b"x" * 1000).as_uri())
+    taken = []
+    for _ in range(settings.web.threads // 2):
+        response = visitor.app(wsgi.environ("GET", "/files/1/content"), lambda *args: None)
+        next(iter(response))
+        taken.append(response)
+    answer = visitor.get("/files/1/content")
+    assert (answer.status, bool(answer.headers["Retry-After"])) == (503, True)
+    assert visitor.get("/files/2/content").status == 200
+    assert visitor.get("/files/1/content", HTTP_RANGE="bytes=0-999").status == 206
+    taken.pop().close()
+    assert len(visitor.get("/files/1/content").body) == 1_000_000
+    for response in taken:
+        response.close()
