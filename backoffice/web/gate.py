@@ -34,7 +34,7 @@ from middleware.problem import Problem
 LOG = logging.getLogger("backoffice.web")
 RECEIVE = 64 * 1024  # bytes read at once
 LINGER_SECONDS = 2.0
-LINGER_BYTES = 1 << 20
+LINGER_BYTES = 16 << 20  # of a client that sends its whole body before it reads
 EXTRA = 50  # connections over the limit that are told so; further ones are only closed
 TICK = 0.2  # seconds between looks at the deadlines
 

@@ -144,6 +144,12 @@ def test_a_request_framed_loosely_is_refused_and_what_follows_it_never_read(
     assert server.jobs() == before
 
 
+def test_who_sends_all_of_a_body_that_is_too_large_still_reads_why(server: Server) -> None:
+    body = b"x" * (8 << 20)
+    answer = server.exchange(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 @pytest.mark.parametrize(
     "start",
     [b"GET /jobs HT", GET + b"X: ", POST + b"Content-Length: 99\r\n\r\n<job", CHUNKED + b"5\r\n<j"],
