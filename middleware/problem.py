@@ -3,7 +3,8 @@
 A ``Problem`` is raised where something is wrong, and is itself the WSGI
 application that answers: ``return problem(environ, start_response)``. It says
 what is wrong to a client; it logs nothing and knows nothing of what went wrong
-inside. It is no component: there is nothing to paste.
+inside. It is no component: there is nothing to paste. A site may show people
+a page of its own, by a function in the environ (``PAGE``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from webob.acceptparse import create_accept_header
 
 NAMESPACE = "urn:ietf:rfc:7807"
+# In the environ: page(environ, problem) gives the HTML of a problem, or None.
+PAGE = "middleware.problem_page"
 
 # What RFC 9110 calls them; Python before 3.13 has the names of older RFCs.
 _TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
@@ -68,7 +71,8 @@ class Problem(Exception):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         kind = format_of(environ)
-        body = self.body(kind, instance_of(environ))
+        page = environ[PAGE](environ, self) if kind == "html" and PAGE in environ else None
+        body = page or self.body(kind, instance_of(environ))
         headers = [
             *self.headers,
             ("Content-Type", _MEDIA_TYPES[kind]),

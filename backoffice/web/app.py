@@ -27,6 +27,7 @@ from backoffice.files import share
 from backoffice.web import pages
 from backoffice.web.api import ROUTES
 from backoffice.web.call import Site
+from backoffice.web.error_pages import ErrorPages
 from backoffice.web.exchange import application
 from backoffice.web.problems import OwnProblems
 from backoffice.web.routes import Route, Router
@@ -91,6 +92,7 @@ def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Applicatio
         app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
     app = OwnProblems(app)
     app = ErrorHandler(app, logging.getLogger("backoffice.web"), _sentry(web.sentry))
+    app = ErrorPages(app, site)
     app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=_hosts(web))
     app = StrictFraming(app)
     app = Robots(app)
