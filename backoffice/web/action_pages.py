@@ -25,8 +25,8 @@ FILTERS = tuple(parameter.name for parameter in queries.JOBS)
 
 @dataclass(frozen=True)
 class Action:
-    """``does`` and ``undone`` are sentences; ``told`` ends "3 jobs …" once it is
-    done. ``danger``: something is lost by it."""
+    """``does`` and ``undone`` are sentences; ``told`` ends "3 jobs were …"
+    once it is done. ``danger``: something is lost by it."""
 
     name: str
     label: str
@@ -44,14 +44,14 @@ ACTIONS = {
             "Pause",
             "No further task starts. Those that run now finish.",
             "Resume goes on from there.",
-            "were paused",
+            "paused",
         ),
         Action(
             "resume",
             "Resume",
             "Waiting tasks may start again.",
             "Pause stops them from starting.",
-            "were resumed",
+            "resumed",
         ),
         Action(
             "retry",
@@ -59,7 +59,7 @@ ACTIONS = {
             "Tasks that failed or were cancelled run again, with all their attempts."
             " What succeeded stays as it is.",
             "Cancel stops it again.",
-            "run again",
+            "set going again",
         ),
         Action(
             "cancel",
@@ -67,7 +67,7 @@ ACTIONS = {
             "Tasks that wait are cancelled now. What runs is stopped, and what it has made so"
             " far is thrown away. What succeeded stays.",
             "Retry runs it on from there; a task that was stopped starts from its beginning.",
-            "were told to stop",
+            "told to stop",
             danger=True,
         ),
         Action(
@@ -76,7 +76,7 @@ ACTIONS = {
             "Waiting tasks move up or down in their queues: 0 is first, 100 is last."
             " What runs is not interrupted.",
             "Set the old number again.",
-            "have the new priority",
+            "given the new priority",
         ),
         Action(
             "clone",
@@ -147,10 +147,14 @@ def done(call: Call) -> Response:
         "done.html",
         title=f"{action.label}: done",
         action=action,
-        told=_many(query.get("done", 0), False),
+        told=_told(query.get("done", 0), action),
         refused=_refused(refused, looked_at.get("refusals", ())),
         back=_back(call, asked),
     )
+
+
+def _told(done: int, action: Action) -> str:
+    return f"{_many(done, False)} {'was' if done == 1 else 'were'} {action.told}"
 
 
 def _refused(ids: Iterable[int], now: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -137,8 +137,8 @@ def _row(call: Call, job: Record, now: datetime, tick: bool) -> Markup:
     )
     return row(
         '<tr>%s<th scope="row">%s</th><td>%s</td><td><bdi>%s</bdi>%s</td>'
-        '<td class="nowrap">%s</td><td class="nowrap">%s</td><td class="number">%s</td><td><bdi>%s</bdi></td><td>%s</td>'
-        '<td class="number">%s</td></tr>',
+        '<td class="nowrap">%s</td><td class="nowrap">%s</td><td class="number">%s</td>'
+        '<td><bdi>%s</bdi></td><td>%s</td><td class="number">%s</td></tr>',
         *(box if tick else "", link(call, f"/jobs/{number}", number), state(job["state"])),
         *(job["title"], _message(job["message"]), job["workflow"], task_pages.progress(job)),
         *(job["priority"], job["submitter"], moment(job["submitted"]), _took(job, now)),

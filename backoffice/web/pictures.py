@@ -202,6 +202,9 @@ def _axis(whole: float, height: int) -> Iterator[Markup]:
 
 
 def _since(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size and not seconds % size:
+            return f"+{seconds / size:g} {unit}"
     return f"+{seconds:g} s" if seconds < 60 else f"+{span(seconds)}"
 
 

@@ -21,7 +21,7 @@ from webob import Response
 from backoffice import records, why
 from backoffice.errors import NotFound
 from backoffice.records import Record
-from backoffice.states import TASK_ENDED
+from backoffice.states import PAUSED, RUNNING, TASK_ENDED
 from backoffice.web import content, render
 from backoffice.web.call import Call
 from backoffice.web.render import join, link, moment, row, size, span, state
@@ -30,7 +30,7 @@ from middleware.problem import Problem
 TAIL = 1 << 16  # bytes of a log that the page shows
 _SHOWN = 6  # attempts beside each other; the newest
 # Characters that draw nothing, or move what stands around them.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+HIDDEN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 
 Command = Sequence[str]
 Fact = tuple[str, Callable[[Record], object]]
@@ -149,7 +149,7 @@ def _log_link(call: Call, attempt: Record) -> Markup:
 def progress(one: Record) -> Markup:
     """Of a job or a task: a bar while it goes on, with the number beside it."""
     number = f"{one['progress']:.0f}"
-    if one["state"] in TASK_ENDED:
+    if one["state"] not in (RUNNING, PAUSED):
         return row('<span class="tiny">%s %%</span>', number)
     return row(
         '<progress max="100" value="%s" aria-label="Progress">%s %%</progress>'
@@ -229,7 +229,7 @@ def shell(commands: Sequence[Command]) -> str:
 
 def visible(text: str) -> str:
     """With a sign for each character that cannot be seen."""
-    return _HIDDEN.sub(_sign, text.replace("\r\n", "\n"))
+    return re.sub(HIDDEN, _sign, text.replace("\r\n", "\n"))
 
 
 def _sign(match: re.Match[str]) -> str:
