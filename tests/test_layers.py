@@ -21,7 +21,7 @@ LAYERS = [
     {"model"},
     {"workflows", "profiles"},
     {"events", "flow", "claims", "leases", "outcomes", "jobs", "tokens", "search"},
-    {"records", "why", "retention", "client"},
+    {"records", "figures", "causes", "throughput", "why", "retention", "client"},
     {"media"},
     {"tasks.__init__", "publishers"},
     {"tasks"},
@@ -40,7 +40,8 @@ LAYERS = [
 ]
 STORE = {
     *("database", "replication", "model", "jobs", "claims", "leases", "outcomes", "events", "flow"),
-    *("records", "why", "retention", "assignments", "tokens", "search"),
+    *("records", "figures", "causes", "throughput", "why", "retention", "assignments", "tokens"),
+    "search",
 }
 
 
