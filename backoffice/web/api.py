@@ -18,6 +18,7 @@ from backoffice.web import (
     openapi,
     queries,
     site_api,
+    site_pages,
     submit_pages,
     task_pages,
     token_pages,
@@ -237,6 +238,7 @@ def _routes() -> tuple[Route, ...]:
             status=303,
             refuses=CHANGES,
         ),
+        _bytes("/about", site_pages.about, "Versions, health, keys", "text/html"),
         # The history
         Route("GET", "/events", s.list_events, "What happened", gives="events", query=EVENTS),
         # The interface itself

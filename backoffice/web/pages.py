@@ -13,13 +13,31 @@ from urllib.parse import quote
 
 from webob import Response
 
-from backoffice.web import action_pages, file_pages, job_pages, site_pages, submit_pages, task_pages
+from backoffice.web import (
+    action_pages,
+    file_pages,
+    job_pages,
+    overview_page,
+    recipe_pages,
+    site_pages,
+    submit_pages,
+    task_pages,
+)
 from backoffice.web.call import Call
 
 Page = Callable[[Call, Any, list[tuple[str, str]]], Response]
 
 PAGES: dict[str, Page] = {
-    "service": site_pages.overview,
+    "service": overview_page.overview,
+    "queues": site_pages.queues,
+    "queue": site_pages.queue,
+    "workers": site_pages.workers,
+    "worker": site_pages.worker,
+    "schedules": site_pages.schedules,
+    "workflows": recipe_pages.workflows,
+    "workflow": recipe_pages.workflow,
+    "profiles": recipe_pages.profiles,
+    "profile": recipe_pages.profile,
     "jobs": job_pages.jobs,
     "job": job_pages.job,
     "task": task_pages.task,

@@ -136,7 +136,7 @@ def show_workflow(call: Call, name: str) -> Response:
     found = call.site.catalogue.workflows.get(name)
     if found is None:
         raise NotFound(f"there is no workflow {name!r}")
-    if call.format == "json":
+    if call.format in ("json", "html"):
         return call.show("workflow", workflow_record(found))
     return call.respond(Path(found.source).read_bytes(), "application/xml")
 
@@ -163,7 +163,7 @@ def show_profile(call: Call, name: str) -> Response:
     found = call.site.catalogue.profiles.get(name)
     if found is None:
         raise NotFound(f"there is no profile {name!r}")
-    if call.format == "json":
+    if call.format in ("json", "html"):
         return call.show("profile", profile_record(found))
     return call.respond(Path(found.source).read_bytes(), "application/xml")
 

@@ -1,16 +1,239 @@
-"""The overview, and pages of what is neither a job nor a file."""
+"""Queues, workers, schedules and watch folders as pages, and what this program is."""
 
 from __future__ import annotations
 
+import os
+import platform
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import metadata
 from typing import Any
+from urllib.parse import quote
 
+from genshi.core import Markup
+from storm.locals import Store
 from webob import Response
 
-from backoffice import records
-from backoffice.web import render
+from backoffice import __version__, figures, media, migrations, records
+from backoffice.config import Settings, Watch
+from backoffice.database import clock, is_mysql
+from backoffice.errors import BackofficeError, NotFound
+from backoffice.records import Record
+from backoffice.states import ACTIVE, DRAINING, LOST, STOPPED
+from backoffice.web import disks, overview_page, render
 from backoffice.web.call import Call
+from backoffice.web.render import join, link, moment, row, span, state
+
+TAKEN_SHOWN = 10
+LIBRARIES = (
+    *("storm", "cherrypy", "cheroot", "genshi", "lxml", "webob", "whitenoise"),
+    *("prometheus-client", "mysqlclient"),
+)
+
+Headers = list[tuple[str, str]]
 
 
-def overview(call: Call, record: Any, headers: list[tuple[str, str]]) -> Response:
-    running = records.tasks(call.store, state="running", limit=50)
-    return render.page(call, "overview.html", title="Overview", running=running)
+# Queues ---------------------------------------------------------------------
+
+
+def queues(call: Call, found: Sequence[Record], headers: Headers) -> Response:
+    rows = [overview_page.queue_row(call, one) for one in figures.queues(call.store)]
+    return render.page(call, "queues.html", title="Queues", rows=join(rows))
+
+
+def queue(call: Call, record: Record, headers: Headers) -> Response:
+    name = record["name"]
+    one = next((q for q in figures.queues(call.store) if q["name"] == name), None)
+    if one is None:
+        raise NotFound(f"there is no queue {name!r}")
+    return render.page(
+        call,
+        "queue.html",
+        title=f"Queue {name}",
+        queue=one,
+        ready=overview_page.many(one["ready"]),
+        empty_in=overview_page.empty_in(one),
+        address=call.url(f"/queues/{quote(name, safe='')}"),
+        lanes=join([_lane(lane) for lane in one["lanes"]]),
+        workers=join(_serving(call, one)),
+    )
+
+
+def _lane(one: Record) -> Markup:
+    return row(
+        '<tr><th scope="row">%s</th><td class="number">%s</td><td class="number">%s</td></tr>',
+        " ".join(one["tags"]) or Markup('<span class="none">any worker</span>'),
+        *(overview_page.many(one["ready"]), one["running"]),
+    )
+
+
+def _serving(call: Call, queue: Record) -> list[Markup]:
+    found = records.workers(call.store, states=(ACTIVE, DRAINING))
+    return [_worker(call, one) for one in found if figures.serves(one, queue["name"])]
+
+
+# Workers --------------------------------------------------------------------
+
+
+def workers(call: Call, found: Sequence[Record], headers: Headers) -> Response:
+    """Those that are there first."""
+    order = {ACTIVE: 0, DRAINING: 1, LOST: 2, STOPPED: 3}
+    shown = sorted(found, key=lambda one: order[one["state"]])
+    rows = [_worker(call, one) for one in shown]
+    return render.page(
+        call,
+        "workers.html",
+        title="Workers",
+        rows=join(rows),
+        active=sum(one["state"] == ACTIVE for one in found),
+        slots=sum(one["slots"] for one in found if one["state"] == ACTIVE),
+        busy=sum(len(one["running"]) for one in found),
+    )
+
+
+def _worker(call: Call, one: Record) -> Markup:
+    return row(
+        '<tr><th scope="row">%s</th><td>%s</td><td class="number">%s of %s</td>'
+        '<td class="long">%s</td><td>%s</td><td>%s</td></tr>',
+        link(call, f"/workers/{one['id']}", one["name"]),
+        state(one["state"]),
+        *(len(one["running"]), one["slots"]),
+        " ".join(one["queues"]),
+        " ".join(one["tags"]) or overview_page.NONE,
+        moment(one["heartbeat"]),
+    )
+
+
+def worker(call: Call, one: Record, headers: Headers) -> Response:
+    told = figures.running_on(call.store, one["running"])
+    return render.page(
+        call,
+        "worker.html",
+        title=f"Worker {one['name']}",
+        worker=one,
+        age=span(max(0.0, (clock(call.store) - one["heartbeat"]).total_seconds())),
+        address=call.url(f"/workers/{one['id']}"),
+        running=join([overview_page.task_row(call, task) for task in told]),
+    )
+
+
+# Schedules and watch folders ------------------------------------------------
+
+
+def schedules(call: Call, found: Sequence[Record], headers: Headers) -> Response:
+    settings = call.site.settings
+    return render.page(
+        call,
+        "schedules.html",
+        title="Schedules and watch folders",
+        schedules=join([_schedule(call, settings, one) for one in found]),
+        unknown=sorted(settings.schedules.keys() - {one["name"] for one in found}),
+        watches=[_watch(call, one) for one in settings.watches.values()],
+    )
+
+
+def _schedule(call: Call, settings: Settings, one: Record) -> Markup:
+    known = settings.schedules.get(one["name"])
+    workflow = link(call, f"/workflows/{known.workflow}", known.workflow) if known else ""
+    last = link(call, f"/jobs/{one['last_job']}", f"job {one['last_job']}")
+    return row(
+        '<tr><th scope="row">%s</th><td class="mono nowrap">%s</td><td>%s</td><td>%s</td>'
+        '<td>%s %s</td><td class="long" dir="auto">%s</td></tr>',
+        *(one["name"], one["cron"], workflow, moment(one["next_run"]), moment(one["last_run"])),
+        last if one["last_job"] else "",
+        row('<span class="error">%s</span>', one["message"]) if one["message"] else "",
+    )
+
+
+def _watch(call: Call, watch: Watch) -> dict[str, Any]:
+    store = call.store
+    return {
+        "watch": watch,
+        "workflow": link(call, f"/workflows/{watch.workflow}", watch.workflow),
+        "quiet": span(watch.quiet.total_seconds()),
+        "taken": join([_taken(call, one) for one in figures.taken(store, watch.name, TAKEN_SHOWN)]),
+        "refused": [
+            {"at": moment(one["at"]), "detail": one["detail"]}
+            for one in figures.refused(store, watch.name, TAKEN_SHOWN)
+        ],
+    }
+
+
+def _taken(call: Call, one: Record) -> Markup:
+    return row(
+        '<tr><th scope="row" class="long" dir="auto">%s</th><td>%s</td><td>%s</td></tr>',
+        link(call, f"/jobs/{one['id']}", one["title"] or f"job {one['id']}"),
+        *(state(one["state"]), moment(one["submitted"])),
+    )
+
+
+# About ----------------------------------------------------------------------
+
+
+def about(call: Call) -> Response:
+    settings, store = call.site.settings, call.store
+    return render.page(
+        call,
+        "about.html",
+        title="About",
+        versions=_versions(settings, store),
+        troubles=_troubles(call),
+        libraries=_libraries(),
+    )
+
+
+def _versions(settings: Settings, store: Store) -> dict[str, str]:
+    dialect = "mysql" if is_mysql(store) else "sqlite"
+    return {
+        "Backoffice": __version__,
+        "Python": platform.python_version(),
+        "ffmpeg": _tool(settings.tools.ffmpeg),
+        "ffprobe": _tool(settings.tools.ffprobe),
+        "Database": _server(store),
+        "Schema": f"version {migrations.steps(dialect)[-1].version}",
+        "System": f"{platform.system()} {platform.release()}, {platform.node()}",
+    }
+
+
+@lru_cache
+def _tool(path: str) -> str:
+    """Asked once a process: what is installed later is seen after a restart."""
+    try:
+        return media.version(path)
+    except BackofficeError as error:
+        return str(error)
+
+
+def _server(store: Store) -> str:
+    if not is_mysql(store):
+        return f"SQLite {sqlite3.sqlite_version}"
+    (version,) = store.execute("SELECT VERSION()").get_one()
+    return version if "MariaDB" in version else f"MySQL {version}"
+
+
+@lru_cache
+def _libraries() -> Mapping[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _troubles(call: Call) -> list[str]:
+    """Why work cannot go on now, a sentence each; none if it can."""
+    store = call.store
+    found = []
+    if not records.worker_counts(store).get(ACTIVE):
+        found.append("no worker is active: start one")
+    if os.path.exists(call.site.settings.web.maintenance):
+        found.append("it is in maintenance: requests that change something are refused")
+    for disk in disks.of(call.site.settings).look():
+        if "work" in disk.names and disk.trouble:
+            found.append(f"the work folder {disk.trouble}")
+        elif "work" in disk.names and disk.room and not disk.room.writable:
+            found.append("the work folder cannot be written: change its owner")
+    return found

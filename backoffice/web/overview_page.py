@@ -1,0 +1,270 @@
+"""The overview: what runs, what failed, what waits and why, on one page.
+
+Its figures come from ``figures``, ``causes``, ``throughput`` and ``disks``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from genshi.core import Markup
+from storm.locals import Store
+from webob import Response
+
+from backoffice import causes, figures, records, throughput
+from backoffice.causes import Cause
+from backoffice.database import clock
+from backoffice.records import Record
+from backoffice.states import ACTIVE, DRAINING, FAILED, LOST, SUCCEEDED
+from backoffice.throughput import Slot
+from backoffice.web import disks, render
+from backoffice.web.call import Call
+from backoffice.web.disks import Disk
+from backoffice.web.render import join, link, moment, row, size, span, state
+
+RUNNING_SHOWN = 50
+CAUSES_SHOWN = 10
+WORKERS_SHOWN = 50
+LITTLE = 0.05  # of a disk: less room than this is pointed out
+DAY = timedelta(days=1)
+NONE = Markup('<span class="none">–</span>')
+
+
+@dataclass(frozen=True)
+class Chart:
+    """``minutes`` is of a slot; so many slots are one row of the table."""
+
+    name: str
+    title: str
+    minutes: int
+    slots: int
+    together: int
+
+
+CHARTS = (
+    Chart("ended-hour", "Last hour", 1, 60, 5),
+    Chart("ended-day", "Last day", 30, 48, 4),
+    Chart("ended-week", "Last week", 120, 84, 12),
+)
+
+
+def overview(call: Call, record: Any, headers: list[tuple[str, str]]) -> Response:
+    store, now = call.store, clock(call.store)
+    queues = figures.queues(store)
+    running = figures.running(store, RUNNING_SHOWN + 1)
+    failed = causes.since(store, now - DAY)
+    workers = records.workers(store, states=(ACTIVE, DRAINING, LOST), limit=WORKERS_SHOWN + 1)
+    return render.page(
+        call,
+        "overview.html",
+        title="Overview",
+        headers=headers,
+        running=join([task_row(call, one) for one in running[:RUNNING_SHOWN]]),
+        more_running=len(running) > RUNNING_SHOWN,
+        runs=sum(queue["running"] for queue in queues),
+        queues=join([queue_row(call, one) for one in queues]),
+        waits=_waits(call, store, workers),
+        failed=failed,
+        causes=[_cause(call, one) for one in failed.found[:CAUSES_SHOWN]],
+        more_causes=len(failed.found) - CAUSES_SHOWN,
+        charts=_charts(call),
+        workers=join([_worker(call, one) for one in workers[:WORKERS_SHOWN]]),
+        more_workers=len(workers) > WORKERS_SHOWN,
+        disks=join([_disk(one) for one in disks.of(call.site.settings).look()]),
+    )
+
+
+def many(count: int) -> str:
+    """A number that was counted no further than ``figures.COUNTED``."""
+    if count > figures.COUNTED:
+        return f"more than {figures.COUNTED:,}"
+    return f"{count:,}"
+
+
+def progress(percent: float, of: str) -> Markup:
+    return row(
+        '<progress max="100" value="%s" aria-label="Progress of %s"></progress>'
+        ' <span class="nowrap">%s %%</span>',
+        *(percent, of, f"{percent:.0f}"),
+    )
+
+
+# What runs and waits --------------------------------------------------------
+
+
+def task_row(call: Call, one: Record) -> Markup:
+    return row(
+        '<tr><th scope="row">%s</th><td class="long" dir="auto">%s</td><td class="nowrap">%s</td>'
+        '<td class="number">%s</td><td class="number">%s</td><td>%s</td><td>%s</td></tr>',
+        link(call, f"/tasks/{one['id']}", one["title"]),
+        link(call, f"/jobs/{one['job']}", one["job_title"] or f"job {one['job']}"),
+        progress(one["progress"], one["title"]),
+        one["speed"] or NONE,
+        NONE if one["eta"] is None else span(one["eta"]),
+        worker_link(call, one),
+        moment(one["started"]),
+    )
+
+
+def worker_link(call: Call, one: Record) -> Markup:
+    """The worker that runs a task, by its host."""
+    if one["worker"] is None:
+        return NONE
+    return link(call, f"/workers/{one['worker']}", one["host"] or f"worker {one['worker']}")
+
+
+def queue_row(call: Call, one: Record) -> Markup:
+    name = f"/queues/{quote(one['name'], safe='')}"
+    limit = "" if one["limit"] is None else f" of {one['limit']}"
+    return row(
+        '<tr><th scope="row"><a href="%s">%s</a>%s</th><td class="number">%s</td>'
+        '<td class="number">%s</td><td class="number">%s</td><td class="number">%s</td>'
+        '<td class="long">%s</td></tr>',
+        *(call.url(name), one["name"]),
+        Markup(" ") + state("paused") if one["paused"] else "",
+        many(one["ready"]),
+        f"{one['running']}{limit}",
+        NONE if one["oldest"] is None else span(one["oldest"]),
+        empty_in(one),
+        one["waits"] or NONE,
+    )
+
+
+def empty_in(queue: Record) -> Markup | str:
+    if queue["empty_in"] is None:
+        return Markup('<span class="none">unknown</span>')
+    return f"about {span(queue['empty_in'])}" if queue["empty_in"] else "empty"
+
+
+def _waits(call: Call, store: Store, workers: Sequence[Record]) -> list[Markup]:
+    """What waits beside the queues, a line each."""
+    lines = []
+    if not any(one["state"] == ACTIVE for one in workers):
+        lines.append(row("No worker is active, so nothing will run: start one."))
+    if paused := figures.paused_jobs(store):
+        url = call.url("/jobs?state=paused")
+        lines.append(row('<a href="%s">%s</a> paused: resume to go on.', url, _jobs(paused)))
+    scheduled, coming = figures.scheduled_tasks(store)
+    if scheduled:
+        tasks = f"{many(scheduled)} {'task waits' if scheduled == 1 else 'tasks wait'}"
+        lines.append(row("%s for a time, the next one until %s.", tasks, moment(coming)))
+    return lines
+
+
+def _jobs(count: int) -> str:
+    return "1 job is" if count == 1 else f"{many(count)} jobs are"
+
+
+# What failed ----------------------------------------------------------------
+
+
+def _cause(call: Call, one: Cause) -> dict[str, Any]:
+    mended = one.jobs - len(one.failed)
+    return {
+        "text": one.text,
+        "message": one.message,
+        "count": f"{one.jobs} {'job' if one.jobs == 1 else 'jobs'}",
+        "mended": f"{mended} no longer failed" if mended else "",
+        "newest": moment(one.newest),
+        "example": link(call, f"/jobs/{one.example}", f"job {one.example}"),
+        "workflows": ", ".join(one.workflows),
+        "ids": ",".join(map(str, one.failed)),
+        "retry": "Retry it …" if len(one.failed) == 1 else f"Retry all {len(one.failed)} …",
+    }
+
+
+# What ended -----------------------------------------------------------------
+
+
+def _charts(call: Call) -> list[dict[str, Any]]:
+    seen = throughput.of(call.site.database)
+    seen.look(call.store)
+    return [_chart(one, seen.slots(one.minutes, one.slots)) for one in CHARTS]
+
+
+def _chart(chart: Chart, slots: Sequence[Slot]) -> dict[str, Any]:
+    data = {
+        "start": slots[0].start,
+        "step": chart.minutes * 60,
+        "succeeded": [_of(slot, SUCCEEDED) for slot in slots],
+        "failed": [_of(slot, FAILED) for slot in slots],
+    }
+    rows = [slots[n : n + chart.together] for n in range(0, len(slots), chart.together)]
+    return {
+        "name": chart.name,
+        "title": chart.title,
+        "sums": f"{_sum(slots, SUCCEEDED)} succeeded, {_sum(slots, FAILED)} failed",
+        "counting": any(slot.ended is None for slot in slots),
+        "data": json.dumps(data, separators=(",", ":")),
+        "rows": join([_slots(some) for some in rows]),
+    }
+
+
+def _of(slot: Slot, state: str) -> int | None:
+    return None if slot.ended is None else slot.ended[state]
+
+
+def _sum(slots: Iterable[Slot], state: str) -> str:
+    return f"{sum(_of(slot, state) or 0 for slot in slots):,}"
+
+
+def _slots(slots: Sequence[Slot]) -> Markup:
+    begins = datetime.fromtimestamp(slots[0].start, UTC)
+    known = all(slot.ended is not None for slot in slots)
+    counts = [_sum(slots, one) if known else NONE for one in (SUCCEEDED, FAILED)]
+    return row(
+        '<tr><th scope="row">%s</th><td class="number">%s</td><td class="number">%s</td></tr>',
+        *(moment(begins), *counts),
+    )
+
+
+# Where it runs --------------------------------------------------------------
+
+
+def _worker(call: Call, one: Record) -> Markup:
+    return row(
+        '<tr><th scope="row">%s</th><td>%s</td><td class="number">%s of %s</td>'
+        '<td class="long">%s</td><td>%s</td></tr>',
+        link(call, f"/workers/{one['id']}", one["name"]),
+        state(one["state"]),
+        *(len(one["running"]), one["slots"]),
+        " ".join(one["queues"]),
+        moment(one["heartbeat"]),
+    )
+
+
+def _disk(one: Disk) -> Markup:
+    names = join(
+        [
+            row('<div title="%s">%s</div>', path, name)
+            for name, path in zip(one.names, one.folders, strict=True)
+        ]
+    )
+    room = one.room
+    if room is None or one.trouble:
+        told = row('<span class="warn">%s</span>', one.trouble or "is being looked at")
+        return row('<tr><th scope="row">%s</th><td colspan="3">%s</td></tr>', names, told)
+    used = 1 - room.free / room.total if room.total else 1.0
+    return row(
+        '<tr><th scope="row">%s</th><td>%s</td><td class="number">%s</td>'
+        '<td class="number">%s</td></tr>',
+        names,
+        _use(used, one, room.writable),
+        *(size(room.free), size(room.total)),
+    )
+
+
+def _use(used: float, one: Disk, writable: bool) -> Markup:
+    told = "almost full" if used > 1 - LITTLE else ""
+    if not writable and any(not name.startswith("root") for name in one.names):
+        told = "cannot be written"
+    return row(
+        '<meter min="0" max="100" high="90" value="%s" aria-label="Use of %s"></meter> %s %%%s',
+        *(f"{100 * used:.0f}", one.names[0], f"{100 * used:.0f}"),
+        row(' <strong class="state failed">✗ %s</strong>', told) if told else "",
+    )

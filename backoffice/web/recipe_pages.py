@@ -1,0 +1,195 @@
+"""Workflows and profiles as pages: what they do, and the XML they are written in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from genshi.core import Markup
+from webob import Response
+
+from backoffice import workflows as recipes
+from backoffice.profiles import Audio, Profile, Video
+from backoffice.records import Record
+from backoffice.web import pictures, render
+from backoffice.web.call import Call
+from backoffice.web.pictures import Node
+from backoffice.web.render import join, link, row, span
+from backoffice.workflows import InputSpec, ParameterSpec, TaskSpec
+
+NONE = Markup('<span class="none">–</span>')
+Headers = list[tuple[str, str]]
+
+
+# Workflows ------------------------------------------------------------------
+
+
+def workflows(call: Call, found: Sequence[Record], headers: Headers) -> Response:
+    rows = [
+        row(
+            '<tr><th scope="row">%s</th><td class="long">%s<div class="tiny">%s</div></td>'
+            '<td class="number">%s</td><td class="number">%s</td><td>%s</td></tr>',
+            link(call, f"/workflows/{one['name']}", one["name"]),
+            *(one["title"], one["description"], one["version"], len(one["tasks"])),
+            ", ".join(given["role"] for given in one["inputs"]) or NONE,
+        )
+        for one in found
+    ]
+    return render.page(call, "workflows.html", title="Workflows", rows=join(rows))
+
+
+def workflow(call: Call, record: Record, headers: Headers) -> Response:
+    found = call.site.catalogue.workflows[record["name"]]
+    nodes = [
+        Node(task.name, task.title or task.name, task.needs, note=task.type) for task in found.tasks
+    ]
+    return render.page(
+        call,
+        "workflow.html",
+        title=f"Workflow {found.name}",
+        workflow=found,
+        picture=pictures.dag(nodes, f"The tasks of {found.name}"),
+        inputs=join([_input(one) for one in found.inputs]),
+        parameters=join([_parameter(one) for one in found.parameters]),
+        tasks=join([_task(call, one) for one in found.tasks]),
+        xml=_source(found.source),
+    )
+
+
+def _input(one: InputSpec) -> Markup:
+    least, most = one.minimum, one.maximum
+    number = str(most) if least == most else f"{least} to {most}"
+    return row(
+        "<li><strong>%s</strong>: %s %s</li>", one.role, number, "file" if most == 1 else "files"
+    )
+
+
+def _parameter(one: ParameterSpec) -> Markup:
+    allowed = ", ".join(one.choices) or one.type
+    default = one.default or ("must be given" if one.required else NONE)
+    return row(
+        '<tr><th scope="row">%s</th><td class="long">%s<div class="tiny">%s</div></td>'
+        "<td>%s</td><td>%s</td></tr>",
+        *(one.name, one.title, one.description, allowed, default),
+    )
+
+
+def _task(call: Call, one: TaskSpec) -> Markup:
+    conditions = " and ".join(recipes.describe(condition) for condition in one.when)
+    return row(
+        '<tr><th scope="row">%s</th><td>%s</td><td class="long">%s</td><td>%s</td><td>%s</td>'
+        '<td>%s</td><td class="number">%s</td><td class="number">%s</td></tr>',
+        *(one.title or one.name, one.type, ", ".join(one.needs) or NONE),
+        conditions or NONE,
+        row("%s %s", link(call, f"/queues/{one.queue}", one.queue), " ".join(sorted(one.tags))),
+        _choices(call, one.parameters),
+        *(one.attempts, span(one.timeout)),
+    )
+
+
+def _choices(call: Call, parameters: Mapping[str, str]) -> Markup:
+    """What the recipe itself settles of a task."""
+    told = [
+        row(
+            "<div>%s %s</div>",
+            name,
+            link(call, f"/profiles/{value}", value) if name == "profile" else value,
+        )
+        for name, value in parameters.items()
+    ]
+    return join(told) if told else NONE
+
+
+def _source(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8", errors="replace")
+
+
+# Profiles -------------------------------------------------------------------
+
+
+def profiles(call: Call, found: Sequence[Record], headers: Headers) -> Response:
+    known = call.site.catalogue.profiles
+    rows = [
+        row(
+            '<tr><th scope="row">%s</th><td class="long">%s<div class="tiny">%s</div></td>'
+            "<td>%s</td><td>%s</td></tr>",
+            link(call, f"/profiles/{one['name']}", one["name"]),
+            *(one["title"], one["description"], one["format"], _in_short(known[one["name"]])),
+        )
+        for one in found
+    ]
+    return render.page(call, "profiles.html", title="Profiles", rows=join(rows))
+
+
+def _in_short(profile: Profile) -> str:
+    if profile.copy:
+        return "copied as it is"
+    heights = [f"{one.height}p" if one.height else "as tall as the source" for one in profile.video]
+    sound = [f"{profile.audio.codec} sound"] if profile.audio else []
+    return ", ".join([*heights, *sound])
+
+
+def profile(call: Call, record: Record, headers: Headers) -> Response:
+    found = call.site.catalogue.profiles[record["name"]]
+    return render.page(
+        call,
+        "profile.html",
+        title=f"Profile {found.name}",
+        profile=found,
+        facts=_facts(found),
+        rungs=join([_rung(one) for one in found.video]),
+        sound=_sound(found.audio) if found.audio else {},
+        users=[
+            link(call, f"/workflows/{one.name}", one.name)
+            for one in call.site.catalogue.workflows.values()
+            if any(found.name == task.parameters.get("profile") for task in one.tasks)
+        ],
+        xml=_source(found.source),
+    )
+
+
+def _facts(one: Profile) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if one.container:
+        facts["Container"] = f"{one.container.format} (.{one.container.extension})"
+    if one.package:
+        facts["Package"] = f"{one.package.format}, segments of {span(one.package.segment)}"
+    if one.copy:
+        facts["Streams"] = "copied, not encoded"
+    if one.maximum:
+        facts["At most"] = span(one.maximum)
+    return facts | {"Encoders": ", ".join(sorted(one.encoders)) or "none"}
+
+
+def _rung(one: Video) -> Markup:
+    return row(
+        '<tr><th scope="row">%s</th><td>%s</td><td>%s</td><td class="number">%s</td>'
+        '<td class="number">%s</td><td class="number">%s</td><td>%s</td><td>%s</td>'
+        '<td class="number">%s</td></tr>',
+        one.name or (f"{one.height}p" if one.height else "picture"),
+        " ".join([one.codec, one.profile]),
+        f"{one.height} lines" if one.height else "as the source",
+        _rate(one.rate),
+        *(_rate(one.maximum), NONE if one.quality is None else one.quality),
+        *(one.preset or NONE, one.pixel_format),
+        span(one.keyframes) if one.keyframes else NONE,
+    )
+
+
+def _rate(kilobits: int) -> Markup | str:
+    return f"{kilobits:,} kb/s" if kilobits else NONE
+
+
+def _sound(one: Audio) -> dict[str, Any]:
+    sound: dict[str, Any] = {
+        "Codec": one.codec,
+        "Rate": _rate(one.rate),
+        "Channels": one.channels or "as the source",
+        "Sample rate": f"{one.sample_rate:,} Hz",
+        "Streams": "all of the source" if one.every else "the first of the source",
+    }
+    if one.loudness:
+        told = (f"{one.loudness.integrated:g} LUFS", f"{one.loudness.peak:g} dBTP at most")
+        sound["Loudness"] = ", ".join(told)
+    return sound
