@@ -22,13 +22,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from backoffice import config, jobs
+from backoffice import jobs
 from backoffice.web import openapi
 from backoffice.web.api import ROUTES
 from backoffice.web.app import make_app
 from backoffice.web.routes import Route
 from tests.board import Board
-from tests.conftest import MariaDB
+from tests.web.lasting import DATABASES, lasting_board
 
 EXAMPLES = 8  # requests of an operation and a kind, on each database
 CHECKS = [
@@ -48,31 +48,15 @@ NAMES = {
 }
 
 
-@pytest.fixture(scope="module", params=["sqlite", "mariadb"])
+@pytest.fixture(scope="module", params=DATABASES)
 def schema(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
     """The document as the application itself serves it, with something to see."""
-    home = tmp_path_factory.mktemp("openapi")
-    uri = f"sqlite:{home}/backoffice.sqlite"
-    if request.param == "mariadb":
-        server: MariaDB = request.getfixturevalue("mariadb")
-        server.execute("CREATE DATABASE openapi CHARACTER SET utf8mb4")
-        uri = server.uri("openapi")
-    environ = {
-        "BACKOFFICE_DATABASE_URI": uri,
-        "BACKOFFICE_PATHS_HOME": str(home),
-        "BACKOFFICE_PATHS_ROOTS": "media",
-        "BACKOFFICE_WEB_RATE": "0",
-        "BACKOFFICE_WEB_ACCESS_LOG": "none",
-    }
-    settings = config.load(None, environ)
-    board = Board(settings)
-    _fill(board)
-    yield schemathesis.openapi.from_wsgi("/openapi.json", _called_by_werkzeug(make_app(settings)))
-    board.close()
-    if request.param == "mariadb":
-        server.execute("DROP DATABASE openapi")
+    with lasting_board(request, tmp_path_factory.mktemp("openapi"), "openapi") as board:
+        _fill(board)
+        app = _called_by_werkzeug(make_app(board.settings))
+        yield schemathesis.openapi.from_wsgi("/openapi.json", app)
 
 
 def _called_by_werkzeug(app: WSGIApplication) -> WSGIApplication:
@@ -90,8 +74,6 @@ def _fill(board: Board) -> None:
         board.submit(title=f"Job {number}", metadata={"dc:title": "Ü"}, parameters={"colour": "r"})
     board.run(worker, fail={"two": "it broke"})
     clip = board.settings.paths.roots[0] / "clip.mp4"
-    clip.parent.mkdir()
-    clip.write_bytes(b"0123456789")
     board.do(jobs.register_file, clip, 10, "tester", {"dc:title": "Ü"})
 
 
