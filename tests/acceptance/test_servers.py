@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -186,6 +187,21 @@ def test_gunicorn_that_forks_after_the_import_on_mariadb(maria_site: Site) -> No
             for _ in range(3):  # each worker gets to serve
                 serves_it_all(visitor, site)
                 visitor.close()
+
+
+def test_a_wrong_setting_is_told_in_a_line_and_gunicorn_gives_up(shared: Site) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", *_gunicorn(shared.home / "gunicorn")],
+        cwd=shared.home,
+        env=shared.environment | {"BACKOFFICE_WEB_RATE": "fast"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode
+    assert "backoffice: BACKOFFICE_WEB_RATE: [web] rate: is not a number" in done.stderr
+    assert "ConfigError" not in done.stderr  # though gunicorn may trace its own halt
 
 
 def test_twisted(shared: Site) -> None:
