@@ -49,7 +49,7 @@ def jobs(call: Call, found: Found, headers: Headers) -> Response:
         matching=_matching(call, len(found)) if found else "",
         pinned=[(name, _text(call.query[name])) for name in FILTERS if name in call.query],
         going=any(one["state"] not in JOB_ENDED for one in found),
-        older=_next(headers),
+        older=render.following(headers),
         **_form(call, asked, filters.write(asked.items())),
     )
 
@@ -101,11 +101,6 @@ def _form(call: Call, asked: Mapping[str, str], typed: str) -> dict[str, Any]:
         "rewound": "after" in call.query,
         "newest": call.url("/jobs") + (f"?{urlencode(kept)}" if kept else ""),
     }
-
-
-def _next(headers: Headers) -> str:
-    given = dict(headers).get("Link", "")
-    return given[1 : given.index(">")] if given else ""
 
 
 def _matching(call: Call, shown: int) -> str:

@@ -21,7 +21,7 @@ from webob import Response
 from backoffice import records, why
 from backoffice.errors import NotFound
 from backoffice.records import Record
-from backoffice.states import PAUSED, RUNNING, TASK_ENDED
+from backoffice.states import PAUSED, RUNNING, TASK_ENDED, TASK_STATES
 from backoffice.web import content, render
 from backoffice.web.call import Call
 from backoffice.web.render import join, link, moment, row, size, span, state
@@ -33,11 +33,64 @@ _SHOWN = 6  # attempts beside each other; the newest
 HIDDEN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 
 Command = Sequence[str]
+Headers = list[tuple[str, str]]
 Fact = tuple[str, Callable[[Record], object]]
 
 
-def task(call: Call, found: Record, headers: list[tuple[str, str]]) -> Response:
-    attempts = records.attempts(call.store, found["id"])
+def tasks(call: Call, found: Sequence[Record], headers: Headers) -> Response:
+    """Of all jobs, or of one."""
+    rows = [
+        row(
+            '<tr><th scope="row">%s</th><td dir="auto">%s</td><td>%s</td><td>%s</td>'
+            '<td class="nowrap">%s</td><td>%s</td><td><bdi>%s</bdi></td><td>%s</td></tr>',
+            *(link(call, f"/tasks/{one['id']}", one["id"]), one["title"]),
+            *(link(call, f"/jobs/{one['job']}", one["job"]), state(one["state"]), progress(one)),
+            *(one["queue"], one["host"] or "–", moment(one["started"])),
+        )
+        for one in found
+    ]
+    return render.page(
+        call,
+        "tasks.html",
+        title="Tasks",
+        headers=headers,
+        rows=join(rows),
+        going=any(one["state"] not in TASK_ENDED for one in found),
+        states=TASK_STATES,
+        asked=dict(call.written),
+        older=render.following(headers),
+    )
+
+
+def attempts(call: Call, found: Sequence[Record], headers: Headers) -> Response:
+    number = call.match.arguments["id"]
+    return render.page(
+        call,
+        "attempts.html",
+        title=f"All attempts of task {number}",
+        headers=headers,
+        task=call.url(f"/tasks/{number}"),
+        attempts=_beside(call, found),
+    )
+
+
+def reasons(call: Call, found: Record, headers: Headers) -> Response:
+    """Why a job or a task is where it is."""
+    kind, _, number = found["subject"].partition(" ")
+    return render.page(
+        call,
+        "why.html",
+        title=f"Why {found['subject']} is where it is",
+        headers=headers,
+        subject=found["subject"],
+        about=call.url(f"/{kind}s/{number}"),
+        reasons=found["reasons"],
+        visible=visible,
+    )
+
+
+def task(call: Call, found: Record, headers: Headers) -> Response:
+    tried = records.attempts(call.store, found["id"])
     going = found["state"] not in TASK_ENDED
     return render.page(
         call,
@@ -49,17 +102,17 @@ def task(call: Call, found: Record, headers: list[tuple[str, str]]) -> Response:
         message=visible(found["message"]),
         reasons=why.task(call.store, found["id"]),
         needs=_needs(call, found),
-        attempts=_beside(call, attempts[-_SHOWN:]),
-        older=max(0, len(attempts) - _SHOWN),
-        newest=attempts[-1] if attempts else None,
-        commands=shell(attempts[-1]["argv"]) if attempts else "",
-        numbers=[one["number"] for one in attempts],
-        difference=_difference(*attempts[-2:]) if len(attempts) > 1 else None,
+        attempts=_beside(call, tried[-_SHOWN:]),
+        older=max(0, len(tried) - _SHOWN),
+        newest=tried[-1] if tried else None,
+        commands=shell(tried[-1]["argv"]) if tried else "",
+        numbers=[one["number"] for one in tried],
+        difference=_difference(*tried[-2:]) if len(tried) > 1 else None,
         report=_plain(found["report"]),
         progress=progress(found),
         quote=quote,
         visible=visible,
-        log=_log(call, attempts[-1]) if attempts else NO_LOG,
+        log=_log(call, tried[-1]) if tried else NO_LOG,
     )
 
 

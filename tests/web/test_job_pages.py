@@ -9,6 +9,7 @@ import pytest
 
 from backoffice import config, jobs, records
 from backoffice.config import Settings
+from backoffice.outcomes import MadeFile, PublishedFile
 from backoffice.web import action_pages
 from backoffice.web.app import make_app
 from tests.board import Board, chain
@@ -297,6 +298,31 @@ def test_commands_can_be_copied_a_line_each(board: Board, reader: Reader) -> Non
     page = reader.open(f"/jobs/{job}")
     assert page.root.xpath("//pre[@id='argv-1']")[0].text == "ffmpeg -i 'a b.mp4'\nls -l"
     assert page.root.xpath("//button/@data-copy") == ["#argv-1"]
+
+
+def test_what_came_of_it_can_be_seen_and_taken_back(board: Board, reader: Reader) -> None:
+    job = board.submit(chain("one"))
+    (claimed,) = board.claim(board.worker())
+    made = [
+        MadeFile(f"file:///x/{name}", name, role, kind, tree, 9, "a" * 64, {})
+        for name, role, kind, tree in (
+            ("still%20<1>.jpg", "thumbnail", "image/jpeg", False),
+            ("master.m3u8", "hls", "application/vnd.apple.mpegurl", True),
+        )
+    ]
+    published = PublishedFile(2, "site", "a/<b>.m3u8", "http://x/a", True, "a" * 64, 9)
+    board.finish(claimed.held, outputs=made, published=[published])
+    page = reader.open(f"/jobs/{job}")
+    assert page.root.xpath("//video/@data-hls") == ["/files/2/content"]
+    assert page.root.xpath("//figure//a/@href") == ["/files/2/content"]
+    assert page.root.xpath("//ul[@class='stills']//img/@src") == ["/files/1/content"]
+    assert all(page.root.xpath("//img/@alt"))
+    rows = page.all("//section[@id='outputs']//tbody/tr")
+    assert rows[0] == "still <1>.jpg output thumbnail one image/jpeg 9 B"
+    text = page.text("//section[@id='publications']")
+    assert "published site a/<b>.m3u8" in text
+    assert "removes a/<b>.m3u8 from target site" in text
+    assert reader.press(page, "Retract publication 1").path == f"/jobs/{job + 1}"
 
 
 def test_its_history_tells_who_did_what(board: Board, reader: Reader) -> None:

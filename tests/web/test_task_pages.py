@@ -92,7 +92,9 @@ def test_many_attempts_are_the_newest_ones(board: Board, reader: Reader, task: i
     page = reader.open("/tasks/1")
     heads = page.all("//section[@id='attempts']//thead//th")
     assert (len(heads), heads[-1]) == (6, "Attempt 8 ✗ failed")
-    assert "2 older are at all attempts" in page.text()
+    assert "2 older stand with all attempts" in page.text()
+    whole = reader.open("/tasks/1/attempts")
+    assert len(whole.all("//section[@id='attempts']//thead//th")) == 8
 
 
 def test_odd_messages_and_hosts_are_text(board: Board, reader: Reader, task: int) -> None:
@@ -101,6 +103,28 @@ def test_odd_messages_and_hosts_are_text(board: Board, reader: Reader, task: int
     assert EVIL in page.text("//p[@class='error']")
     assert "Host <b>host</b>" in page.text("//section[@id='attempts']")
     assert not page.root.xpath("//main//b | //main//script")
+
+
+def test_tasks_of_all_jobs_are_listed(board: Board, reader: Reader, task: int) -> None:
+    board.submit(chain("<b>", "two"))
+    attempt(board)
+    page = reader.open("/tasks")
+    assert page.all("//tbody/tr/th") == ["3", "2", "1"]
+    assert "2 <b> 2 ○ ready 0 % default – –" in page.all("//tbody/tr")[1]
+    page = reader.press(page, "Find", ("state", "failed"))
+    assert page.all("//tbody/tr/th") == ["1"]
+    page = reader.press(page, "Find", ("state", "running"))
+    assert "No task is like this." in page.text()
+    assert reader.open("/jobs/2/tasks").all("//tbody/tr/th") == ["2", "3"]
+    older = reader.open("/tasks?limit=1").root.xpath("//a[@rel='next']/@href")[0]
+    assert reader.open(older).all("//tbody/tr/th") == ["2"]
+
+
+@pytest.mark.parametrize("path", ["/jobs/1", "/tasks/1"])
+def test_why_is_a_page_of_its_own_too(reader: Reader, task: int, path: str) -> None:
+    page = reader.open(f"{path}/why")
+    assert "task one is ready, but no worker is active" in page.text("//ul")
+    assert path in page.root.xpath("//main//a/@href")
 
 
 def test_a_task_that_is_not_there_is_explained(reader: Reader, task: int) -> None:
