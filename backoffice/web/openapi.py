@@ -233,8 +233,10 @@ def _responses(route: Route) -> Schema:
     if route.method == "GET":
         found["304"] = {"description": "As you have it"}
     for status in sorted({*_ALWAYS, *route.refuses}):
-        problem = {"application/problem+json": {"schema": _ref("problem")}}
-        found[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
+        content: Schema = {"application/problem+json": {"schema": _ref("problem")}}
+        if route.media_type == "text/html" and status in route.refuses:
+            content["text/html"] = {}  # the form again, with what is wrong with it
+        found[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     return found
 
 
