@@ -79,20 +79,17 @@ def path_of(href: str) -> str:
 
 def picture(facts: Mapping[str, Any]) -> str:
     """The best picture of a file, else its sound, in a few words."""
-    pictures = [one for one in facts.get("video") or () if one.get("width")]
+    pictures = [one for one in _streams(facts, "video") if one.get("width")]
     if pictures:
         best = max(pictures, key=lambda one: one["width"] * one["height"])
         return f"{best['width']}×{best['height']} {best.get('codec', '')}"
-    return ", ".join(str(one.get("codec", "")) for one in facts.get("audio") or ())
+    return ", ".join(str(one.get("codec", "")) for one in _streams(facts, "audio"))
 
 
 def streams(facts: Mapping[str, Any]) -> Markup:
     """A row for each stream; empty if there is none."""
-    found = [
-        (kind, one) for kind in ("video", "audio", "subtitle") for one in facts.get(kind) or ()
-    ]
-    if not all(isinstance(one, dict) for _, one in found):
-        return Markup("")
+    kinds = ("video", "audio", "subtitle")
+    found = [(kind, one) for kind in kinds for one in _streams(facts, kind)]
     return render.join(
         [
             row(
@@ -107,6 +104,10 @@ def streams(facts: Mapping[str, Any]) -> Markup:
             for kind, one in sorted(found, key=lambda pair: pair[1].get("index") or 0)
         ]
     )
+
+
+def _streams(facts: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
+    return [one for one in facts.get(kind) or () if isinstance(one, dict)]
 
 
 def _details(stream: Mapping[str, Any]) -> str:
