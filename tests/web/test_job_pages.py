@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from storm.locals import Store
 
 from backoffice import config, jobs, records
 from backoffice.config import Settings
@@ -289,6 +291,26 @@ def test_its_time_line_shows_each_attempt(board: Board, reader: Reader) -> None:
         "bar succeeded",
     ]
     assert page.all("//section[@id='tasks']//tbody/tr[1]/td[last()]")[0].count("succeeded") == 1
+
+
+def test_its_time_line_shows_how_long_a_task_waited(board: Board, reader: Reader) -> None:
+    job = board.submit(chain("one"))
+    board.run(board.worker())
+    now = board.clock()
+
+    def earlier(store: Store) -> None:
+        ages = {"submitted": 60, "ready_at": 30, "started": 20}
+        then = {name: now - timedelta(minutes=minutes) for name, minutes in ages.items()}
+        store.execute("UPDATE job SET submitted = ?", (then["submitted"],))
+        store.execute("UPDATE task SET ready_at = ?", (then["ready_at"],))
+        store.execute("UPDATE attempt SET started = ?, finished = ?", (then["started"], now))
+
+    board.do(earlier)
+    titles = reader.open(f"/jobs/{job}").root.xpath("//*[@class='gantt']//rect/title")
+    assert [one.text.partition(" on ")[0] for one in titles] == [
+        "waited 10 min 0 s",
+        "attempt 1, succeeded, 20 min 0 s",
+    ]
 
 
 def test_commands_can_be_copied_a_line_each(board: Board, reader: Reader) -> None:
