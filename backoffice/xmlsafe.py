@@ -24,6 +24,7 @@ RECIPE = 1 << 20  # bytes of a workflow or profile
 # it means that no entity is ever expanded. Possessive, so that it stays linear.
 _DOCTYPE = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s|<\?(?s:.*?)\?>|<!--(?s:.*?)-->)*+<!DOCTYPE")
 _DECLARED = re.compile(rb"(?:\xef\xbb\xbf)?<\?xml\s[^>]*?\bencoding\s*=\s*[\"']([^\"'>]*)[\"']")
+_XINCLUDE = "{http://www.w3.org/2001/XInclude}*"
 _ENCODINGS = (b"utf-8", b"us-ascii", b"ascii")
 _local = threading.local()
 
@@ -114,6 +115,10 @@ def _well_formed(data: bytes, limit: int) -> etree._Element:
         raise Malformed(_reason(error), line=line, column=column) from error
     if root.getroottree().docinfo.internalDTD is not None:
         raise Malformed("the document has a DTD (<!DOCTYPE); remove it")
+    if (include := next(root.iter(_XINCLUDE), None)) is not None:
+        line = include.sourceline
+        message = "the document wants to include others (XInclude); send it whole"
+        raise Malformed(message, line=line if isinstance(line, int) else 0)
     return root
 
 
