@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import repeat
 
 from storm.locals import Store
 
@@ -21,7 +22,7 @@ from backoffice.database import Database, clock, is_mysql, moment, use_index
 from backoffice.states import JOB_ENDED
 
 WEEK = 7 * 24 * 60  # minutes
-BUDGET = 0.02  # seconds for what lies back
+BUDGET = 0.01  # seconds for what lies back
 _SETTLED = 2  # minutes after which none of their ends is committed any more
 _CHUNK = 60  # minutes counted at a time
 _LONG_AGO = 24 * 60  # minutes after which it is cheaper to begin anew
@@ -44,7 +45,8 @@ class Throughput:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._ended: dict[int, dict[str, int]] = {}  # by minute, if there were any
+        # By state and minute, of minutes in which any job ended.
+        self._ended: dict[str, dict[int, int]] = {state: {} for state in JOB_ENDED}
         self._first = self._next = 0  # minutes from and before which all is counted
         self._now = 0
 
@@ -55,45 +57,50 @@ class Throughput:
             self._now = _minute(clock(store))
             settled = self._now - _SETTLED
             if not 0 <= settled - self._next < _LONG_AGO:
-                self._ended.clear()
+                self._forget_before(self._now + 1)
                 self._first = self._next = settled
-            self._ended.update(_counted(store, self._next, None))
+            self._add(_counted(store, self._next, None))
             self._next = settled
             self._look_back(store, deadline)
-            self._forget()
+            self._forget_before(self._now - WEEK)
 
     def _look_back(self, store: Store, deadline: float) -> None:
         oldest = self._now - WEEK
-        while self._first > oldest and self._monotonic() < deadline:
+        while self._first > oldest:
             last = _last_before(store, self._first)
             low = oldest if last is None else max(oldest, min(last + 1, self._first) - _CHUNK)
-            self._ended.update(_counted(store, low, self._first))
+            self._add(_counted(store, low, self._first))
             self._first = low
+            if self._monotonic() >= deadline:
+                break
 
-    def _forget(self) -> None:
-        for minute in [one for one in self._ended if one < self._now - WEEK]:
-            del self._ended[minute]
+    def _add(self, found: Iterable[tuple[int, str, int]]) -> None:
+        for minute, state, count in found:
+            self._ended[state][minute] = count
+
+    def _forget_before(self, first: int) -> None:
+        for counts in self._ended.values():
+            for minute in [one for one in counts if one < first]:
+                del counts[minute]
 
     def slots(self, minutes: int, number: int) -> list[Slot]:
         """The last ``number`` slots of so many minutes each, the oldest first.
         They begin at whole multiples, so that the newest is not over yet."""
         with self._lock:
             newest = self._now // minutes
-            sums: dict[int, dict[str, int]] = {}
-            for minute, counts in self._ended.items():
-                if (slot := minute // minutes) > newest - number:
-                    of_slot = sums.setdefault(slot, dict.fromkeys(JOB_ENDED, 0))
-                    for state, count in counts.items():
-                        of_slot[state] += count
             return [
-                self._slot(slot, minutes, sums) for slot in range(newest - number + 1, newest + 1)
+                self._slot(slot * minutes, minutes)
+                for slot in range(newest - number + 1, newest + 1)
             ]
 
-    def _slot(self, slot: int, minutes: int, sums: Mapping[int, Counts]) -> Slot:
-        oldest = max(slot * minutes, self._now - WEEK)
-        counted = oldest >= self._first
-        ended = sums.get(slot, dict.fromkeys(JOB_ENDED, 0)) if counted else None
-        return Slot(slot * minutes * 60, ended)
+    def _slot(self, first: int, minutes: int) -> Slot:
+        if max(first, self._now - WEEK) < self._first:
+            return Slot(first * 60, None)
+        every = range(first, first + minutes)
+        ended = {
+            state: sum(map(counts.get, every, repeat(0))) for state, counts in self._ended.items()
+        }
+        return Slot(first * 60, ended)
 
 
 @lru_cache(maxsize=4)
@@ -120,8 +127,8 @@ def _last_before(store: Store, minute: int) -> int | None:
     return None if found is None else _minute(found)
 
 
-def _counted(store: Store, first: int, before: int | None) -> dict[int, dict[str, int]]:
-    """By minute and state; the database counts."""
+def _counted(store: Store, first: int, before: int | None) -> list[tuple[int, str, int]]:
+    """Minute, state and number; the database counts."""
     mysql = is_mysql(store)
     minute = (
         "TIMESTAMPDIFF(MINUTE, '1970-01-01', finished)"
@@ -135,8 +142,4 @@ def _counted(store: Store, first: int, before: int | None) -> dict[int, dict[str
         f" WHERE finished >= ?{until} GROUP BY minute, state",
         values,
     ).get_all()
-    found: dict[int, dict[str, int]] = {}
-    for number, state, count in rows:
-        if state in JOB_ENDED:
-            found.setdefault(int(number), {})[state] = count
-    return found
+    return [(int(number), state, count) for number, state, count in rows if state in JOB_ENDED]

@@ -32,9 +32,9 @@
     const alone = (plot, _, series, n) => (n === null || plot.data[1][n] === null ? "–" : plot.data[1][n] - plot.data[2][n]);
     const count = (plot, value) => value ?? "–";
     return {
-      width, height: HEIGHT, padding: [8, 4, 0, 0], legend: { live: true },
+      width, height: HEIGHT, padding: [8, 24, 0, 0], legend: { live: true },
       cursor: { y: false, drag: { x: false, y: false } },
-      scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(4, high || 0)] } },
+      scales: { x: { time: true, range: (plot) => [plot.data[0][0], plot.data[0].at(-1) + step] }, y: { range: (_, low, high) => [0, Math.max(4, high || 0)] } },
       series: [
         { label: "From", value: (_, at) => (at === null ? "–" : new Date(at * 1000).toLocaleString(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" })) },
         of("Succeeded", "--good", alone),

@@ -78,8 +78,8 @@ def _parameter(one: ParameterSpec) -> Markup:
 def _task(call: Call, one: TaskSpec) -> Markup:
     conditions = " and ".join(recipes.describe(condition) for condition in one.when)
     return row(
-        '<tr><th scope="row">%s</th><td>%s</td><td class="long">%s</td><td>%s</td><td>%s</td>'
-        '<td>%s</td><td class="number">%s</td><td class="number">%s</td></tr>',
+        '<tr><th scope="row">%s</th><td class="nowrap">%s</td><td class="long">%s</td><td>%s</td>'
+        '<td>%s</td><td>%s</td><td class="number">%s</td><td class="number">%s</td></tr>',
         *(one.title or one.name, one.type, ", ".join(one.needs) or NONE),
         conditions or NONE,
         row("%s %s", link(call, f"/queues/{one.queue}", one.queue), " ".join(sorted(one.tags))),

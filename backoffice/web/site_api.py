@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from webob import Response
 
-from backoffice import __version__, jobs, records
+from backoffice import __version__, figures, jobs, records
 from backoffice.errors import Invalid, NotFound
 from backoffice.files import share
 from backoffice.profiles import Profile
@@ -72,7 +72,7 @@ def list_events(call: Call) -> Response:
 
 
 def list_queues(call: Call) -> Response:
-    return call.show("queues", records.queues(call.store))
+    return call.show("queues", _queues(call))
 
 
 def show_queue(call: Call, name: str) -> Response:
@@ -98,8 +98,15 @@ def limit_queue(call: Call, name: str) -> Response:
     return show_queue(call, name)
 
 
+def _queues(call: Call) -> list[Record]:
+    """A page tells more of them, but counts no further than people care to know."""
+    if call.format == "html":
+        return figures.queues(call.store)
+    return records.queues(call.store)
+
+
 def _queue(call: Call, name: str) -> Record:
-    for one in records.queues(call.store):
+    for one in _queues(call):
         if one["name"] == name:
             return one
     raise NotFound(f"there is no queue {name!r}; a queue appears with its first task")

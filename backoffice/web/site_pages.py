@@ -18,7 +18,7 @@ from webob import Response
 from backoffice import __version__, figures, media, migrations, records
 from backoffice.config import Settings, Watch
 from backoffice.database import clock, is_mysql
-from backoffice.errors import BackofficeError, NotFound
+from backoffice.errors import BackofficeError
 from backoffice.records import Record
 from backoffice.states import ACTIVE, DRAINING, LOST, STOPPED
 from backoffice.web import disks, overview_page, render
@@ -38,15 +38,12 @@ Headers = list[tuple[str, str]]
 
 
 def queues(call: Call, found: Sequence[Record], headers: Headers) -> Response:
-    rows = [overview_page.queue_row(call, one) for one in figures.queues(call.store)]
+    rows = [overview_page.queue_row(call, one) for one in found]
     return render.page(call, "queues.html", title="Queues", rows=join(rows))
 
 
-def queue(call: Call, record: Record, headers: Headers) -> Response:
-    name = record["name"]
-    one = next((q for q in figures.queues(call.store) if q["name"] == name), None)
-    if one is None:
-        raise NotFound(f"there is no queue {name!r}")
+def queue(call: Call, one: Record, headers: Headers) -> Response:
+    name = one["name"]
     return render.page(
         call,
         "queue.html",

@@ -108,6 +108,8 @@ def test_what_ended_is_drawn_from_figures_that_are_a_table_too(
         board.submit(chain("one"))
         board.run(worker, fail=fail)
     whole = page(visitor)
+    while "still being counted" in whole.text_content():
+        whole = page(visitor)
     for name, slots, rows in (("ended-hour", 60, 12), ("ended-day", 48, 12), ("ended-week", 84, 7)):
         element = whole.get_element_by_id(name)
         chart = json.loads(element.get("data-chart"))
