@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 from storm.locals import Store
 
-from backoffice import catalogue, database, migrations, tokens
+from backoffice import catalogue, database, logs, migrations, tokens
 from backoffice.config import AuthSettings, Settings, WebSettings
 from backoffice.database import Database
 from backoffice.errors import BackofficeError, ConfigError
@@ -100,7 +100,7 @@ def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Applicatio
     app = Metrics(app, registry=registry)
     app = Timing(app)
     if web.access_log != "none":
-        app = AccessLog(app, logging.getLogger("backoffice.access"), format=web.access_log)
+        app = AccessLog(app, logging.getLogger(logs.ACCESS), format=web.access_log)
     return RequestID(app)
 
 
