@@ -39,17 +39,17 @@ Headers = list[tuple[str, str]]
 
 
 def jobs(call: Call, found: Found, headers: Headers) -> Response:
-    asked = _asked(call.written)
+    asked, older = _asked(call.written), render.following(headers)
     return render.page(
         call,
         "jobs.html",
         title="Jobs",
         headers=headers,
         rows=_rows(call, found),
-        matching=_matching(call, len(found)) if found else "",
+        matching=_matching(call, len(found), older) if found else "",
         pinned=[(name, _text(call.query[name])) for name in FILTERS if name in call.query],
         going=any(one["state"] not in JOB_ENDED for one in found),
-        older=render.following(headers),
+        older=older,
         **_form(call, asked, filters.write(asked.items())),
     )
 
@@ -103,12 +103,15 @@ def _form(call: Call, asked: Mapping[str, str], typed: str) -> dict[str, Any]:
     }
 
 
-def _matching(call: Call, shown: int) -> str:
-    """How many there are, in words; counting ends early."""
-    limit = call.query.get("limit", queries.DEFAULT_LIMIT)
-    if shown < limit and "after" not in call.query:
+def _matching(call: Call, shown: int, older: str) -> str:
+    """How many there are, in words. They are counted where an index alone can
+    tell, and no further than anybody cares to know."""
+    if not older and "after" not in call.query:
         return _count(shown)
     wanted = filter_of(call.query)
+    narrowed = (wanted.states, wanted.workflow, wanted.submitter)
+    if wanted.text or sum(map(bool, narrowed)) > 1:
+        return f"more than {_count(shown)}"
     many = len(search.ids(call.store, wanted, limit=steering.COUNTED + 1))
     return f"more than {steering.COUNTED:,} jobs" if many > steering.COUNTED else _count(many)
 

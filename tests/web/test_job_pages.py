@@ -109,6 +109,18 @@ def test_more_jobs_than_are_counted_are_said_to_be_more(
     assert "more than 3 jobs match" in reader.open("/jobs?limit=2&state=queued").text()
 
 
+def test_what_would_be_long_to_count_is_not_counted(board: Board, reader: Reader) -> None:
+    for _ in range(5):
+        board.submit(title="Episode")
+    for query in ("q=episode", "state=queued&submitter=tester"):
+        first = reader.open(f"/jobs?{query}&limit=2")
+        assert "more than 2 jobs match" in first.text()
+        older = first.root.xpath("//a[@rel='next']/@href")[0]
+        last = reader.open(older.replace("limit=2", "limit=9"))
+        assert "more than 3 jobs match" in last.text()
+        assert "5 jobs match" in reader.open(f"/jobs?{query}").text()
+
+
 # The filter -----------------------------------------------------------------
 
 
