@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 
 from backoffice.config import LogSettings
 
-
 # Its lines are whole already, in a form that other programs read.
 ACCESS = "backoffice.access"
 

@@ -138,9 +138,9 @@ def test_a_fault_of_ours_leaks_nothing_but_the_requests_id(
     def fail(*args: Any, **rest: Any) -> None:
         raise RuntimeError("the secret is 42")
 
-    monkeypatch.setattr(records, "queues", fail)
+    monkeypatch.setattr(records, "job", fail)
     with caplog.at_level(logging.ERROR):
-        answer = visitor.get("/queues", HTTP_ACCEPT="text/html")
+        answer = visitor.get("/jobs/1", HTTP_ACCEPT="text/html")
     assert answer.status == 500
     assert answer.headers["X-Request-ID"] in answer.text
     assert "secret" not in answer.text + str(answer.headers)
