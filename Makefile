@@ -12,7 +12,7 @@ PYTHON := $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
     done)
 TESTS = tests
 
-.PHONY: help demo test test-slow check bench clean
+.PHONY: help demo test test-slow screenshots check bench clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -27,6 +27,9 @@ test: $(VENV)/.test ## Run the tests, on SQLite and on a MariaDB of their own; T
 
 test-slow: $(VENV)/.test ## Run the tests that take minutes: kills, races, the real thing
 	@$(BIN)/python -m pytest -m slow $(TESTS)
+
+screenshots: $(VENV)/.test ## Take the pictures in docs/screenshots anew
+	@$(BIN)/python -m tests.acceptance.screenshots
 
 check: $(VENV)/.check ## Format, lint, types, import rules, scripts, XML
 	@tools/apt-install shellcheck libxml2-utils
