@@ -1,14 +1,19 @@
 """The overview: what runs, what failed, what waits and why, on one page.
 
-Its figures come from ``figures``, ``causes``, ``throughput`` and ``disks``.
+Its figures come from ``figures``, ``causes``, ``throughput`` and ``disks``. All
+who look within a second see the same one.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +23,7 @@ from webob import Response
 
 from backoffice import causes, figures, records, throughput
 from backoffice.causes import Cause
-from backoffice.database import clock
+from backoffice.database import Database, clock
 from backoffice.records import Record
 from backoffice.states import ACTIVE, DRAINING, FAILED, LOST, SUCCEEDED
 from backoffice.throughput import Slot
@@ -54,20 +59,66 @@ CHARTS = (
 
 
 def overview(call: Call, record: Any, headers: list[tuple[str, str]]) -> Response:
+    shared = _shared_of(call.site.database).main(call)
+    main = Markup(shared.replace(_TOKEN, str(call.environ.get("middleware.csrf_token", ""))))
+    return render.page(call, "overview.html", title="Overview", headers=headers, main=main)
+
+
+# What everybody sees alike --------------------------------------------------
+
+# Stands for the token of whoever looks; nobody can write it into a title.
+_TOKEN = secrets.token_hex(16)
+_FRESH = 1.0  # seconds for which it is shown again, unless something happens
+
+
+@dataclass(frozen=True)
+class _Made:
+    event: int  # the newest there was
+    at: float
+    main: Markup
+
+
+class Shared:
+    """The overview without its frame, for all who look: hundreds may have it open
+    all day. It is made anew when there is a new event, and after a second,
+    because progress is none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[tuple[str, bool], _Made] = {}
+
+    def main(self, call: Call) -> Markup:
+        (event,) = call.store.execute("SELECT MAX(id) FROM event").get_one()
+        kind = (call.url("/"), call.may("operator"))
+        with self._lock:  # one makes it, the others wait for it
+            made = self._made.get(kind)
+            if made is None or made.event != event or time.monotonic() - made.at > _FRESH:
+                made = self._made[kind] = _Made(event, time.monotonic(), _main(call))
+            return made.main
+
+
+@lru_cache(maxsize=4)
+def _shared_of(database: Database) -> Shared:
+    """The one of this process."""
+    return Shared()
+
+
+def _main(call: Call) -> Markup:
     store, now = call.store, clock(call.store)
     queues = figures.queues(store)
     running = figures.running(store, RUNNING_SHOWN + 1)
     failed = causes.since(store, now - DAY)
     workers = records.workers(store, states=(ACTIVE, DRAINING, LOST), limit=WORKERS_SHOWN + 1)
-    return render.page(
+    return render.part(
         call,
-        "overview.html",
-        title="Overview",
-        headers=headers,
+        "overview-main.html",
+        token=_TOKEN,
+        operator=call.may("operator"),
         running=join([task_row(call, one) for one in running[:RUNNING_SHOWN]]),
         more_running=len(running) > RUNNING_SHOWN,
         runs=sum(queue["running"] for queue in queues),
         queues=join([queue_row(call, one) for one in queues]),
+        ready=any(queue["ready"] for queue in queues),
         waits=_waits(call, store, workers),
         failed=failed,
         causes=[_cause(call, one) for one in failed.found[:CAUSES_SHOWN]],
@@ -77,6 +128,9 @@ def overview(call: Call, record: Any, headers: list[tuple[str, str]]) -> Respons
         more_workers=len(workers) > WORKERS_SHOWN,
         disks=join([_disk(one) for one in disks.of(call.site.settings).look()]),
     )
+
+
+# Pieces ---------------------------------------------------------------------
 
 
 def many(count: int) -> str:

@@ -13,6 +13,7 @@ from lxml import html
 
 from backoffice import figures, jobs
 from backoffice.config import Settings
+from backoffice.web import overview_page
 from backoffice.web.app import make_app
 from tests.board import Board, chain
 from tests.web.visitor import FORM, Visitor
@@ -137,20 +138,75 @@ def test_texts_of_others_are_texts(board: Board, visitor: Visitor) -> None:
     assert all(one.get("src") for one in whole.iter("script"))
 
 
-def test_a_viewer_sees_all_and_may_do_nothing(board: Board, settings: Settings) -> None:
-    worker = board.worker()
+# Who looks ------------------------------------------------------------------
+
+
+def logged_in(settings: Settings) -> Visitor:
+    users = {"viewers": frozenset({"vera"}), "operators": frozenset({"olga", "otto"})}
+    auth = replace(settings.auth, required=True, **users)
+    return Visitor(make_app(replace(settings, auth=auth)))
+
+
+def failed(board: Board) -> None:
     board.submit(chain("one"))
-    board.run(worker, fail={"one": "broken"})
-    visitor = as_viewer(settings)
+    board.run(board.worker(), fail={"one": "broken"})
+
+
+def test_a_viewer_sees_all_and_may_do_nothing(board: Board, settings: Settings) -> None:
+    failed(board)
+    visitor = logged_in(settings)
+    assert page(visitor, HTTP_X_REMOTE_USER="olga").findall(".//main//form")
     whole = page(visitor, HTTP_X_REMOTE_USER="vera")
     assert "broken" in part(whole, "failures")
     assert not whole.findall(".//main//form")
     assert not whole.findall(".//main//button")
 
 
-def as_viewer(settings: Settings) -> Visitor:
-    auth = replace(settings.auth, required=True, viewers=frozenset({"vera"}))
-    return Visitor(make_app(replace(settings, auth=auth)))
+def test_everybody_has_a_token_of_their_own(board: Board, settings: Settings) -> None:
+    failed(board)
+    visitor = logged_in(settings)
+    fields = {}
+    for user in ("olga", "otto"):
+        (form,) = page(visitor, HTTP_X_REMOTE_USER=user).findall(".//main//form")
+        fields[user] = {one.get("name"): one.get("value") for one in form.iter("input")}
+    for user, other in (("olga", "otto"), ("otto", "olga")):
+        body, who = urlencode(fields[user]), {"HTTP_X_REMOTE_USER": user}
+        assert visitor.post("/jobs/actions", body, FORM, **BROWSER | who).status == 200
+        who = {"HTTP_X_REMOTE_USER": other}
+        assert visitor.post("/jobs/actions", body, FORM, **BROWSER | who).status == 403
+
+
+def test_it_is_made_once_until_something_happens(
+    board: Board, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview_page, "_FRESH", 3600.0)
+    board.submit(title="First")
+    board.claim(board.worker())
+    assert "First" in part(page(visitor), "running")
+    board.do(lambda s: s.execute("UPDATE job SET title = 'Renamed'"))
+    assert "First" in part(page(visitor), "running")
+    board.submit()  # is an event
+    assert "Renamed" in part(page(visitor), "running")
+
+
+def test_what_is_no_event_shows_a_moment_later(
+    board: Board, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview_page, "_FRESH", 0.0)
+    board.submit()
+    board.claim(board.worker())
+    assert " 0 %" in part(page(visitor), "running")
+    board.do(lambda s: s.execute("UPDATE task SET progress = 42 WHERE id = 1"))
+    assert "42 %" in part(page(visitor), "running")
+
+
+def test_while_something_waits_the_page_is_looked_at_again(board: Board, visitor: Visitor) -> None:
+    assert page(visitor).xpath("//*[@data-running]") == []
+    board.submit()
+    assert page(visitor).get_element_by_id("queues").get("data-running") is not None
+
+
+# How it is built ------------------------------------------------------------
 
 
 def test_every_part_that_changes_is_live_and_has_an_id(visitor: Visitor) -> None:
