@@ -16,7 +16,7 @@ TESTS = tests
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.runtime ## Publish a clip from end to end; MEDIA=/path/to/clip.mp4, DEMO_EXIT=1
 	@tools/apt-install ffmpeg
