@@ -127,6 +127,8 @@ def _preview(call: Call, found: Mapping[str, Any]) -> Response:
         found=found,
         matched=_many(found["matched"], found["more"]),
         possible=_many(found["possible"], found["more"]),
+        everything="all" in dict(call.form),
+        refused=[_refusal(one) for one in found["refusals"]],
         hidden=[(name, value) for name, value in call.form if name not in left_out],
         value=dict(call.form).get("value") or jobs.DEFAULT_PRIORITY,
         back=_back(call, _filter(call.form)),
@@ -160,8 +162,18 @@ def _told(done: int, action: Action) -> str:
 def _refused(ids: Iterable[int], now: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Why not, as it is now: meanwhile it may have become possible."""
     reasons = {one["job"]: one["message"] for one in now}
-    changed = "it was not possible, but is now: its state has changed since"
-    return [{"job": job, "message": reasons.get(job, changed)} for job in ids]
+    changed = "could not be changed then, but could be now"
+    return [
+        _refusal({"job": job, "message": reasons.get(job, f"job {job} {changed}")}) for job in ids
+    ]
+
+
+def _refusal(one: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With a sentence that goes on after the job's name."""
+    own = f"job {one['job']} "
+    message = str(one["message"])
+    said = f" {message.removeprefix(own)}" if message.startswith(own) else f": {message}"
+    return {"job": one["job"], "said": said}
 
 
 def _filter(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

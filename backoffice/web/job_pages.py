@@ -18,7 +18,7 @@ from backoffice import records, search, why
 from backoffice.database import clock
 from backoffice.errors import Invalid
 from backoffice.records import Record
-from backoffice.states import JOB_ENDED, JOB_STATES, PUBLISHED, RUNNING
+from backoffice.states import FAILED, JOB_ENDED, JOB_STATES, PUBLISHED, RUNNING
 from backoffice.web import filters, pictures, queries, render, task_pages
 from backoffice.web.action_pages import possible
 from backoffice.web.call import Call
@@ -172,6 +172,7 @@ def job(call: Call, found: Record, headers: Headers) -> Response:
         headers=headers,
         job=found,
         running=not ended,
+        failed=found["state"] == FAILED,
         progress=task_pages.progress(found),
         took=_took(found, now),
         reasons=why.job(call.store, number),

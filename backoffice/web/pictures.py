@@ -16,10 +16,10 @@ from genshi.core import Markup
 from backoffice.web.render import SIGNS, join, row, span
 
 # All in pixels.
-_BOX = (176, 46)
-_BETWEEN = (52, 14)
+_BOX = (168, 46)
+_BETWEEN = (40, 14)
 _MARGIN = 8
-_LETTERS = 21  # of a title that fit into a box
+_LETTERS = 20  # of a title that fit into a box
 _LABELS, _PLOT, _LINE = 190, 720, 26
 _TICKS = 8  # at most on a time line
 _STEPS = (
@@ -127,7 +127,7 @@ def _places(layers: Sequence[Sequence[Node]]) -> dict[str, tuple[int, int]]:
 def _edge(start: tuple[int, int], end: tuple[int, int], state: str) -> Markup:
     (x1, y1), (x2, y2) = (start[0] + _BOX[0], start[1] + _BOX[1] // 2), end
     y2 += _BOX[1] // 2
-    bend = max(20, (x2 - x1) // 2)
+    bend = (x2 - x1) // 2
     return row(
         '<path class="edge %s" fill="none" stroke="currentColor" d="M%s %s C%s %s %s %s %s %s"/>',
         *(state, x1, y1, x1 + bend, y1, x2 - bend, y2, x2, y2),

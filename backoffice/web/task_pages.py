@@ -21,7 +21,7 @@ from webob import Response
 from backoffice import records, why
 from backoffice.errors import NotFound
 from backoffice.records import Record
-from backoffice.states import PAUSED, RUNNING, TASK_ENDED, TASK_STATES
+from backoffice.states import FAILED, PAUSED, RUNNING, TASK_ENDED, TASK_STATES
 from backoffice.web import content, render
 from backoffice.web.call import Call
 from backoffice.web.render import join, link, moment, row, size, span, state
@@ -99,6 +99,7 @@ def task(call: Call, found: Record, headers: Headers) -> Response:
         headers=headers,
         task=found,
         going=going,
+        failed=found["state"] == FAILED,
         message=visible(found["message"]),
         reasons=why.task(call.store, found["id"]),
         needs=_needs(call, found),

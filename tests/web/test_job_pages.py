@@ -174,8 +174,9 @@ def test_ticked_jobs_are_acted_on_once_it_has_been_shown_what_would_be_done(
     ticked = [("job", str(one)) for one in (queued, broken)]
     preview = reader.press(reader.open("/jobs"), "Cancel…", *ticked)
     text = preview.text()
+    assert "at the moment you press" not in text
     assert "Nothing has been done yet. Of 2 jobs, it is possible for 1 job." in text
-    assert "job 3 is cancelled; cancel is possible when it is queued or running or paused" in text
+    assert "Job 3 is cancelled; cancel is possible when it is queued or running or paused" in text
     assert "To undo it: Retry" in text
     assert visitor.json(f"/jobs/{queued}")["state"] == "queued"
     done = reader.press(preview, "Cancel 1 job")
@@ -200,6 +201,7 @@ def test_everything_that_matches_is_acted_on(
     page = reader.open("/jobs?submitter=me&limit=1&submitted-after=1h")
     preview = reader.press(page, "Pause…", ("all", "true"))
     assert "possible for 3 jobs" in preview.text()
+    assert "Jobs that match at the moment you press the button" in preview.text()
     done = reader.press(preview, "Pause 3 jobs")
     assert "3 jobs were paused" in done.text()
     states = {one: visitor.json(f"/jobs/{one}")["state"] for one in (*mine, other)}
@@ -227,7 +229,7 @@ def test_those_that_are_refused_are_named_with_how_they_are_now(
     board.do(jobs.cancel, first, "bob")  # somebody else, meanwhile
     done = reader.press(preview, "Pause 2 jobs")
     assert "1 job was paused" in done.text()
-    assert f"Job {first}: job {first} is cancelled; pause is possible when" in done.text()
+    assert f"Job {first} is cancelled; pause is possible when" in done.text()
 
 
 def test_nothing_ticked_is_told(board: Board, reader: Reader) -> None:

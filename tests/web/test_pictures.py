@@ -90,7 +90,7 @@ def test_boxes_never_overlap_and_all_lie_within(count: int, data: st.DataObject)
     places = boxes(picture)
     assert len(set(places.values())) == count
     width, height = (float(drawn(picture).get(one) or 0) for one in ("width", "height"))
-    assert all(0 <= x <= width - 176 and 0 <= y <= height - 46 for x, y in places.values())
+    assert all(0 <= x <= width - 168 and 0 <= y <= height - 46 for x, y in places.values())
     columns = {node.name: places[node.name][0] for node in nodes}
     assert all(columns[need] < columns[node.name] for node in nodes for need in node.needs)
 
