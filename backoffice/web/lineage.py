@@ -16,13 +16,12 @@ Record = dict[str, Any]
 
 
 def jobs_with(store: Store, file: int) -> list[Record]:
-    """The newest jobs that took a file, each with the files that it made, and
-    whether there may be ``more`` files than those."""
+    """The newest jobs that took a file, each with the files that it made."""
     rows = store.execute(
-        "SELECT DISTINCT job_id FROM job_input WHERE file_id = ? ORDER BY job_id DESC LIMIT ?",
+        "SELECT job_id FROM job_input WHERE file_id = ? ORDER BY job_id DESC LIMIT ?",
         (file, JOBS),
     ).get_all()
-    ids = [row[0] for row in rows]
+    ids = list({row[0]: None for row in rows})  # one may take it twice
     if not ids:
         return []
     found = store.execute(
@@ -37,7 +36,7 @@ def jobs_with(store: Store, file: int) -> list[Record]:
 def _made_by(store: Store, jobs: list[int]) -> dict[int, list[Record]]:
     rows = store.execute(
         f"SELECT job_id, id, name, role FROM file WHERE job_id IN ({marks(jobs)})"
-        " ORDER BY id DESC LIMIT ?",
+        " ORDER BY job_id DESC, id DESC LIMIT ?",
         (*jobs, _FILES),
     ).get_all()
     found: dict[int, list[Record]] = {}
