@@ -62,6 +62,13 @@ def test_odd_titles_are_text(board: Board, reader: Reader, title: str) -> None:
     assert not page.root.xpath("//main//script | //main//b")
 
 
+def test_the_longest_texts_are_shown_whole(board: Board, reader: Reader) -> None:
+    job = board.submit(title="T" * 500, metadata={"n" * 128: LONG}, submitter="s" * 255)
+    assert "T" * 500 in reader.open("/jobs").text("//tbody")
+    page = reader.open(f"/jobs/{job}")
+    assert f"{'n' * 128} {LONG}" in page.text()
+
+
 def test_a_long_message_is_cut_in_the_list_and_whole_with_the_job(
     board: Board, reader: Reader
 ) -> None:
