@@ -163,14 +163,18 @@ class Browser:
         return lines
 
     def _strangers(self) -> list[str]:
-        found = []
-        for line in self._lines("performance"):
-            message = json.loads(line["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                url = message["params"]["request"]["url"]
-                if not url.startswith((f"{self.base}/", *_INSIDE)):
-                    found.append(f"a request leaves: {url}")
-        return found
+        urls = [one["request"]["url"] for one in self._network("requestWillBeSent")]
+        inside = (f"{self.base}/", *_INSIDE)
+        return [f"a request leaves: {url}" for url in urls if not url.startswith(inside)]
+
+    def answers(self) -> list[tuple[str, int]]:
+        """Paths and statuses of what was answered since the last look."""
+        found = [one["response"] for one in self._network("responseReceived")]
+        return [(urlsplit(one["url"]).path, int(one["status"])) for one in found]
+
+    def _network(self, event: str) -> list[Any]:
+        messages = [json.loads(one["message"])["message"] for one in self._lines("performance")]
+        return [one["params"] for one in messages if one["method"] == f"Network.{event}"]
 
     def barriers(self) -> list[str]:
         """What keeps people out of this page, by axe: what is serious or critical."""

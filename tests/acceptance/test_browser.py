@@ -321,6 +321,19 @@ def test_a_lost_connection_is_told_and_forgotten(browser: Browser, place: Place)
     assert [line for line in browser.faults() if "DISCONNECTED" not in line] == []
 
 
+def test_while_nothing_happens_only_that_is_asked(browser: Browser) -> None:
+    browser.open("/files")
+    asked: list[tuple[str, int]] = []
+
+    def twice_nothing() -> bool:
+        asked.extend(browser.answers())
+        return [status for path, status in asked if path == "/events.json"].count(304) > 1
+
+    browser.wait(twice_nothing, "nothing is new")
+    after = asked[[status for _, status in asked].index(304) :]
+    assert {path for path, _ in after} == {"/events.json"}
+
+
 def test_what_somebody_does_in_a_live_part_stays(browser: Browser, place: Place) -> None:
     browser.open("/jobs")
     browser.press("j", "x")
@@ -340,6 +353,8 @@ def test_a_token_is_shown_once(browser: Browser) -> None:
     browser.click("form button.main")
     secret = browser.text("#secret")
     assert secret.startswith("bo_")
+    browser.click("[data-copy]")
+    browser.shows("Copied", "[data-copy]")
     browser.open("/tokens")
     assert secret not in browser.body()
     browser.click("tbody summary")
