@@ -29,6 +29,8 @@ def list_jobs(call: Call) -> Response:
     limit = call.query.get("limit", queries.DEFAULT_LIMIT)
     if limit <= PAGE:
         return call.page("jobs", lambda store, **page: records.jobs(store, wanted, **page))
+    if call.format == "html":
+        raise Problem(400, f"a page shows at most {PAGE} jobs; /jobs.xml and /jobs.json give more")
     before = call.query.get("after")
     last = records.last_job(call.store, wanted, limit=limit, before=before)
     headers = call.older(last) if last else []

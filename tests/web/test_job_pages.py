@@ -15,7 +15,7 @@ from backoffice.outcomes import MadeFile, PublishedFile
 from backoffice.web import action_pages
 from backoffice.web.app import make_app
 from tests.board import Board, chain
-from tests.web.reader import EVIL, LONG, Reader
+from tests.web.reader import EVIL, LONG, Reader, words
 from tests.web.visitor import Visitor
 
 ODD = ["<b>bold</b> & \"'", "\u05e9\u05dc\u05d5\u05dd \u202eabc", "🎬👩‍👩‍👧", EVIL]
@@ -96,6 +96,11 @@ def test_pages_lead_to_older_jobs_and_back_to_the_newest(board: Board, reader: R
     assert second.all("//nav[@class='pager']/a") == ["Newest", "Older"]
     newest = second.root.xpath("//nav[@class='pager']/a/@href")[0]
     assert newest == "/jobs?limit=2&state=queued"
+
+
+def test_a_page_does_not_hold_more_than_can_be_read(reader: Reader, visitor: Visitor) -> None:
+    assert "at most 500 jobs" in words(reader.open("/jobs?limit=501", 400).root)
+    assert visitor.get("/jobs.xml?limit=501", HTTP_ACCEPT="text/html").status == 200
 
 
 def test_an_old_cursor_still_leads_somewhere(board: Board, reader: Reader) -> None:
