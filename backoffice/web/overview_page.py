@@ -1,18 +1,17 @@
 """The overview: what runs, what failed, what waits and why, on one page.
 
-Its figures come from ``figures``, ``causes``, ``throughput`` and ``disks``. All
-who look within a second see the same one.
+Its figures come from ``figures``, ``causes``, ``charts`` and ``disks``. All who
+look within a second see the same one.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -21,41 +20,21 @@ from genshi.core import Markup
 from storm.locals import Store
 from webob import Response
 
-from backoffice import causes, figures, records, throughput
-from backoffice.causes import Cause
+from backoffice import causes, figures, records
+from backoffice.causes import Cause, Causes
 from backoffice.database import Database, clock
 from backoffice.records import Record
-from backoffice.states import ACTIVE, DRAINING, FAILED, LOST, SUCCEEDED
-from backoffice.throughput import Slot
-from backoffice.web import disks, render
+from backoffice.states import ACTIVE, DRAINING, LOST
+from backoffice.web import charts, disks, render
 from backoffice.web.call import Call
 from backoffice.web.disks import Disk
-from backoffice.web.render import join, link, moment, row, size, span, state
+from backoffice.web.render import NONE, join, link, moment, row, size, span, state
 
-RUNNING_SHOWN = 50
+RUNNING_SHOWN = 12  # so that what waits and what failed is on the first screen
 CAUSES_SHOWN = 10
 WORKERS_SHOWN = 50
 LITTLE = 0.05  # of a disk: less room than this is pointed out
 DAY = timedelta(days=1)
-NONE = Markup('<span class="none">–</span>')
-
-
-@dataclass(frozen=True)
-class Chart:
-    """``minutes`` is of a slot; so many slots are one row of the table."""
-
-    name: str
-    title: str
-    minutes: int
-    slots: int
-    together: int
-
-
-CHARTS = (
-    Chart("ended-hour", "Last hour", 1, 60, 5),
-    Chart("ended-day", "Last day", 30, 48, 4),
-    Chart("ended-week", "Last week", 120, 84, 12),
-)
 
 
 def overview(call: Call, record: Any, headers: list[tuple[str, str]]) -> Response:
@@ -114,6 +93,7 @@ def _main(call: Call) -> Markup:
         "overview-main.html",
         token=_TOKEN,
         operator=call.may("operator"),
+        summary=_summary(queues, failed),
         running=join([task_row(call, one) for one in running[:RUNNING_SHOWN]]),
         more_running=len(running) > RUNNING_SHOWN,
         runs=sum(queue["running"] for queue in queues),
@@ -123,10 +103,22 @@ def _main(call: Call) -> Markup:
         failed=failed,
         causes=[_cause(call, one) for one in failed.found[:CAUSES_SHOWN]],
         more_causes=len(failed.found) - CAUSES_SHOWN,
-        charts=_charts(call),
+        charts=charts.charts(call),
         workers=join([_worker(call, one) for one in workers[:WORKERS_SHOWN]]),
         more_workers=len(workers) > WORKERS_SHOWN,
         disks=join([_disk(one) for one in disks.of(call.site.settings).look()]),
+    )
+
+
+def _summary(queues: Sequence[Record], failed: Causes) -> Markup:
+    """All in a line, which leads to the parts of the page."""
+    waiting = sum(queue["ready"] for queue in queues)
+    more = "more than " if failed.more else ""
+    return row(
+        '<a href="#running">%s running</a> · <a href="#queues">%s waiting</a> ·'
+        ' <a href="#failures">%s%s failed in the last day</a>',
+        f"{sum(queue['running'] for queue in queues):,}",
+        *(many(waiting), more, f"{failed.jobs:,}"),
     )
 
 
@@ -230,51 +222,6 @@ def _cause(call: Call, one: Cause) -> dict[str, Any]:
         "ids": ",".join(map(str, one.failed)),
         "retry": "Retry it …" if len(one.failed) == 1 else f"Retry all {len(one.failed)} …",
     }
-
-
-# What ended -----------------------------------------------------------------
-
-
-def _charts(call: Call) -> list[dict[str, Any]]:
-    seen = throughput.of(call.site.database)
-    seen.look(call.store)
-    return [_chart(one, seen.slots(one.minutes, one.slots)) for one in CHARTS]
-
-
-def _chart(chart: Chart, slots: Sequence[Slot]) -> dict[str, Any]:
-    data = {
-        "start": slots[0].start,
-        "step": chart.minutes * 60,
-        "succeeded": [_of(slot, SUCCEEDED) for slot in slots],
-        "failed": [_of(slot, FAILED) for slot in slots],
-    }
-    rows = [slots[n : n + chart.together] for n in range(0, len(slots), chart.together)]
-    return {
-        "name": chart.name,
-        "title": chart.title,
-        "sums": f"{_sum(slots, SUCCEEDED)} succeeded, {_sum(slots, FAILED)} failed",
-        "counting": any(slot.ended is None for slot in slots),
-        "data": json.dumps(data, separators=(",", ":")),
-        "rows": join([_slots(some) for some in rows]),
-    }
-
-
-def _of(slot: Slot, state: str) -> int | None:
-    return None if slot.ended is None else slot.ended[state]
-
-
-def _sum(slots: Iterable[Slot], state: str) -> str:
-    return f"{sum(_of(slot, state) or 0 for slot in slots):,}"
-
-
-def _slots(slots: Sequence[Slot]) -> Markup:
-    begins = datetime.fromtimestamp(slots[0].start, UTC)
-    known = all(slot.ended is not None for slot in slots)
-    counts = [_sum(slots, one) if known else NONE for one in (SUCCEEDED, FAILED)]
-    return row(
-        '<tr><th scope="row">%s</th><td class="number">%s</td><td class="number">%s</td></tr>',
-        *(moment(begins), *counts),
-    )
 
 
 # Where it runs --------------------------------------------------------------

@@ -15,10 +15,9 @@ from backoffice.records import Record
 from backoffice.web import pictures, render
 from backoffice.web.call import Call
 from backoffice.web.pictures import Node
-from backoffice.web.render import join, link, row, span
+from backoffice.web.render import NONE, join, link, row, span
 from backoffice.workflows import InputSpec, ParameterSpec, TaskSpec
 
-NONE = Markup('<span class="none">–</span>')
 Headers = list[tuple[str, str]]
 
 

@@ -36,6 +36,7 @@ NAVIGATION = (  # path, name, and the key that leads there after "g"
 )
 # Shapes beside the colours: nobody must tell states apart by colour alone.
 SIGNS = {RUNNING: "▶", SUCCEEDED: "✓", FAILED: "✗", CANCELLED: "⊘", PAUSED: "❚❚"}
+NONE = Markup('<span class="none">–</span>')  # where there is no value
 _loader: TemplateLoader | None = None
 _loading = threading.Lock()
 
@@ -127,7 +128,7 @@ def state(name: str) -> Markup:
 def moment(when: datetime | None) -> Markup:
     """The script turns it into "3 min ago", in the viewer's zone on hover."""
     if when is None:
-        return Markup('<span class="none">–</span>')
+        return NONE
     utc = when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)
     text = utc.isoformat(sep=" ", timespec="seconds")
     return row('<time datetime="%sZ">%s UTC</time>', text.replace(" ", "T"), text)

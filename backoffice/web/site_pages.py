@@ -23,7 +23,7 @@ from backoffice.records import Record
 from backoffice.states import ACTIVE, DRAINING, LOST, STOPPED
 from backoffice.web import disks, overview_page, render
 from backoffice.web.call import Call
-from backoffice.web.render import join, link, moment, row, span, state
+from backoffice.web.render import NONE, join, link, moment, row, span, state
 
 TAKEN_SHOWN = 10
 LIBRARIES = (
@@ -97,7 +97,7 @@ def _worker(call: Call, one: Record) -> Markup:
         state(one["state"]),
         *(len(one["running"]), one["slots"]),
         " ".join(one["queues"]),
-        " ".join(one["tags"]) or overview_page.NONE,
+        " ".join(one["tags"]) or NONE,
         moment(one["heartbeat"]),
     )
 

@@ -60,6 +60,29 @@ def test_what_runs_is_shown_with_its_job_and_its_host(board: Board, visitor: Vis
     assert running.find(".//progress").get("value") == "42.4"
 
 
+def test_a_line_tells_all_at_once(board: Board, visitor: Visitor) -> None:
+    assert part(page(visitor), "summary") == "0 running · 0 waiting · 0 failed in the last day"
+    worker = board.worker()
+    board.submit(chain("one"))
+    board.run(worker, fail={"one": "broken"})
+    for _ in range(3):
+        board.submit()
+    board.claim(worker)
+    assert part(page(visitor), "summary") == "1 running · 2 waiting · 1 failed in the last day"
+
+
+def test_of_many_running_tasks_some_are_shown(
+    board: Board, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview_page, "RUNNING_SHOWN", 2)
+    for _ in range(3):
+        board.submit()
+    board.claim(board.worker(), 3)
+    whole = page(visitor)
+    assert len(whole.get_element_by_id("running").findall(".//tbody/tr")) == 2
+    assert "These are the newest of 3" in part(whole, "running")
+
+
 def test_queues_tell_what_waits_and_why(board: Board, visitor: Visitor) -> None:
     board.submit()
     board.do(jobs.pause, board.submit(), "tester")
