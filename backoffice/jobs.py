@@ -594,6 +594,8 @@ def lane(store: Store, queue: str, tags: frozenset[str]) -> int:
 def _lanes(store: Store, asked: Collection[_Lane]) -> tuple[dict[_Lane, int], datetime]:
     """The ids of these lanes, made if they are new, and the time: every submit
     wants both, and each question costs a way to the server and back."""
+    if not asked:
+        return {}, clock(store)
     names = {(queue, " ".join(sorted(tags))): (queue, tags) for queue, tags in asked}
     now = "UTC_TIMESTAMP(6)" if is_mysql(store) else "NULL"
     rows = store.execute(
