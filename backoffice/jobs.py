@@ -46,6 +46,7 @@ from backoffice.workflows import TaskSpec, Workflow
 
 PRIORITIES = range(101)  # 0 is first
 DEFAULT_PRIORITY = 50
+COUNTED_BY_WORDS = 1_000  # of those that are searched for, which takes longer
 COUNTED = 10_000  # jobs that match a filter; that there are more is said without a number
 REFUSALS = 10  # named of those that an action on many is not possible for
 _BATCH = 50  # jobs changed in one transaction
@@ -261,7 +262,8 @@ Result = dict[str, Any]  # what became of it, as ``schema/result.xsd`` has it
 
 def preview(database: Database, action: str, wanted: Selection) -> Result:
     """How many jobs match and how many of them the action is possible for, and
-    why not for some of the others; no more than ``COUNTED`` are counted."""
+    why not for some of the others; no more than ``COUNTED`` are counted, or
+    ``COUNTED_BY_WORDS``."""
     return database.read(_count, action, wanted)
 
 
@@ -301,17 +303,19 @@ def _prioritise(store: Store, job_id: int, actor: str, priority: int) -> None:
 
 
 def _count(store: Store, action: str, wanted: Selection) -> Result:
+    most = COUNTED
     if isinstance(wanted, Filter):
-        matched = len(search.ids(store, wanted, limit=COUNTED + 1))
-        able = len(_matching(store, wanted, JOB_ACTIONS[action], COUNTED + 1))
+        most = COUNTED_BY_WORDS if wanted.text else COUNTED
+        matched = len(search.ids(store, wanted, limit=most + 1))
+        able = len(_matching(store, wanted, JOB_ACTIONS[action], most + 1))
         unable = _matching(store, wanted, set(JOB_STATES) - JOB_ACTIONS[action], REFUSALS)
     else:
         matched, found = len(wanted), _able(store, action, wanted)
         able, unable = len(found), [job for job in wanted if job not in set(found)][:REFUSALS]
     states = _states(store, unable)
     return {
-        **{"action": action, "preview": True, "done": 0, "more": matched > COUNTED},
-        **{"matched": min(matched, COUNTED), "possible": min(able, COUNTED)},
+        **{"action": action, "preview": True, "done": 0, "more": matched > most},
+        **{"matched": min(matched, most), "possible": min(able, most)},
         "refusals": [_refusal(job, _why_not(action, job, states.get(job))) for job in unable],
     }
 
