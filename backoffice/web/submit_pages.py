@@ -27,8 +27,8 @@ from backoffice.workflows import InputSpec, ParameterSpec, Workflow
 from middleware.problem import Problem
 
 OFFERED = 100  # files to pick from
-LOOKED_AT = 5_000  # names beneath the roots, at most
-LOOKING = 0.3  # seconds, at most
+LOOKED_AT = 2_000  # names beneath the roots, at most
+LOOKING = 0.05  # seconds, at most
 _BUTTONS = ("do", "csrf_token")
 
 Headers = list[tuple[str, str]]
