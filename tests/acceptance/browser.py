@@ -44,7 +44,9 @@ def chromium(profile: Path, *, scripts: bool = True) -> Iterator[Chrome]:
     if not scripts:
         rule = {"profile.managed_default_content_settings.javascript": 2}
         options.add_experimental_option("prefs", rule)
-    driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    driver = Chrome(
+        options=options, service=Service(shutil.which("chromedriver") or "chromedriver")
+    )
     try:
         yield driver
     finally:

@@ -17,6 +17,8 @@ from tests.acceptance.servers import free_port
 from tests.acceptance.site import Site
 from tests.clips import Clips
 
+pytestmark = pytest.mark.timeout(300)  # the first one waits for real jobs
+
 PAGES = [
     *("/", "/jobs", "/jobs/1", "/tasks/1", "/files", "/files/1", "/publications"),
     *("/publications/1", "/queues", "/queues/default", "/workers", "/workers/1", "/workflows"),
