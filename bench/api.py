@@ -4,6 +4,8 @@ in the process through the whole stack; and the memory of a long list, streamed.
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import statistics
 import subprocess
@@ -39,7 +41,7 @@ def measure(folder: Path, server: Server, quick: bool) -> list[Line]:
     page: dict[int, list[float]] = {few: [], many: []}
     for _ in range(calls):
         for jobs, app in apps.items():
-            page[jobs].append(_timed(app, "GET", "/jobs?limit=50", 200))
+            page[jobs].append(timed(app, "GET", "/jobs?limit=50", 200))
     small, large = (statistics.median(page[jobs]) * 1000 for jobs in (few, many))
     lines = [
         Line(
@@ -57,20 +59,20 @@ def measure(folder: Path, server: Server, quick: bool) -> list[Line]:
     ]
     app, place = apps[many], pages[many]
     lines += _filters(app, calls)
-    last = place.value("SELECT MAX(id) FROM event") or 0
+    last = last_event(app)
     poll = f"/events?after={last}"
-    tag = _tag(app, poll)
+    newest = tag(app, poll)
     lines.append(
         _line(
             "GET /events when nothing is new: 304",
-            [_timed(app, "GET", poll, 304, HTTP_IF_NONE_MATCH=tag) for _ in range(calls)],
+            [timed(app, "GET", poll, 304, HTTP_IF_NONE_MATCH=newest) for _ in range(calls)],
             1.5,
         )
     )
     lines.append(
         _line(
             "POST /jobs",
-            [_timed(app, "POST", "/jobs", 201, SUBMIT) for _ in range(calls)],
+            [timed(app, "POST", "/jobs", 201, SUBMIT) for _ in range(calls)],
             15,
         )
     )
@@ -94,7 +96,7 @@ def _filters(app: Any, calls: int) -> list[Line]:
     return [
         _line(
             f"GET /jobs?{query}",
-            [_timed(app, "GET", f"/jobs?{query}", 200) for _ in range(calls // 3)],
+            [timed(app, "GET", f"/jobs?{query}", 200) for _ in range(calls // 3)],
             10,
         )
         for query in asked
@@ -111,7 +113,7 @@ def _p99(times: list[float]) -> float:
     return sorted(times)[int(len(times) * 0.99)] * 1000
 
 
-def _timed(
+def timed(
     app: Callable[..., Any], method: str, path: str, status: int, body: bytes = b"", **more: str
 ) -> float:
     """Seconds until the last byte; the database is the only one beside us."""
@@ -129,8 +131,6 @@ def _timed(
 
 
 def _environ(method: str, path: str, body: bytes, more: dict[str, str]) -> dict[str, Any]:
-    import io
-
     name, _, query = path.partition("?")
     environ: dict[str, Any] = {
         **{"REQUEST_METHOD": method, "PATH_INFO": name, "QUERY_STRING": query},
@@ -142,11 +142,24 @@ def _environ(method: str, path: str, body: bytes, more: dict[str, str]) -> dict[
     return environ | more
 
 
-def _tag(app: Callable[..., Any], path: str) -> str:
+def tag(app: Callable[..., Any], path: str) -> str:
     found: list[list[tuple[str, str]]] = []
     result = app(_environ("GET", path, b"", {}), lambda status, headers, *_: found.append(headers))
     result.close()
     return dict(found[0])["ETag"]
+
+
+def body(app: Callable[..., Any], path: str, **more: str) -> bytes:
+    result = app(_environ("GET", path, b"", more), lambda *_: None)
+    try:
+        return b"".join(result)
+    finally:
+        result.close()
+
+
+def last_event(app: Callable[..., Any]) -> int:
+    events = json.loads(body(app, "/events.json?limit=1"))["events"]
+    return int(events[-1]["id"]) if events else 0
 
 
 MEMORY = """
@@ -155,9 +168,9 @@ from bench import api
 from backoffice import config
 from backoffice.web.app import make_app
 app = make_app(config.load(None, os.environ))
-api._timed(app, "GET", "/jobs?limit=50", 200)
+api.timed(app, "GET", "/jobs?limit=50", 200)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-api._timed(app, "GET", "/jobs?limit=" + sys.argv[1], 200)
+api.timed(app, "GET", "/jobs?limit=" + sys.argv[1], 200)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

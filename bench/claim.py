@@ -10,8 +10,9 @@ from pathlib import Path
 
 from storm.locals import Store
 
-from backoffice import claims, jobs, leases
+from backoffice import claims, leases
 from backoffice.database import Database, clock
+from backoffice.jobs import lane
 from bench.place import Failed, Place, Server
 from bench.report import Line
 
@@ -22,20 +23,25 @@ SERIES = {
     "sqlite": "(WITH RECURSIVE n(seq) AS (SELECT {first} UNION ALL"
     " SELECT seq + 1 FROM n WHERE seq < {last}) SELECT seq FROM n)",
 }
-OLD = (
+JOB = (
     "INSERT INTO job (id, token, fingerprint, title, workflow, version, state, priority, progress,"
     " submitter, submitted, started, finished, message)"
     " SELECT seq, {token}, '', 'old', 'noop', 1, 'succeeded', 50, 100, 'bench',"
-    " '2026-01-01', '2026-01-01', '2026-01-01', '' FROM {series}",
+    " '2026-01-01', '2026-01-01', '2026-01-01', '' FROM {series}"
+)
+TASK = (
     "INSERT INTO task (id, job_id, name, type, state, lane_id, priority, attempt, max_attempts,"
     " worker_id, started, finished, progress, message, spec)"
-    " SELECT seq, seq, 'nothing', 'noop', 'succeeded', 1, 50, 1, 3, 1,"
-    " '2026-01-01', '2026-01-01', 100, '', '{{}}' FROM {series}",
+    " SELECT {offset} + seq, seq, 'nothing', 'noop', 'succeeded', 1, 50, 1, 3, 1,"
+    " '2026-01-01', '2026-01-01', 100, '', {spec} FROM {series}"
+)
+ATTEMPT = (
     "INSERT INTO attempt (task_id, number, worker_id, host, state, started, finished, message,"
     " commands, report)"
     " SELECT seq, 1, 1, 'here', 'succeeded', '2026-01-01', '2026-01-01', '', '[]', '{{}}'"
-    " FROM {series}",
+    " FROM {series}"
 )
+SPEC = '{"title": "", "needs": [], "inputs": [], "parameters": {}, "when": []}'
 TOKEN = {"mysql": "CONCAT('old:', seq)", "sqlite": "'old:' || seq"}
 
 
@@ -53,8 +59,6 @@ def measure(folder: Path, server: Server, quick: bool) -> list[Line]:
 
 def _line(row: str, folder: Path, uris: list[str], old: int, count: int) -> Line:
     empty, full = (Place(folder / name, uri) for name, uri in zip("ab", uris, strict=True))
-    for place in (empty, full):
-        place.database.transact(lambda store: jobs.lane(store, "default", frozenset()))
     fill(full.database, old)
     workers = []
     for place in (empty, full):
@@ -70,13 +74,22 @@ def _line(row: str, folder: Path, uris: list[str], old: int, count: int) -> Line
     return Line(row, "claim and commit, median", measured, many / few, 1.5, at_most=True)
 
 
-def fill(database: Database, old: int) -> None:
+def fill(database: Database, jobs: int, tasks: int = 1) -> None:
+    """So many jobs that have ended, each with so many tasks; every first task
+    has an attempt."""
+    database.transact(lambda store: lane(store, "default", frozenset()))
+    for text in (JOB, TASK, ATTEMPT):
+        _insert(database, text, jobs)
+    for number in range(1, tasks):
+        _insert(database, TASK, jobs, offset=number * jobs)
+
+
+def _insert(database: Database, text: str, count: int, offset: int = 0) -> None:
     series, token = SERIES[database.dialect], TOKEN[database.dialect]
-    for first in range(1, old + 1, CHUNK):
-        numbers = series.format(first=first, last=min(old, first + CHUNK - 1))
-        for statement in OLD:
-            text = statement.format(series=numbers, token=token)
-            database.transact(lambda store, text: store.execute(text, noresult=True), text)
+    for first in range(1, count + 1, CHUNK):
+        numbers = series.format(first=first, last=min(count, first + CHUNK - 1))
+        statement = text.format(series=numbers, token=token, offset=offset, spec=f"'{SPEC}'")
+        database.transact(lambda store, text: store.execute(text, noresult=True), statement)
 
 
 def _register(store: Store) -> int:
