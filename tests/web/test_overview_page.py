@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +15,7 @@ from lxml import html
 
 from backoffice import figures, jobs
 from backoffice.config import Settings
-from backoffice.web import overview_page
+from backoffice.web import disks, overview_page
 from backoffice.web.app import make_app
 from tests.board import Board, chain
 from tests.web.visitor import FORM, Visitor
@@ -159,6 +161,23 @@ def test_texts_of_others_are_texts(board: Board, visitor: Visitor) -> None:
     assert "<script>alert('x')" in part(whole, "failures")
     assert not whole.xpath("//@style | //@onclick")
     assert all(one.get("src") for one in whole.iter("script"))
+
+
+def test_a_mount_that_hangs_is_told_on_a_page_that_comes(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def ask(path: Path) -> disks.Room:
+        answers.wait(60)
+        raise OSError(5, "Input/output error")
+
+    looked = disks.Disks({"root in": Path("/hangs")}, ask)
+    monkeypatch.setattr(disks, "of", lambda settings: looked)
+    try:
+        assert "has not answered for 0 s" in part(page(visitor), "disks")
+    finally:
+        answers.set()
 
 
 # Who looks ------------------------------------------------------------------
