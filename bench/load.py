@@ -23,7 +23,7 @@ EVERY = 2.0  # seconds between two looks at the memory
 
 def measure(folder: Path, server: Server, quick: bool) -> list[Line]:
     seconds = 40 if quick else 600
-    port = _free_port()
+    port = free_port()
     uri = f"mysql://root@localhost/{server.new_database()}?unix_socket={server.socket}"
     place = Place(
         folder,
@@ -39,7 +39,7 @@ def measure(folder: Path, server: Server, quick: bool) -> list[Line]:
         process(scheduler, folder / "scheduler.log", **place.environ),
         process(command, folder / "web.log", **place.environ) as pid,
     ):
-        wait_for(lambda: _listens(port), 30, "the web server did not start")
+        wait_for(lambda: listens(port), 30, "the web server did not start")
         memory = _Memory(pid)
         figures = _locust(folder, port, seconds)
         sizes = memory.stop()
@@ -105,13 +105,13 @@ def _latencies(figures: list[dict[str, str]]) -> list[Line]:
     return lines
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
