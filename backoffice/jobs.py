@@ -211,8 +211,9 @@ def retry(store: Store, job_id: int, actor: str) -> None:
     again = [step for step in whole.steps if step.state in (FAILED, CANCELLED)]
     store.execute(
         "UPDATE task SET state = 'blocked', failures = 0, losses = 0, progress = 0, message = '',"
-        f" finished = NULL, cancel_requested = NULL WHERE id IN ({marks(again)})",
-        [step.id for step in again],
+        " finished = NULL, cancel_requested = NULL"
+        " WHERE job_id = ? AND state IN ('failed', 'cancelled')",
+        (job_id,),
     )
     for step in again:
         step.state, step.progress = BLOCKED, 0.0

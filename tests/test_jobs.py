@@ -516,3 +516,12 @@ def test_a_worker_is_drained_once_and_only_while_active(board: Board) -> None:
         board.do(jobs.drain, worker, "admin")
     with pytest.raises(NotFound, match="no worker 9"):
         board.do(jobs.drain, 9, "admin")
+
+
+def test_a_failed_job_with_nothing_left_to_do_succeeds_when_retried(board: Board) -> None:
+    """As after a restore that took the job from one moment, its tasks from another."""
+    job = board.submit(chain("one"))
+    board.run(board.worker())
+    board.do(lambda store: store.execute("UPDATE job SET state = 'failed' WHERE id = ?", (job,)))
+    board.do(jobs.retry, job, "alice")
+    assert board.read(records.job, job)["state"] == SUCCEEDED
