@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from tests.acceptance.site import Site
 from tests.clips import Clips, ffmpeg
 from tests.conftest import MariaDB
+from tests.machine import Machine, unavailable
+
+MachineFactory = Callable[[], Machine]
 
 _numbers = itertools.count(1)
 
@@ -71,3 +75,27 @@ def _clip(path: Path, seconds: int) -> Path:
         str(path),
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def machine_factory() -> Iterator[MachineFactory]:
+    """Makes machines; they end with the test run at the latest."""
+    reason = unavailable()
+    if reason:
+        pytest.skip(reason)
+    with ExitStack() as ends:
+
+        def make() -> Machine:
+            machine = Machine()
+            ends.callback(machine.end)
+            return machine
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def machine(machine_factory: MachineFactory) -> Iterator[Machine]:
+    """One for all tests of a module; it takes a tenth of a second."""
+    machine = machine_factory()
+    yield machine
+    machine.end()

@@ -1,0 +1,225 @@
+"""A machine to break: this one's files in namespaces of their own.
+
+Whatever is written goes to an overlay in memory, over the checkout and its
+.venv too; processes, mounts, network (lo alone), host name and IPC are its own,
+and so are /run, /tmp and /dev. Nothing that runs in it outlives it, and nothing
+of it stays. It shares the kernel, the clock and the users' names of its files.
+
+Run as a program, this file makes the machine that it finds itself in.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+POLICY = "/usr/sbin/policy-rc.d"
+LAYERS = "/run/machine"  # inside: what was written to each overlay lies in N/upper
+
+_TOP = Path("/dev/shm")  # never holds a checkout; hidden in the new namespace alone
+_ROOT = _TOP / "root"
+_UNSHARE = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
+_ENTER = ["--mount", "--pid", "--net", "--uts", "--ipc", "--root", "--wd"]
+_PROBE = """cd /dev/shm && mount -t tmpfs tmpfs . && cd "$PWD" && mkdir upper work root &&
+exec mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root"""
+
+
+class Machine:
+    def __init__(self) -> None:
+        command = [
+            *("setpriv", "--pdeathsig", "KILL"),  # it must not outlive a test run that was killed
+            *_UNSHARE,
+            *(sys.executable, __file__, str(CHECKOUT), sys.prefix, sys.base_prefix),
+        ]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            umask=0o022,
+        )
+        self.pid = self._await()
+
+    def _await(self) -> int:
+        """The PID of its first process, once everything is in its place."""
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        if not said:
+            raise RuntimeError(f"no machine: {self._process.communicate()[1]}")
+        return int(said)
+
+    @property
+    def root(self) -> Path:
+        """Its / as seen from outside. Beware of absolute symlinks: they lead out of it."""
+        return Path(f"/proc/{self.pid}/root")
+
+    def run(
+        self,
+        *argv: str | Path,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        input: str | None = None,
+        timeout: float = 60,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command as root in / with PATH and ``env`` and no other variables.
+
+        Returns when it has ended and nobody holds its output any more. With
+        ``check`` a status other than 0 is an AssertionError that shows the output.
+        """
+        done = subprocess.run(
+            [_program("nsenter"), "--target", str(self.pid), *_ENTER, "--", *map(str, argv)],
+            env={"PATH": PATH, **(env or {})},
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            umask=0o022,
+        )
+        if check:
+            told = f"{done.stdout}{done.stderr}"
+            assert done.returncode == 0, f"{argv} ended with {done.returncode}:\n{told}"
+        return done
+
+    def write(self, path: str | Path, text: str, mode: int = 0o644) -> None:
+        """Replace a file of root's, and make its folder if there is none."""
+        script = 'mkdir -p "$(dirname "$1")" && rm -f "$1" && cat >"$1" && chmod "$2" "$1"'
+        self.run("sh", "-c", script, "sh", str(path), f"{mode:o}", input=text)
+
+    def read(self, path: str | Path) -> str:
+        return self.run("cat", "--", path).stdout
+
+    def written(self) -> set[str]:
+        """Every path on its disk that was made, changed or removed; not in /run, /tmp, /dev."""
+        found = self.run("find", f"{LAYERS}/1/upper", "-mindepth", "1", "-printf", "/%P\\0").stdout
+        return set(found.split("\0")) - {""}
+
+    def let_services_start(self) -> None:
+        """From now on what packages install is started; before, only by hand."""
+        self.run("rm", "-f", POLICY)
+
+    def end(self) -> None:
+        if self._process.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)  # with it the kernel ends all the others
+        self._process.communicate()
+
+
+def unavailable() -> str:
+    """Why there can be no such machine here; empty if there can."""
+    if os.geteuid() != 0:
+        return "a machine of its own needs root"
+    missing = [name for name in ("unshare", "nsenter", "setpriv") if not _program(name)]
+    if missing:
+        return f"{', '.join(missing)} is missing; apt-get install util-linux"
+    probe = subprocess.run([*_UNSHARE, "sh", "-c", _PROBE], capture_output=True, text=True)
+    return f"no namespaces or no overlay here: {probe.stderr.strip()}" if probe.returncode else ""
+
+
+def _program(name: str) -> str:
+    return shutil.which(name, path=PATH) or ""
+
+
+def _make(folders: list[str]) -> None:
+    """Become the first process of the machine; ``folders`` must be seen in it by all."""
+    pid = os.readlink("/proc/self")  # as the namespaces outside count
+    _mount("tmpfs", _TOP, "mode=755")
+    _layer(1, "/")
+    _kernel_folders()
+    for number, folder in enumerate(map(os.path.realpath, folders), 2):
+        _open_way(folder)
+        if not os.path.isdir(f"{_ROOT}{folder}") or not os.listdir(f"{_ROOT}{folder}"):
+            _layer(number, folder)  # it lies beneath another mount than /
+    _names()
+    _raise_loopback()
+    _turn_to_root()
+    print(pid, flush=True)
+    # Whoever was left by its parent comes to the first process, which must not collect zombies.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    os.execvp("sleep", ["sleep", "infinity"])
+
+
+def _mount(kind: str, where: str | Path, options: str = "rw", what: str = "") -> None:
+    subprocess.run(["mount", "-t", kind, "-o", options, what or kind, str(where)], check=True)
+
+
+def _layer(number: int, folder: str) -> None:
+    upper, work = _TOP / f"{number}/upper", _TOP / f"{number}/work"
+    root = Path(f"{_ROOT}{folder}")
+    for path in (upper, work, root):
+        path.mkdir(parents=True, exist_ok=True)
+    _mount("overlay", root, f"lowerdir={folder},upperdir={upper},workdir={work}")
+
+
+def _kernel_folders() -> None:
+    _mount("proc", _ROOT / "proc")
+    _mount("sysfs", _ROOT / "sys", "ro")
+    _mount("tmpfs", _ROOT / "run", "mode=755")
+    (_ROOT / "run/lock").mkdir()
+    (_ROOT / "run/lock").chmod(0o1777)
+    _mount("tmpfs", _ROOT / "tmp", "mode=1777")
+    _mount("tmpfs", _ROOT / "dev", "mode=755")
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        (_ROOT / "dev" / name).touch()
+        subprocess.run(["mount", "--bind", f"/dev/{name}", _ROOT / "dev" / name], check=True)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        (_ROOT / "dev" / name).symlink_to(f"/proc/self/fd/{number}")
+    (_ROOT / "dev/fd").symlink_to("/proc/self/fd")
+    (_ROOT / "dev/ptmx").symlink_to("pts/ptmx")
+    for kind, name in (("devpts", "pts"), ("tmpfs", "shm")):
+        (_ROOT / "dev" / name).mkdir()
+        _mount(kind, _ROOT / "dev" / name, "mode=1777" if name == "shm" else "ptmxmode=666")
+
+
+def _open_way(folder: str) -> None:
+    """Users of the service must get there, even beneath /root."""
+    for parent in [*reversed(Path(folder).parents), Path(folder)]:
+        inside = Path(f"{_ROOT}{parent}")
+        if inside.is_dir():
+            inside.chmod(inside.stat().st_mode | 0o111)
+
+
+def _names() -> None:
+    socket.sethostname("machine")
+    (_ROOT / "etc/hostname").write_text("machine\n")
+    (_ROOT / "etc/hosts").write_text("127.0.0.1 localhost machine\n::1 localhost\n")
+    policy = Path(f"{_ROOT}{POLICY}")
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+
+
+def _raise_loopback() -> None:
+    get, put, up = 0x8913, 0x8914, 1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
+    with socket.socket() as any_socket:
+        asked = struct.pack("16sH22x", b"lo", 0)
+        flags: int = struct.unpack_from("16sH", fcntl.ioctl(any_socket, get, asked))[1]
+        fcntl.ioctl(any_socket, put, struct.pack("16sH22x", b"lo", flags | up))
+
+
+def _turn_to_root() -> None:
+    layers = Path(f"{_ROOT}{LAYERS}")
+    layers.mkdir()
+    subprocess.run(["mount", "--bind", _TOP, layers], check=True)
+    old = _ROOT / "tmp/old"
+    old.mkdir()
+    subprocess.run(["pivot_root", _ROOT, old], check=True)
+    os.chdir("/")
+    subprocess.run(["umount", "--lazy", "/tmp/old"], check=True)
+    Path("/tmp/old").rmdir()
+
+
+if __name__ == "__main__":
+    _make(sys.argv[1:])
