@@ -16,7 +16,7 @@ LAYERS = [
     {"errors"},
     {"states", "files", "xmlsafe", "prctl", "completeness"},
     {"config"},
-    {"logs"},
+    {"logs", "disks"},
     {"database", "migrations", "replication"},
     {"model"},
     {"workflows", "profiles"},

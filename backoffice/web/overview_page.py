@@ -20,14 +20,14 @@ from genshi.core import Markup
 from storm.locals import Store
 from webob import Response
 
-from backoffice import causes, figures, records
+from backoffice import causes, disks, figures, records
 from backoffice.causes import Cause, Causes
 from backoffice.database import Database, clock
+from backoffice.disks import Disk
 from backoffice.records import Record
 from backoffice.states import ACTIVE, DRAINING, LOST
-from backoffice.web import charts, disks, render
+from backoffice.web import charts, render
 from backoffice.web.call import Call
-from backoffice.web.disks import Disk
 from backoffice.web.render import NONE, join, link, moment, row, size, span, state
 
 RUNNING_SHOWN = 12  # so that what waits and what failed is on the first screen

@@ -15,13 +15,13 @@ from genshi.core import Markup
 from storm.locals import Store
 from webob import Response
 
-from backoffice import __version__, figures, media, migrations, records
+from backoffice import __version__, disks, figures, media, migrations, records
 from backoffice.config import Settings, Watch
 from backoffice.database import clock, is_mysql
 from backoffice.errors import BackofficeError
 from backoffice.records import Record
 from backoffice.states import ACTIVE, DRAINING, LOST, STOPPED
-from backoffice.web import disks, overview_page, render
+from backoffice.web import overview_page, render
 from backoffice.web.call import Call
 from backoffice.web.render import NONE, join, link, moment, row, span, state
 

@@ -13,9 +13,9 @@ from urllib.parse import urlencode
 import pytest
 from lxml import html
 
-from backoffice import figures, jobs
+from backoffice import disks, figures, jobs
 from backoffice.config import Settings
-from backoffice.web import disks, overview_page
+from backoffice.web import overview_page
 from backoffice.web.app import make_app
 from tests.board import Board, chain
 from tests.web.visitor import FORM, Visitor

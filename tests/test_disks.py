@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from backoffice import disks
 from backoffice.config import Settings
-from backoffice.web import disks
-from backoffice.web.disks import Disks, Room
+from backoffice.disks import Disks, Room
 
 LONG = 30.0
 
