@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # stands for a module or a whole package.
 LAYERS = [
     {"errors"},
-    {"states", "files", "xmlsafe", "prctl", "completeness"},
+    {"states", "files", "xmlsafe", "prctl", "completeness", "webhooks"},
     {"config"},
     {"logs", "disks"},
     {"database", "migrations", "replication"},
