@@ -338,10 +338,15 @@ def _store_outputs(store: Store, held: Held, outcome: Outcome, now: datetime) ->
     _store_deliveries(store, held, outcome, now)
 
 
+def place_key(target: str, path: str) -> str:
+    """``active_key`` of the publication at this place."""
+    return hashlib.sha256(f"{target}\0{path}".encode()).hexdigest()
+
+
 def _store_publication(store: Store, held: Held, published: PublishedFile, now: datetime) -> None:
     """One row a place: what was already there with the same content keeps its
     row, what was overwritten is retracted."""
-    key = hashlib.sha256(f"{published.target}\0{published.path}".encode()).hexdigest()
+    key = place_key(published.target, published.path)
     row = store.execute(
         f"SELECT id, sha256 FROM publication WHERE active_key = ?{for_update(store)}", (key,)
     ).get_one()
