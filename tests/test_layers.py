@@ -14,19 +14,20 @@ ROOT = Path(__file__).resolve().parent.parent
 # stands for a module or a whole package.
 LAYERS = [
     {"errors"},
-    {"states", "files", "xmlsafe", "prctl", "completeness", "webhooks"},
+    {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy", "webhooks"},
     {"config"},
-    {"logs", "disks"},
+    {"logs", "sentry", "disks"},
     {"database", "migrations", "replication"},
+    {"ledger"},
     {"model"},
     {"workflows", "profiles"},
     {"events", "flow", "claims", "leases", "outcomes", "jobs", "tokens", "search"},
-    {"records", "figures", "causes", "throughput", "why", "retention", "client"},
+    {"records", "figures", "causes", "census", "throughput", "why", "retention", "client"},
     {"media"},
     {"tasks.__init__", "publishers"},
     {"tasks"},
     {"assignments"},
-    {"catalogue"},
+    {"catalogue", "score"},
     {"dryrun"},
     {"executors"},
     {"worker", "scheduler"},
@@ -40,7 +41,18 @@ LAYERS = [
 ]
 STORE = {
     *("database", "replication", "model", "jobs", "claims", "leases", "outcomes", "events", "flow"),
-    *("records", "figures", "causes", "throughput", "why", "retention", "assignments", "tokens"),
+    *(
+        "records",
+        "figures",
+        "causes",
+        "census",
+        "ledger",
+        "throughput",
+        "why",
+        "retention",
+        "assignments",
+        "tokens",
+    ),
     "search",
 }
 

@@ -246,6 +246,15 @@ CREATE TABLE IF NOT EXISTS token (
     UNIQUE KEY token_digest (digest)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
+-- What all processes have counted, for Prometheus; see ledger.py. labels: their
+-- values, as a list in JSON.
+CREATE TABLE IF NOT EXISTS tally (
+    name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    labels VARCHAR(255) NOT NULL,
+    value DOUBLE NOT NULL,
+    PRIMARY KEY (name, labels)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 -- Filled by the scheduler, see search.py: words are of ASCII alone, each with
 -- a blank before it. What is deleted stays in InnoDB's own lists until
 -- OPTIMIZE TABLE job_search, file_search; a big site should run it now and then.

@@ -240,6 +240,13 @@ CREATE TABLE IF NOT EXISTS token (
 
 CREATE UNIQUE INDEX IF NOT EXISTS token_digest ON token (digest);
 
+CREATE TABLE IF NOT EXISTS tally (
+    name TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    value REAL NOT NULL,
+    PRIMARY KEY (name, labels)
+);
+
 -- rowid is the job's id, and the file's.
 CREATE VIRTUAL TABLE IF NOT EXISTS job_search
     USING fts5 (words, tokenize = "ascii tokenchars _", detail = none);
