@@ -67,6 +67,15 @@ def queues(store: Store) -> list[Record]:
     ]
 
 
+def depths(store: Store) -> list[Record]:
+    """The cheaper part of the same: name, paused, limit, ready, running, oldest."""
+    lanes = _lanes(store, clock(store), _running(store))
+    return [
+        _depth(name, [lane for lane in lanes if lane.queue == name])
+        for name in sorted({lane.queue for lane in lanes})
+    ]
+
+
 @dataclass
 class _Lane:
     id: int
@@ -82,18 +91,25 @@ class _Lane:
 def _queue(
     name: str, lanes: Sequence[_Lane], rate: float | None, workers: Sequence[_Worker]
 ) -> Record:
-    ready = min(sum(lane.ready for lane in lanes), COUNTED + 1)
-    active = sum(lane.running for lane in lanes)
-    ages = [lane.oldest for lane in lanes if lane.oldest is not None]
-    return {
-        **{"name": name, "paused": lanes[0].paused, "limit": lanes[0].limit},
-        **{"ready": ready, "running": active, "oldest": max(ages, default=None)},
+    depth = _depth(name, lanes)
+    ready, active = depth["ready"], depth["running"]
+    return depth | {
         "empty_in": _empty_in(ready, active, rate, lanes[0].paused),
         "waits": _waits(lanes, active, workers) if ready else "",
         "lanes": [
             {"tags": sorted(lane.tags), "ready": lane.ready, "running": lane.running}
             for lane in lanes
         ],
+    }
+
+
+def _depth(name: str, lanes: Sequence[_Lane]) -> Record:
+    ages = [lane.oldest for lane in lanes if lane.oldest is not None]
+    return {
+        **{"name": name, "paused": lanes[0].paused, "limit": lanes[0].limit},
+        "ready": min(sum(lane.ready for lane in lanes), COUNTED + 1),
+        "running": sum(lane.running for lane in lanes),
+        "oldest": max(ages, default=None),
     }
 
 
