@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +29,7 @@ class Room:
     free: int
     total: int
     writable: bool
+    there: bool = True  # the folder itself, not only what it would be made in
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Disk:
     folders: Sequence[Path]
     room: Room | None
     trouble: str
+    silent: float = 0.0  # seconds for which it has been waited for
 
 
 @dataclass
@@ -58,6 +61,7 @@ def room(path: Path) -> Room:
         found.f_bavail * found.f_frsize,
         found.f_blocks * found.f_frsize,
         os.access(there, os.W_OK),
+        there == path,
     )
 
 
@@ -70,10 +74,19 @@ class Disks:
     def look(self, wait: float = WAIT) -> list[Disk]:
         """Every disk, after at most ``wait`` seconds."""
         with self._changed:
-            for folder in self._folders.values():
-                self._begin(folder)
-            self._changed.wait_for(self._all_told, wait)
+            self._ask_all(wait)
             return self._disks()
+
+    def each(self, wait: float = WAIT) -> list[Disk]:
+        """The same folder by folder, also of those that are on one disk."""
+        with self._changed:
+            self._ask_all(wait)
+            return [_disk([member]) for member in self._folders.items()]
+
+    def _ask_all(self, wait: float) -> None:
+        for folder in self._folders.values():
+            self._begin(folder)
+        self._changed.wait_for(self._all_told, wait)
 
     def _begin(self, folder: _Folder) -> None:
         now = time.monotonic()
@@ -111,21 +124,24 @@ def _hangs(folder: _Folder) -> bool:
 
 def _disk(members: Sequence[tuple[str, _Folder]]) -> Disk:
     first = members[0][1]
-    trouble = first.trouble
-    if _hangs(first):
-        trouble = f"has not answered for {time.monotonic() - (first.asked or 0):.0f} s"
+    trouble, silent = first.trouble, 0.0
+    if first.asked is not None:
+        silent = time.monotonic() - first.asked
+        trouble = f"has not answered for {silent:.0f} s"
     return Disk(
         [name for name, _ in members],
         [folder.path for _, folder in members],
         first.room,
         trouble,
+        silent,
     )
 
 
 def folders(settings: Settings) -> dict[str, Path]:
     """What is read, worked in and published to on this host, by name."""
     paths = settings.paths
-    roots = {f"root {root.name or root}": root for root in paths.roots}
+    names = Counter(root.name for root in paths.roots if root.name)
+    roots = {f"root {root.name if names[root.name] == 1 else root}": root for root in paths.roots}
     targets = {
         f"target {one.name}": one.path for one in settings.targets.values() if one.path is not None
     }
