@@ -178,18 +178,19 @@ class Lease:
     held: Held
     until: datetime
     length: float  # seconds
-    name: str = ""  # of the task
+    name: str = ""  # of the task, as its type
+    type: str = ""
 
 
 def leases(store: Store) -> list[Lease]:
     """Every lease there is now."""
     rows = store.execute(
-        "SELECT t.id, t.attempt, t.worker_id, t.job_id, t.lease_until, w.lease, t.name FROM task t"
-        " LEFT JOIN worker w ON w.id = t.worker_id WHERE t.state = 'running'"
+        "SELECT t.id, t.attempt, t.worker_id, t.job_id, t.lease_until, w.lease, t.name, t.type"
+        " FROM task t LEFT JOIN worker w ON w.id = t.worker_id WHERE t.state = 'running'"
     ).get_all()
     return [
-        Lease(Held(task, attempt, worker, job), moment(until) or datetime.min, lease or 0.0, name)
-        for task, attempt, worker, job, until, lease, name in rows
+        Lease(Held(task, attempt, worker, job), moment(until) or datetime.min, lease or 0.0, *told)
+        for task, attempt, worker, job, until, lease, *told in rows
     ]
 
 

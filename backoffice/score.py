@@ -1,0 +1,38 @@
+"""Counts how attempts end. To be told once their end is in the database, and
+never within its transaction, which may run again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from backoffice import tally
+from backoffice.assignments import Assignment
+from backoffice.leases import Lease
+from backoffice.outcomes import Outcome
+from backoffice.states import LOST
+
+
+def ended(one: Assignment, outcome: Outcome, targets: Collection[str]) -> None:
+    """An outcome was accepted. ``targets`` are those configured: others come
+    from users."""
+    tally.ATTEMPTS.count(one.type, outcome.state)
+    if outcome.wall_seconds is not None:
+        tally.ATTEMPT_SECONDS.observe(outcome.wall_seconds, one.type, outcome.state)
+    if one.type == "publish":
+        tally.PUBLISHES.count(_known(one.parameters.get("target", ""), targets), outcome.state)
+    if one.type == "retract":
+        for target in {_known(publication.target, targets) for publication in one.publications}:
+            tally.RETRACTIONS.count(target, outcome.state)
+    for delivery in outcome.deliveries:
+        sent = 200 <= delivery.status < 300
+        tally.NOTIFICATIONS.count("job", tally.SENT if sent else tally.UNSENT)
+
+
+def _known(target: str, targets: Collection[str]) -> str:
+    return target if target in targets else tally.UNKNOWN
+
+
+def rescued(lease: Lease) -> None:
+    """A task was taken from a worker that was not heard of."""
+    tally.LEASES_LOST.count()
+    tally.ATTEMPTS.count(lease.type, LOST)
