@@ -41,6 +41,7 @@ from storm.exceptions import (
 from storm.locals import Store
 from storm.uri import URI, URIError
 
+from backoffice import tally
 from backoffice.config import DatabaseSettings
 from backoffice.errors import ConfigError, DatabaseUnavailable, SchemaMismatch
 
@@ -51,7 +52,10 @@ LOCK_WAIT, DEADLOCK, SNAPSHOT_CHANGED = 1205, 1213, 1020
 NO_SUCH_TABLE = 1146
 DUPLICATE = 1062  # two inserted the same at once: the second then finds it
 INTERRUPTED = 1317  # KILL QUERY
-RETRIED = frozenset({LOCK_WAIT, DEADLOCK, SNAPSHOT_CHANGED, DUPLICATE, INTERRUPTED})
+RETRIED = {
+    **{LOCK_WAIT: "lock_wait", DEADLOCK: "deadlock", SNAPSHOT_CHANGED: "snapshot"},
+    **{DUPLICATE: "duplicate", INTERRUPTED: "interrupted"},
+}
 # Lost or killed connections beyond Storm's 2006 and 2013.
 DISCONNECTED = frozenset({1053, 1079, 1152, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2055, 4031})
 REFUSED = frozenset({1044, 1045, 1049, 1130, 1698, 1251})
@@ -302,6 +306,7 @@ class Database:
                     raise  # nobody came in between: what we insert is wrong
                 if number == TRIES or (hung and isinstance(error, DisconnectionError)):
                     raise explained(error) from error
+                _count_retry(error)
             time.sleep(random.uniform(0.2, 1.0) * min(0.8, 0.01 * 2**number))
         raise AssertionError("unreachable")
 
@@ -391,6 +396,19 @@ def passing(error: BaseException) -> bool:
     return "database is locked" in str(error)
 
 
+def again(error: BaseException) -> bool:
+    """``passing``, asked by who then runs it again: that is counted."""
+    if not passing(error):
+        return False
+    _count_retry(error)
+    return True
+
+
+def _count_retry(error: BaseException) -> None:
+    broken = "disconnected" if isinstance(error, DisconnectionError) else "locked"
+    tally.DATABASE_RETRIES.count(RETRIED.get(code(error), broken))
+
+
 def explained(error: BaseException) -> BaseException:
     """What an admin can do something about as DatabaseUnavailable or
     SchemaMismatch; else the error as it is, which is a fault of ours. A passing
@@ -409,22 +427,27 @@ def explained(error: BaseException) -> BaseException:
 
 
 def _unavailable(error: BaseException) -> DatabaseUnavailable:
+    kind, message = _kind_and_message(error)
+    tally.DATABASE_ERRORS.count(kind)
+    return DatabaseUnavailable(message, refused=kind in ("refused", "file"))
+
+
+def _kind_and_message(error: BaseException) -> tuple[str, str]:
+    """The kind is one of ``tally.ERROR_KINDS``."""
     number = code(error)
     text = str(error.args[-1]) if error.args else str(error)
     if number in REFUSED:
-        return DatabaseUnavailable(f"the database refuses us: {text}", refused=True)
+        return "refused", f"the database refuses us: {text}"
     if number in (1040, 1203, 1226):
-        return DatabaseUnavailable(f"the database has too many connections: {text}")
+        return "connections", f"the database has too many connections: {text}"
     if "disk is full" in text or number in FULL:
-        return DatabaseUnavailable("the disk of the database is full: make room")
+        return "full", "the disk of the database is full: make room"
     if number in READ_ONLY:
-        return DatabaseUnavailable(f"the database takes no writes now: {text}")
+        return "read_only", f"the database takes no writes now: {text}"
     if "unable to open" in text or "readonly" in text:
-        return DatabaseUnavailable(
-            f"the database file cannot be written ({text}): check its folder's permissions",
-            refused=True,
-        )
-    return DatabaseUnavailable(f"the database cannot be reached: {text}")
+        told = f"the database file cannot be written ({text}): check its folder's permissions"
+        return "file", told
+    return "away", f"the database cannot be reached: {text}"
 
 
 # What differs between the dialects -----------------------------------------

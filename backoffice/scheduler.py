@@ -33,14 +33,17 @@ from storm.locals import Store
 
 from backoffice import (
     catalogue,
+    census,
     claims,
     events,
     jobs,
     leases,
+    ledger,
     migrations,
     outcomes,
     publishers,
     retention,
+    score,
     search,
 )
 from backoffice.catalogue import Catalogue
@@ -128,6 +131,7 @@ class Rescue:
     def _give_back(self, lease: leases.Lease) -> bool:
         if not self.database.transact(lambda s: outcomes.rescue(s, lease, clock(s))):
             return False
+        score.rescued(lease)
         held = lease.held
         if self.work is not None:
             attempt.discard(attempt.folder_of(self.work, held, lease.name))
@@ -436,16 +440,20 @@ def main(settings: Settings) -> int:
         folder = WatchFolder(watch, database, settings, recipes)
         _thread(f"watch {watch.name}", folder.run, WATCH_EVERY, stop)
     _thread("search", lambda: index(database), INDEX_EVERY, stop)
+    _thread("census", census.Census(database).run, census.EVERY, stop)
     _thread("retention", lambda: _prune(database, settings), PRUNE_EVERY, stop)
     sweeps = [Sweep(database, target) for target in settings.targets.values()]
     for sweep in sweeps:
         _thread(f"target {sweep.target.name}", sweep.run, SWEEP_EVERY, stop, sweep.due)
     rescue = Rescue(database, time.monotonic, settings.paths.work)
+    book = ledger.Book(database, scheduler=True)
     while not stop.is_set():
         _safely("promote", lambda: database.transact(lambda s: claims.promote(s, clock(s))))
         _safely("rescue", lambda: _rescue(rescue, sweeps))
         _safely("schedules", lambda: fire_schedules(database, settings, recipes))
+        _safely("tally", book.turn)
         stop.wait(settings.scheduler.poll)
+    _safely("tally", book.write)
     _log.info(line("scheduler.stopped"))
     return 0
 

@@ -36,3 +36,8 @@ def rescued(lease: Lease) -> None:
     """A task was taken from a worker that was not heard of."""
     tally.LEASES_LOST.count()
     tally.ATTEMPTS.count(lease.type, LOST)
+
+
+def refused() -> None:
+    """An outcome came too late: the task is another worker's."""
+    tally.REFUSED.count()

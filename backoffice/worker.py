@@ -23,7 +23,18 @@ from types import FrameType
 from storm.exceptions import DatabaseError
 from storm.locals import Store
 
-from backoffice import __version__, assignments, claims, leases, media, migrations, outcomes, tasks
+from backoffice import (
+    __version__,
+    assignments,
+    claims,
+    leases,
+    ledger,
+    media,
+    migrations,
+    outcomes,
+    score,
+    tasks,
+)
 from backoffice.assignments import Assignment
 from backoffice.claims import Held
 from backoffice.config import Settings
@@ -111,6 +122,7 @@ class Worker:
         self.draining = False
         self.next_beat = self.next_look = self.next_poll = self.next_talk = 0.0
         self.pause = 0.0
+        self.book = ledger.Book(database, monotonic=monotonic)
 
     # The loop ---------------------------------------------------------------
 
@@ -169,6 +181,7 @@ class Worker:
         kill_strays(set())
         try:
             self.database.transact(lambda s: leases.sign_off(s, self.id, clock(s)))
+            self.book.write()
         except DatabaseUnavailable as error:
             _log.warning(line("worker.sign-off-failed", worker=self.id, reason=error))
         _log.info(line("worker.stopped", worker=self.id))
@@ -358,6 +371,7 @@ class Worker:
                 if not self.outbox:
                     raise
                 self._deliver_apart()
+            self.book.turn()
             self.pause = 0.0
         except DatabaseUnavailable as error:
             self.pause = min(LONGEST_PAUSE, self.pause * 2 or 0.25)
@@ -496,7 +510,10 @@ class Worker:
                 message=outcome.message,
             )
         )
-        if not ours:
+        if ours:
+            score.ended(one, outcome, self.settings.targets)
+        else:
+            score.refused()
             attempt.discard(attempt.attempt_folder(self.settings, one))
 
     def _deliver_apart(self) -> None:
