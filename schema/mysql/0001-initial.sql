@@ -232,6 +232,25 @@ CREATE TABLE IF NOT EXISTS watched (
     PRIMARY KEY (watch, digest)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
+-- How far each [alert NAME] has told of each kind of event, see alerts.py. Whoever
+-- moves next_try on may send until then. failing: since when no try succeeded.
+CREATE TABLE IF NOT EXISTS alert (
+    name VARCHAR(64) NOT NULL,
+    kind VARCHAR(64) CHARACTER SET ascii NOT NULL,
+    last_event BIGINT NOT NULL,
+    next_try DATETIME(6) NOT NULL,
+    failing DATETIME(6) NULL,
+    PRIMARY KEY (name, kind)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Disks that the history has as low and not yet as well again.
+CREATE TABLE IF NOT EXISTS low_disk (
+    host VARCHAR(255) NOT NULL,
+    name VARCHAR(128) NOT NULL,
+    since DATETIME(6) NOT NULL,
+    PRIMARY KEY (host, name)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 -- digest: SHA-256 of the secret, which is stored nowhere.
 CREATE TABLE IF NOT EXISTS token (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,

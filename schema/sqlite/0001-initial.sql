@@ -226,6 +226,22 @@ CREATE TABLE IF NOT EXISTS watched (
     PRIMARY KEY (watch, digest)
 );
 
+CREATE TABLE IF NOT EXISTS alert (
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    last_event INTEGER NOT NULL,
+    next_try TEXT NOT NULL,
+    failing TEXT NULL,
+    PRIMARY KEY (name, kind)
+);
+
+CREATE TABLE IF NOT EXISTS low_disk (
+    host TEXT NOT NULL,
+    name TEXT NOT NULL,
+    since TEXT NOT NULL,
+    PRIMARY KEY (host, name)
+);
+
 CREATE TABLE IF NOT EXISTS token (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
