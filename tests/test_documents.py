@@ -131,6 +131,8 @@ RECORDS: dict[str, dict[str, Any]] = {
     "service": {"version": "0.1", "links": [{"rel": "jobs", "href": "/jobs", "title": "Jobs"}]},
     "result": {"action": "retry", "preview": False, "matched": 3, "possible": 2, "done": 2,
                "more": False, "refusals": [{"job": 1, "message": "job 1 is running"}]},
+    "difference": {"kind": "publication-missing", "subject": "publication 7", "size": 5,
+                   "path": "/srv/site/a.mp4", "message": "has 3 bytes; it had 5"},
     "why": {"subject": "task 2", "reasons": ["waits for task probe", "queue default is paused"]},
     "problem": {
         "type": "about:blank", "title": "Unprocessable", "status": 422, "detail": "no",

@@ -169,6 +169,7 @@ PLAN = Shape(
         )
     },
 )
+DIFFERENCE = Shape("difference", "kind subject path size", texts="message")
 SERVICE = Shape("service", "version", parts={"links": Shape("link", "rel href", texts="title")})
 RESULT = Shape(
     "result",
@@ -180,7 +181,7 @@ SHAPES = {
     shape.tag: shape
     for shape in (
         *(JOB, TASK, ATTEMPT, FILE, WORKER, QUEUE, EVENT, PUBLICATION, WHY, SCHEDULE),
-        *(WORKFLOW, PROFILE, SERVICE, RESULT, TOKEN, PLAN),
+        *(WORKFLOW, PROFILE, SERVICE, RESULT, TOKEN, PLAN, DIFFERENCE),
     )
 }
 PLURALS = {f"{tag}s": s for tag, s in SHAPES.items() if s not in (WHY, SERVICE, RESULT, PLAN)}
