@@ -11,8 +11,10 @@ PYTHON := $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; \
     done)
 TESTS = tests
+# storm and mysqlclient have parts in C.
+COMPILED = gcc libc6-dev python3-dev python3-venv libmariadb-dev pkg-config
 
-.PHONY: help demo test test-slow screenshots check bench clean
+.PHONY: help demo test test-slow screenshots check completion bench install uninstall deb clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -37,6 +39,26 @@ check: $(VENV)/.check ## Format, lint, types, import rules, scripts, XML
 
 bench: $(VENV)/.bench ## Measure: ratios within one run
 	@$(BIN)/python -m bench
+
+# What is installed runs on the system's own Python, whatever PATH finds first.
+install uninstall deb: PYTHON = /usr/bin/python3
+PLACE = DESTDIR="$(DESTDIR)" prefix="$(prefix)" PYTHON="$(PYTHON)"
+prefix = /usr
+
+install: ## Install the service; DESTDIR= prefix=/usr
+	@PYTHON=$(PYTHON) tools/apt-install $(COMPILED)
+	@$(PLACE) tools/install
+
+uninstall: ## Remove what make install brought, but no settings and no data
+	@$(PLACE) tools/install --remove
+
+deb: ## Build a Debian package in dist/
+	@PYTHON=$(PYTHON) tools/apt-install $(COMPILED)
+	@PYTHON=$(PYTHON) tools/deb
+
+completion: $(VENV)/.test ## Make etc/bash-completion/backoffice anew
+	@PYTHONPATH=. $(BIN)/python tools/completion.py >etc/bash-completion/new
+	@mv etc/bash-completion/new etc/bash-completion/backoffice
 
 clean: ## Remove .venv and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
