@@ -74,7 +74,7 @@ class Book:
     """Writes down what this process counts, when it is asked to and it is time.
 
     ``scheduler`` says that it is one, which is heard of even if there is nothing
-    to write. Trouble goes to the log alone: what could not be written is written
+    to write; ``apart``, that it keeps no connection between two writes. Trouble goes to the log alone: what could not be written is written
     the next time.
     """
 
@@ -83,10 +83,12 @@ class Book:
         database: Database,
         *,
         scheduler: bool = False,
+        apart: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.database = database
         self.scheduler = scheduler
+        self.apart = apart
         self.monotonic = monotonic
         self.due = monotonic() + (0 if scheduler else EVERY)
 
@@ -105,6 +107,9 @@ class Book:
         except (BackofficeError, Error) as error:
             tally.add(counts)
             _log.warning(line("tally.unwritten", reason=error))
+        finally:
+            if self.apart:
+                self.database.close()
 
     def _write(self, store: Store, counts: Mapping[Key, float]) -> None:
         add(store, counts)
