@@ -22,13 +22,14 @@ from middleware import paste
 from middleware.held import close
 
 ROUTES = 1000  # beyond, a route is "other": somebody puts paths where templates belong
+FAILED = "500"  # as good as: whoever serves it makes one of it
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
-    """``registry`` gets ``http_request_seconds`` (method, route),
-    ``http_responses_total`` (method, status: "2xx") and
-    ``http_requests_in_flight``. ``clock`` tells seconds."""
+    """``registry`` gets ``http_request_duration_seconds`` (method, route),
+    ``http_requests_total`` (method, code: "200") and ``http_requests_in_flight``.
+    ``clock`` tells seconds."""
 
     def __init__(
         self,
@@ -41,13 +42,13 @@ class Metrics:
         self.clock = clock
         self._routes: set[str] = set()
         self._seconds = Histogram(
-            "http_request_seconds",
+            "http_request_duration_seconds",
             "Until the last byte of the response was handed on",
             ("method", "route"),
             registry=registry,
         )
-        self._responses = Counter(
-            "http_responses", "By class of status", ("method", "status"), registry=registry
+        self._requests = Counter(
+            "http_requests", "Ended, by code of status", ("method", "code"), registry=registry
         )
         self._in_flight = Gauge("http_requests_in_flight", "Begun and not ended", registry=registry)
 
@@ -57,7 +58,7 @@ class Metrics:
         try:
             measured.body = self.app(environ, measured.start)
         except BaseException:
-            measured.status = "5"
+            measured.status = FAILED
             measured.end()
             raise
         return measured
@@ -67,7 +68,7 @@ class Metrics:
         method = environ["REQUEST_METHOD"]
         method = method if method in _METHODS else "other"
         self._in_flight.dec()
-        self._responses.labels(method, f"{status[:1] or '5'}xx").inc()
+        self._requests.labels(method, status[:3] or FAILED).inc()
         self._seconds.labels(method, self._route(environ)).observe(seconds)
 
     def _route(self, environ: WSGIEnvironment) -> str:

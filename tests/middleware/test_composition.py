@@ -105,7 +105,7 @@ def test_a_stream_moves_through_all_of_them_and_the_store_outlives_it() -> None:
     result.close()  # type: ignore[attr-defined]
     assert site.lines[3:] == ["rollback", "close"]
     labels = {"method": "GET", "route": "/stream"}
-    assert site.registry.get_sample_value("http_request_seconds_count", labels) == 1
+    assert site.registry.get_sample_value("http_request_duration_seconds_count", labels) == 1
 
 
 def test_what_is_known_is_not_sent_again() -> None:
