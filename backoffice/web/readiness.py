@@ -1,0 +1,44 @@
+"""Whether this process can serve requests now: what /health/ready says.
+
+It is for load balancers, so it asks what another host might do better: the
+database, its schema, and the folders of this host. What stops work, but no
+request, is no reason: no worker, no scheduler. That is on the pages and in
+/metrics, which must be reached to be seen.
+"""
+
+from __future__ import annotations
+
+from backoffice import disks, migrations
+from backoffice.config import Settings
+from backoffice.database import Database
+from backoffice.disks import Disk
+from backoffice.errors import BackofficeError
+
+HANGS = 5.0  # seconds without an answer; a mount that is only slow is no reason
+
+
+def reasons(database: Database, settings: Settings) -> list[str]:
+    """Why requests cannot be served, a sentence each; none if they can."""
+    try:
+        migrations.require_current(database)
+    except BackofficeError as error:
+        return [str(error)]
+    finally:
+        database.close()
+    found = (_trouble(disk, settings) for disk in disks.of(settings).each())
+    return [reason for reason in found if reason]
+
+
+def _trouble(disk: Disk, settings: Settings) -> str:
+    """What keeps the folder from its use on this host, if anything does. Targets
+    are of no use where no worker is."""
+    use, folder = disk.names[0].split()[0], disk.folders[0]
+    if use == "target" and "worker" not in settings.service.parts:
+        return ""
+    if disk.silent > HANGS or (disk.trouble and not disk.silent):
+        return f"{folder} {disk.trouble}"
+    if disk.room is None:
+        return ""  # it is being looked at for the first time
+    if use == "root":
+        return "" if disk.room.there else f"{folder} is not there: mount it or make it"
+    return "" if disk.room.writable else f"{folder} cannot be written"
