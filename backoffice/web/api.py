@@ -15,6 +15,7 @@ from backoffice.web import (
     files_api,
     job_pages,
     jobs_api,
+    metrics_api,
     openapi,
     queries,
     site_api,
@@ -246,7 +247,7 @@ def _routes() -> tuple[Route, ...]:
         _bytes("/schema/{name}", s.show_schema, "An XML Schema", "application/xml"),
         _bytes("/schema/examples/{name}", s.show_example, "An example", "application/xml"),
         _bytes("/openapi.json", _show_openapi, "This interface", "application/json"),
-        _bytes("/metrics", s.show_metrics, "Figures for Prometheus", "text/plain"),
+        _bytes("/metrics", metrics_api.show_metrics, "Figures for Prometheus", "text/plain"),
     )
 
 

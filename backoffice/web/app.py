@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from storm.locals import Store
 
-from backoffice import catalogue, database, logs, migrations, tokens
+from backoffice import catalogue, database, ledger, logs, tokens
 from backoffice.config import AuthSettings, Settings, WebSettings
 from backoffice.database import Database
-from backoffice.errors import BackofficeError, ConfigError
+from backoffice.errors import ConfigError
 from backoffice.files import share
-from backoffice.web import pages
+from backoffice.web import pages, readiness
 from backoffice.web.api import ROUTES
 from backoffice.web.call import Site
 from backoffice.web.error_pages import ErrorPages
@@ -65,13 +65,15 @@ def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Applicatio
     """The whole of it. Raises DefinitionError for a broken workflow or profile."""
     web, auth = settings.web, settings.auth
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     base = Database(settings.database)
+    book = ledger.Book(Database(settings.database), apart=True)
     downloads = BoundedSemaphore(max(1, web.threads // 2))
     site = Site(settings, base, catalogue.load(settings), registry, pages.show, downloads)
     router = Router(routes)
 
     app = application(site, router)
-    app = StorePerRequest(app, open=_opener(base), passing=database.passing)
+    app = StorePerRequest(app, open=_opener(base, book), passing=database.again)
     app = Roles(app, needed=_role_needed(router))
     app = CrossSite(app, secret=_key(auth.secret))
     app = Authentication(
@@ -87,7 +89,7 @@ def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Applicatio
     app = BodyLimit(app, limit=settings.limits.document)
     app = TimeLimit(app, seconds=web.body_timeout)
     app = StaticFiles(app, root=share("static"), prefix="static/")
-    app = Health(app, checks=_checks(Database(settings.database), settings))
+    app = Health(app, checks=partial(readiness.reasons, Database(settings.database), settings))
     if web.rate:
         app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
     app = OwnProblems(app)
@@ -113,18 +115,20 @@ class Unit:
 
     store: Store
     close: Callable[[], None]
+    book: ledger.Book
 
     def commit(self) -> None:
         self.store.commit()
+        self.book.turn()  # now that the database answers
 
     def rollback(self) -> None:
         self.store.rollback()
 
 
-def _opener(base: Database) -> Callable[[Environ], Unit]:
+def _opener(base: Database, book: ledger.Book) -> Callable[[Environ], Unit]:
     def open(environ: Environ) -> Unit:
         reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        return Unit(base.request_store(reading), base.release)
+        return Unit(base.request_store(reading), base.release, book)
 
     return open
 
@@ -173,19 +177,3 @@ def _sentry(dsn: str) -> Callable[[BaseException], object] | None:
     sentry_sdk.init(dsn=dsn, default_integrations=False, include_local_variables=False)
     capture: Callable[[BaseException], object] = sentry_sdk.capture_exception
     return capture
-
-
-def _checks(base: Database, settings: Settings) -> Callable[[], list[str]]:
-    """Why requests cannot be served now, a sentence each; none if they can."""
-
-    def reasons() -> list[str]:
-        try:
-            migrations.require_current(base)
-        except BackofficeError as error:
-            return [str(error)]
-        finally:
-            base.close()
-        work = settings.paths.work
-        return [] if os.access(work, os.W_OK) else [f"{work} cannot be written"]
-
-    return reasons

@@ -4,11 +4,8 @@ and what describes the interface itself."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.core import GaugeMetricFamily
 from webob import Response
 
 from backoffice import __version__, figures, jobs, records
@@ -16,11 +13,9 @@ from backoffice.errors import Invalid, NotFound
 from backoffice.files import share
 from backoffice.profiles import Profile
 from backoffice.records import Record
-from backoffice.states import WORKER_STATES
 from backoffice.web import atom, queries
 from backoffice.web.call import Call
 from backoffice.workflows import Workflow
-from middleware.metrics import exposition
 
 LINKS = (
     ("jobs", "Jobs, newest first"),
@@ -181,45 +176,6 @@ def profile_record(profile: Profile) -> Record:
         **{name: getattr(profile, name) for name in ("name", "title", "description")},
         "format": kind.format if kind else "",
     }
-
-
-# Figures --------------------------------------------------------------------
-
-
-def show_metrics(call: Call) -> Response:
-    """What requests cost since this process began, and what there is now."""
-    registry = CollectorRegistry()
-    registry.register(_Figures(call))
-    media_type, text = exposition(registry, call.environ)
-    response = call.respond(text, "text/plain")
-    response.headers["Content-Type"] = media_type
-    return response
-
-
-class _Figures:
-    """A collector for one scrape."""
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self.call.site.metrics.collect()
-        queues = records.queues(self.call.store)
-        yield _gauge("ready_tasks", "Tasks that wait for a worker", queues, "ready")
-        yield _gauge("running_tasks", "Tasks that run", queues, "running")
-        yield _gauge("oldest_task_seconds", "How long the first one waits", queues, "oldest")
-        workers = GaugeMetricFamily("backoffice_workers", "Workers by state", labels=["state"])
-        counts = records.worker_counts(self.call.store)
-        for state in WORKER_STATES:
-            workers.add_metric([state], counts.get(state, 0))
-        yield workers
-
-
-def _gauge(name: str, text: str, queues: list[Record], key: str) -> Metric:
-    gauge = GaugeMetricFamily(f"backoffice_{name}", text, labels=["queue"])
-    for queue in queues:
-        gauge.add_metric([queue["name"]], queue[key] or 0)
-    return gauge
 
 
 # The interface itself -------------------------------------------------------
