@@ -201,7 +201,14 @@ def _add_installation(commands: Any) -> None:
     _add(commands, "scheduler", "scheduler", "run the scheduler in the foreground")
     migrate = _add(commands, "migrate", "migrate", "bring the database's schema up to date")
     migrate.add_argument("--check", action="store_true", help="only tell; exit 1 if it is not")
-    _add(commands, "check", "check", "see whether everything is there that the settings count on")
+    check = _add(
+        commands, "check", "check", "see whether everything is there that the settings count on"
+    )
+    check.add_argument(
+        "--settings",
+        action="store_true",
+        help="look at settings, workflows and profiles alone; exit 2 if they are wrong",
+    )
     prune = _add(commands, "prune", "prune", "remove jobs that ended long ago")
     prune.add_argument(
         "--older-than", type=_duration, metavar="AGE", help="such as 30d; see [retention] jobs"

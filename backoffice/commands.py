@@ -90,6 +90,10 @@ def _check_schema(database: Database) -> int:
 
 
 def check(args: Namespace, settings: Settings) -> int:
+    if args.settings:
+        catalogue.load(settings)
+        say(f"ok   {settings.source}, workflows and profiles")
+        return DONE
     found = checks.run(settings)
     room = max(len(line.what) for line in found)
     for line in found:

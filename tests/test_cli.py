@@ -415,6 +415,17 @@ def test_check_tells_what_is_wrong_and_ends_with_1(run: Cli) -> None:
     assert "FAIL" not in run("check")
 
 
+def test_check_of_settings_asks_no_database(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKOFFICE_DATABASE_URI", "mysql://nobody@127.0.0.1:1/none")
+    assert run("check", "--settings").startswith("ok ")
+    (run.home / "own/bad.xml").write_text("<workflow")
+    run("check", "--settings", status=2)
+    assert "bad.xml:1" in run.err
+    (run.home / "settings.ini").write_text("[web]\nthreads = many\n")
+    run("--config", "settings.ini", "check", "--settings", status=2)
+    assert "settings.ini: [web] threads" in run.err
+
+
 def test_a_fault_of_the_program_is_one_line_with_its_place(
     run: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
