@@ -23,13 +23,15 @@ from urllib.parse import urlsplit
 
 from cronsim import CronSim, CronSimError
 
+from backoffice import privacy
 from backoffice.errors import ConfigError
 from backoffice.files import share
 
 PREFIX = "BACKOFFICE_"
+FROM_FILE = "_FILE"  # ends the name of a variable that names the file with the value
 FILE_VARIABLE = "BACKOFFICE_CONFIG"
 URL_VARIABLE, TOKEN_VARIABLE = "BACKOFFICE_URL", "BACKOFFICE_TOKEN"  # of the command line
-NO_SETTINGS = (FILE_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE)
+NO_SETTINGS = (FILE_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, TOKEN_VARIABLE + FROM_FILE)
 SEARCH = ("etc/backoffice.ini", "/etc/backoffice/backoffice.ini")
 DEFAULTS = "defaults"
 PARTS = ("scheduler", "worker", "web")
@@ -110,8 +112,11 @@ class NotifySettings:
 
 @dataclass(frozen=True)
 class LogSettings:
+    to: str
+    folder: Path
     level: str
     format: str
+    sentry: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,6 @@ class WebSettings:
     rate: float  # requests a second; 0: no limit
     burst: int
     access_log: str
-    sentry: str = field(repr=False)
     head_timeout: float  # seconds, as the following
     body_timeout: float
 
@@ -432,17 +436,22 @@ def _cron(text: str) -> str:
     return text
 
 
+def _never(text: str) -> bool:
+    return False
+
+
 class Key(NamedTuple):
     name: str
     convert: Callable[[str], Any]
     default: str | None = None  # as it would stand in the file; None: must be given
+    secret: Callable[[str], bool] = _never  # whether a text must not be read by all
 
 
 _PRIORITY = Key("priority", _whole(0, 100), "50")
 
 SECTIONS: dict[str, tuple[Key, ...]] = {
     "database": (
-        Key("uri", _database, "sqlite:var/backoffice.sqlite"),
+        Key("uri", _database, "sqlite:var/backoffice.sqlite", privacy.holds_password),
         Key("timeout", _seconds(0.1, 600), "10s"),
     ),
     "paths": (
@@ -484,12 +493,15 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("batch", _whole(1, 10000), "500"),
     ),
     "notify": (
-        Key("secret", _text, ""),
+        Key("secret", _text, "", bool),
         Key("timeout", _seconds(0.1, 600), "10s"),
     ),
     "log": (
+        Key("to", _choice("stderr", "stdout", "files", "syslog"), "stderr"),
+        Key("folder", _path, "var/log/service"),
         Key("level", _choice("debug", "info", "warning", "error"), "info"),
         Key("format", _choice("plain", "json"), "plain"),
+        Key("sentry", _dsn, "", bool),
     ),
     "web": (
         Key("listen", _listen, "127.0.0.1:8080"),
@@ -501,7 +513,6 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("rate", _number(0, 1_000_000), "200"),
         Key("burst", _whole(1, 1_000_000), "1000"),
         Key("access_log", _choice("combined", "json", "none"), "combined"),
-        Key("sentry", _dsn, ""),
         Key("head_timeout", _seconds(0.1, 3600), "10s"),
         Key("body_timeout", _seconds(0.1, 3600), "30s"),
     ),
@@ -511,7 +522,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("viewers", _tags, ""),
         Key("operators", _tags, ""),
         Key("admins", _tags, ""),
-        Key("secret", _text, ""),
+        Key("secret", _text, "", bool),
     ),
 }
 
@@ -566,7 +577,7 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
     raw.setdefault("target site", {k: _Given(v, DEFAULTS) for k, v in _SITE.items()})
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and variable not in NO_SETTINGS:
-            _override(raw, variable, environ[variable])
+            _override(raw, variable, environ)
     return _build(source, raw)
 
 
@@ -589,6 +600,9 @@ def service(url: str | None, token_file: str | None, environ: Mapping[str, str])
         if token_file is not None:
             raise ConfigError("is of no use without --url", source="--token-file")
         return None
+    if token_file is None and TOKEN_VARIABLE + FROM_FILE in environ:
+        _refuse_both(TOKEN_VARIABLE + FROM_FILE, environ)
+        token_file = environ[TOKEN_VARIABLE + FROM_FILE]
     if token_file is None:
         return Address(found, environ.get(TOKEN_VARIABLE, ""))
     try:
@@ -615,14 +629,34 @@ class _Parser(configparser.RawConfigParser):
         return optionstr  # parameters' names keep their case
 
 
-def _read(source: str) -> _Raw:
-    parser = _Parser(delimiters=("=",), default_section="", empty_lines_in_values=False)
+def _content(path: str, source: str) -> tuple[str, bool]:
+    """The text of a file, and whether everybody can read it. Raises ConfigError for
+    one that others can write: they could make us run what they like."""
     try:
-        parser.read_string(Path(source).read_text(encoding="utf-8-sig"))
+        with open(path, encoding="utf-8-sig") as stream:
+            status, text = os.fstat(stream.fileno()), stream.read()
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", source=source) from error
     except UnicodeDecodeError as error:
         raise ConfigError("is not UTF-8; save it as UTF-8", source=source) from error
+    if privacy.writable_by_others(status):
+        message = f"can be changed by others than its owner; type: chmod go-w {shlex.quote(path)}"
+        raise ConfigError(message, source=source)
+    return text, privacy.readable_by_all(status)
+
+
+def _read(source: str) -> _Raw:
+    text, open_to_all = _content(source, source)
+    raw = _sections(_parse(text, source), source)
+    if open_to_all:
+        _refuse_secrets(raw, source)
+    return raw
+
+
+def _parse(text: str, source: str) -> configparser.RawConfigParser:
+    parser = _Parser(delimiters=("=",), default_section="", empty_lines_in_values=False)
+    try:
+        parser.read_string(text)
     except configparser.DuplicateSectionError as error:
         message = f"stands twice (line {error.lineno}); make it one"
         raise ConfigError(message, source=source, section=error.section) from error
@@ -636,7 +670,25 @@ def _read(source: str) -> _Raw:
     except configparser.ParsingError as error:
         message = f"line {error.errors[0][0]} is neither [section] nor key = value"
         raise ConfigError(message, source=source) from error
-    return _sections(parser, source)
+    return parser
+
+
+def _refuse_secrets(raw: _Raw, source: str) -> None:
+    for title, given in raw.items():
+        for key, value in given.items():
+            if value.text and _is_secret(title.split()[0], key, value.text):
+                message = f"is secret, and everybody can read the file; type: {_close(source)}"
+                raise ConfigError(message, source=source, section=title, key=key)
+
+
+def _close(path: str) -> str:
+    return f"chmod o-r {shlex.quote(path)}"
+
+
+def _is_secret(kind: str, key: str, text: str) -> bool:
+    if GROUPS.get(kind) == "option" and _is_member(key, "option"):
+        return privacy.is_secret_name(key)
+    return any(known.name == key and known.secret(text) for known in _keys(kind))
 
 
 def _sections(parser: configparser.RawConfigParser, source: str) -> _Raw:
@@ -687,8 +739,9 @@ def _is_member(key: str, group: str) -> bool:
     return re.fullmatch(rf"{group}\.[A-Za-z0-9][A-Za-z0-9_.-]*", key) is not None
 
 
-def _override(raw: _Raw, variable: str, text: str) -> None:
-    kind, _, rest = variable.removeprefix(PREFIX).lower().partition("_")
+def _override(raw: _Raw, variable: str, environ: Mapping[str, str]) -> None:
+    setting = variable.removesuffix(FROM_FILE)
+    kind, _, rest = setting.removeprefix(PREFIX).lower().partition("_")
     if kind in SECTIONS:
         title, key = kind, rest
     elif kind in NAMED:
@@ -697,7 +750,27 @@ def _override(raw: _Raw, variable: str, text: str) -> None:
         raise _unknown_variable(variable, "names no section")
     if not any(key == known.name for known in _keys(kind)) and "." not in key:
         raise _unknown_variable(variable, f"names no setting of [{title}]")
+    text = environ[variable] if setting == variable else _held(variable, environ)
     raw.setdefault(title, {})[key] = _Given(text, variable)
+
+
+def _held(variable: str, environ: Mapping[str, str]) -> str:
+    """What is in the file that ``variable`` names, without the end of its last line."""
+    _refuse_both(variable, environ)
+    path = environ[variable]
+    place = f"{variable}: {path}"
+    text, open_to_all = _content(path, place)
+    if open_to_all and not os.path.realpath(path).startswith(privacy.MOUNTED):
+        raise ConfigError(f"can be read by everybody; type: {_close(path)}", source=place)
+    if not text.strip():
+        raise ConfigError("is empty", source=place)
+    return text.rstrip("\r\n")
+
+
+def _refuse_both(variable: str, environ: Mapping[str, str]) -> None:
+    other = variable.removesuffix(FROM_FILE)
+    if other in environ:
+        raise ConfigError(f"{other} is set too; unset one of them", source=variable)
 
 
 def _named(raw: _Raw, kind: str, rest: str, variable: str) -> tuple[str, str]:
@@ -760,7 +833,7 @@ def _build(source: str, raw: _Raw) -> Settings:
         limits=LimitSettings(**values["limits"]),
         retention=RetentionSettings(**values["retention"]),
         notify=NotifySettings(**values["notify"]),
-        log=LogSettings(**values["log"]),
+        log=LogSettings(**_absolute(values["log"], home)),
         web=WebSettings(**_absolute(values["web"], home)),
         auth=AuthSettings(**values["auth"]),
         targets={name: Target(**v) for name, v in named["target"].items()},

@@ -2,14 +2,16 @@
 
 ``application = RequestID(application)``
 
-Puts it into ``environ["middleware.request_id"]`` and into the response. It
-does not log; AccessLog and ErrorHandler do, and belong inside of it.
+Puts it into ``environ["middleware.request_id"]``, into the response and, while
+the request lasts, into ``current``, for who formats lines of a log. It does not
+log; AccessLog and ErrorHandler do, and belong inside of it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from secrets import token_hex
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -17,6 +19,9 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from middleware import paste
 
 KEY = "middleware.request_id"
+
+# The id of the request that this thread is at work on; empty if there is none.
+current: ContextVar[str] = ContextVar("request_id", default="")
 
 _well_formed = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
@@ -44,7 +49,12 @@ class RequestID:
             kept.append((self.header, request_id))
             return start_response(status, kept, exc_info)
 
-        return self.app(environ, start)
+        current.set(request_id)
+        try:
+            return _Response(self.app(environ, start))
+        except BaseException:
+            current.set("")
+            raise
 
     def _id(self, environ: WSGIEnvironment) -> str:
         if self.trust:
@@ -52,6 +62,22 @@ class RequestID:
             if _well_formed(given):
                 return str(given)
         return token_hex(8)
+
+
+class _Response:
+    def __init__(self, result: Iterable[bytes]) -> None:
+        self._result = result
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._result)
+
+    def close(self) -> None:
+        try:
+            close = getattr(self._result, "close", None)
+            if close is not None:
+                close()
+        finally:
+            current.set("")
 
 
 filter_factory = paste.factory(RequestID, header=paste.text, trust=paste.flag)

@@ -27,6 +27,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def load(text: str | bytes, **environ: str) -> config.Settings:
     path = Path("test.ini")
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.chmod(0o600)
     return config.load(str(path), {f"BACKOFFICE_{k}": v for k, v in environ.items()})
 
 
@@ -144,7 +145,7 @@ def test_percent_signs_mean_nothing() -> None:
 def test_secrets_do_not_show() -> None:
     text = section("database", uri="mysql://bo:hush@db/bo") + section("notify", secret="hush")
     text += section("target s", path="/x", **{"option.password": "hush"})
-    text += section("auth", secret="hush") + section("web", sentry="https://hush@s.org/1")
+    text += section("auth", secret="hush") + section("log", sentry="https://hush@s.org/1")
     assert "hush" not in repr(load(text))
     assert "hush" not in refusal(section("database", uri="mysql://bo:hush@db:port/bo"))
 
@@ -199,11 +200,12 @@ BAD_VALUES = [
     ("web", "rate", "-1", "a number from 0"),
     ("web", "burst", "0", "a whole number from 1"),
     ("web", "access_log", "yes", "one of combined, json, none"),
-    ("web", "sentry", "https://sentry.example.org/1", "a DSN such as"),
     ("web", "head_timeout", "0", "at least 0.1s"),
     ("auth", "required", "true", "one of yes, no"),
     ("auth", "user_header", "X_Remote_User", "letters, digits and '-'"),
+    ("log", "to", "file", "one of stderr, stdout, files, syslog"),
     ("log", "level", "loud", "one of debug, info, warning, error"),
+    ("log", "sentry", "https://sentry.example.org/1", "a DSN such as"),
     ("target x", "type", "pigeon", "there are folder"),
     ("target x", "type", "folder", "path: must be given for a folder"),
     ("target x", "url", "example.org", "a URL such as"),

@@ -22,7 +22,6 @@ from storm.locals import Store
 from backoffice import catalogue, database, ledger, logs, tokens
 from backoffice.config import AuthSettings, Settings, WebSettings
 from backoffice.database import Database
-from backoffice.errors import ConfigError
 from backoffice.files import share
 from backoffice.web import pages, readiness
 from backoffice.web.api import ROUTES
@@ -53,6 +52,7 @@ from middleware.time_limit import TimeLimit
 from middleware.timing import Timing
 from middleware.trusted_proxy import TrustedProxy
 
+_OWN_KEY = secrets.token_bytes(32)  # outlives a reload, so that open forms do
 Environ = dict[str, Any]
 Application = Callable[..., Iterable[bytes]]
 
@@ -61,12 +61,17 @@ ANYBODY = Identity("anonymous", "admin", "anonymous")  # where nobody need log i
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # health checks name no other
 
 
-def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Application:
-    """The whole of it. Raises DefinitionError for a broken workflow or profile."""
+def make_app(
+    settings: Settings, routes: Sequence[Route] = ROUTES, base: Database | None = None
+) -> Application:
+    """The whole of it. Raises DefinitionError for a broken workflow or profile.
+
+    With ``base``, the connections of an application that this one follows are used.
+    """
     web, auth = settings.web, settings.auth
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    base = Database(settings.database)
+    base = base or Database(settings.database)
     book = ledger.Book(Database(settings.database), apart=True)
     downloads = BoundedSemaphore(max(1, web.threads // 2))
     site = Site(settings, base, catalogue.load(settings), registry, pages.show, downloads)
@@ -93,7 +98,7 @@ def make_app(settings: Settings, routes: Sequence[Route] = ROUTES) -> Applicatio
     if web.rate:
         app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
     app = OwnProblems(app)
-    app = ErrorHandler(app, logging.getLogger("backoffice.web"), _sentry(web.sentry))
+    app = ErrorHandler(app, logging.getLogger("backoffice.web"))
     app = ErrorPages(app, site)
     app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=_hosts(web))
     app = StrictFraming(app)
@@ -162,18 +167,4 @@ def _hosts(web: WebSettings) -> tuple[str, ...]:
 def _key(secret: str) -> bytes:
     """What forms are signed with: the same for all processes if there is a
     secret, however long it is."""
-    return hashlib.sha256(secret.encode()).digest() if secret else secrets.token_bytes(32)
-
-
-def _sentry(dsn: str) -> Callable[[BaseException], object] | None:
-    if not dsn:
-        return None
-    try:
-        import sentry_sdk
-    except ImportError as error:
-        message = "sentry-sdk is not installed: pip install 'backoffice[sentry]'"
-        raise ConfigError(message, source="web", key="sentry") from error
-    # What people send us stays here: only the traceback goes out.
-    sentry_sdk.init(dsn=dsn, default_integrations=False, include_local_variables=False)
-    capture: Callable[[BaseException], object] = sentry_sdk.capture_exception
-    return capture
+    return hashlib.sha256(secret.encode()).digest() if secret else _OWN_KEY

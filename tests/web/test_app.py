@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 import re
-import threading
 from collections.abc import Callable
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import brotli
 import pytest
-import sentry_sdk
 from lxml import etree
 
 from backoffice import config, records, tokens
@@ -277,39 +271,3 @@ def test_browsers_that_come_by_https_are_told_to_stay_there(visitor: Visitor) ->
     assert visitor.get("/jobs").headers["Strict-Transport-Security"] is None
     secure = visitor.get("/jobs", HTTP_X_FORWARDED_PROTO="https")
     assert secure.headers["Strict-Transport-Security"]
-
-
-def test_sentry_is_told_of_a_fault_and_of_nothing_else(
-    board: Board, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[bytes] = []
-
-    class Sentry(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            data = self.rfile.read(int(self.headers["Content-Length"]))
-            unpack = {"br": brotli.decompress, "gzip": gzip.decompress}
-            told.append(unpack.get(self.headers["Content-Encoding"] or "", bytes)(data))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Sentry)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    dsn = f"http://key@127.0.0.1:{server.server_port}/1"
-    visitor = Visitor(make_app(replace(settings, web=replace(settings.web, sentry=dsn))))
-    try:
-        visitor.get("/jobs/1")
-        monkeypatch.setattr(records, "queues", lambda store: 1 / 0)
-        # Not as it stands here: lines of code go out with a traceback.
-        assert visitor.get("/queues", HTTP_COOKIE="-".join("cookie")).status == 500
-        sentry_sdk.flush(10)
-    finally:
-        sentry_sdk.init()  # whose transport is none
-        server.shutdown()
-        server.server_close()
-    text = b"".join(told)
-    assert text.count(b"ZeroDivisionError") == 1
-    assert b"c-o-o-k-i-e" not in text
-    assert b"NotFound" not in text
