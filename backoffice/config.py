@@ -15,7 +15,7 @@ import pkgutil
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,6 +62,7 @@ class PathSettings:
 @dataclass(frozen=True)
 class ServiceSettings:
     parts: tuple[str, ...]  # of PARTS
+    watchdog: float  # seconds
 
 
 @dataclass(frozen=True)
@@ -463,7 +464,10 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("workflows", _paths, ""),
         Key("profiles", _paths, ""),
     ),
-    "service": (Key("parts", _parts, " ".join(PARTS)),),
+    "service": (
+        Key("parts", _parts, " ".join(PARTS)),
+        Key("watchdog", _seconds(3, 86400), "60s"),
+    ),
     "worker": (
         Key("slots", _whole(1, 256), "2"),
         Key("queues", _queues, "*"),
@@ -572,13 +576,62 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
 
     Raises ConfigError, one line, for whatever is not exactly right.
     """
+    return _build(*_gather(path, environ))
+
+
+def _gather(path: str | None, environ: Mapping[str, str]) -> tuple[str, _Raw]:
     source = _find(path, environ)
     raw = _read(source) if source != DEFAULTS else {}
     raw.setdefault("target site", {k: _Given(v, DEFAULTS) for k, v in _SITE.items()})
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and variable not in NO_SETTINGS:
             _override(raw, variable, environ)
-    return _build(source, raw)
+    return source, raw
+
+
+# What changes at a restart only: it is built upon from the start on.
+_AT_RESTART = {
+    "database": [one.name for one in fields(DatabaseSettings)],
+    "paths": [one.name for one in fields(PathSettings)],
+    "service": [one.name for one in fields(ServiceSettings)],
+    "web": ["listen", "threads"],
+}
+
+
+def reload(old: Settings, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """The settings as they are written now, but what only a restart changes as in
+    ``old``; and which of those have been changed, as ``[section] key``.
+
+    Raises ConfigError like ``load``, and for what does not fit what is kept.
+    """
+    source, raw = _gather(None if old.source == DEFAULTS else old.source, environ)
+    wanted = _build(source, raw)
+    raw.setdefault("paths", {})["home"] = _Given(str(old.paths.home), source)
+    waiting = [f"[{t}] {key}" for t, key in _restarted() if _at(wanted, t, key) != _at(old, t, key)]
+    kept = _with_kept(_build(source, raw), old)
+    try:
+        _cross_check(kept, raw)
+    except ConfigError as error:
+        message = f"needs {', '.join(waiting)} as written now, which needs a restart"
+        place = {"section": error.section, "key": error.key}
+        raise ConfigError(message, source=error.source, **place) from error
+    return kept, waiting
+
+
+def _restarted() -> Iterator[tuple[str, str]]:
+    return ((title, key) for title, keys in _AT_RESTART.items() for key in keys)
+
+
+def _at(settings: Settings, title: str, key: str) -> Any:
+    return getattr(getattr(settings, title), key)
+
+
+def _with_kept(new: Settings, old: Settings) -> Settings:
+    kept = {
+        title: replace(getattr(new, title), **{key: _at(old, title, key) for key in keys})
+        for title, keys in _AT_RESTART.items()
+    }
+    return replace(new, **kept)
 
 
 @dataclass(frozen=True)
