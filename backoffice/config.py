@@ -7,6 +7,7 @@ alone. It looks at no folder, program or database: that is ``backoffice check``.
 
 from __future__ import annotations
 
+import base64
 import configparser
 import ipaddress
 import math
@@ -37,7 +38,9 @@ DEFAULTS = "defaults"
 PARTS = ("scheduler", "worker", "web")
 VIEWER, OPERATOR, ADMIN = ROLES = "viewer", "operator", "admin"  # each may do what those before may
 EVERYBODY = "*"
+ALERT_KINDS = ("job.failed", "task.stalled", "worker.lost", "disk.low", "publish.refused")
 _SOCKET_PATH = 107  # bytes that Linux has room for
+_ALERT_NAME = 64  # characters that the database has room for
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,21 @@ class ToolSettings:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """How much of a disk is to stay free: a share of it, or bytes."""
+
+    share: float  # 0 to 1
+    size: int
+
+    def of(self, total: int) -> float:
+        """Bytes, of a disk of so many."""
+        return max(self.share * total, self.size)
+
+    def __str__(self) -> str:
+        return f"{self.size / 1e9:.1f} GB" if self.size else f"{self.share * 100:g} %"
+
+
+@dataclass(frozen=True)
 class LimitSettings:
     memory: int  # bytes; 0: no limit
     pixels: int  # width × height
@@ -97,6 +115,7 @@ class LimitSettings:
     duration: float  # seconds
     document: int  # bytes of XML
     output: int  # bytes a file; 0: no limit
+    disk_free: Floor
 
 
 @dataclass(frozen=True)
@@ -189,6 +208,23 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Alert:
+    name: str
+    type: str
+    on: tuple[str, ...]  # of ALERT_KINDS
+    every: timedelta
+    workflow: str  # a pattern
+    url: str = field(repr=False)  # as a rule, whoever knows it may write there
+    secret: str = field(repr=False)
+    to: tuple[str, ...]  # addresses, as the sender
+    sender: str
+    smtp: tuple[str, int]  # host and port
+    tls: str
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Settings:
     source: str  # the file they came from, or "defaults"
     database: DatabaseSettings
@@ -207,6 +243,7 @@ class Settings:
     commands: Mapping[str, Command]
     watches: Mapping[str, Watch]
     schedules: Mapping[str, Schedule]
+    alerts: Mapping[str, Alert]
 
 
 # Converters take the text and give the value, or raise ValueError whose message
@@ -333,6 +370,15 @@ def _size(low: int) -> Callable[[str], int]:
     return convert
 
 
+def _floor(text: str) -> Floor:
+    if match := re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]+)?)\s*%", text):
+        return Floor(float(match[1]) / 100, 0)
+    try:
+        return Floor(0.0, _size(0)(text))
+    except ValueError:
+        raise ValueError("a share such as 5% or a size such as 20G") from None
+
+
 def _area(text: str) -> int:
     match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
     if not match:
@@ -384,10 +430,64 @@ def _dsn(text: str) -> str:
 def _listen(text: str) -> Path | tuple[str, int]:
     if text.startswith("unix:") and text != "unix:":
         return Path(text.removeprefix("unix:"))
+    if (found := _host_and_port(text)) is None:
+        raise ValueError("HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, or unix:PATH")
+    return found
+
+
+def _host_and_port(text: str) -> tuple[str, int] | None:
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", text)
     if not match or int(match[3]) > 65535:
-        raise ValueError("HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, or unix:PATH")
+        return None
     return match[1] or match[2], int(match[3])
+
+
+def _server(text: str) -> tuple[str, int]:
+    if (found := _host_and_port(text)) is None:
+        raise ValueError("HOST:PORT, such as localhost:25 or mail.example.org:587")
+    return found
+
+
+def _receiver(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # raises ValueError when it is no number
+    except ValueError:
+        right = False
+    if text and not (right and text.isprintable() and " " not in text):
+        raise ValueError("a URL such as https://chat.example.org/hooks/KEY")
+    return text
+
+
+def _secret(text: str) -> str:
+    """What webhooks are signed with: ``whsec_`` begins one that is base64."""
+    try:
+        if text.startswith("whsec_"):
+            base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        raise ValueError("base64, though it begins with whsec_") from None
+    return text
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    if not all(re.fullmatch(r"[^@<>\"]+@[^@<>\"]+", word) and word.isprintable() for word in words):
+        raise ValueError("a list of addresses such as ops@example.org")
+    return words
+
+
+def _address(text: str) -> str:
+    if len(words := _addresses(text)) > 1:
+        raise ValueError("one address; there are several")
+    return words[0] if words else ""
+
+
+def _alert_kinds(text: str) -> tuple[str, ...]:
+    kinds = _words(text)
+    if not kinds or not set(kinds) <= set(ALERT_KINDS):
+        raise ValueError(f"a list of what to tell; there are {', '.join(ALERT_KINDS)}")
+    return tuple(dict.fromkeys(kinds))
 
 
 def _networks(text: str) -> tuple[str, ...]:
@@ -491,13 +591,14 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("duration", _seconds(1), "24h"),
         Key("document", _size(1024), "1M"),
         Key("output", _size(0), "0"),
+        Key("disk_free", _floor, "5%"),
     ),
     "retention": (
         Key("jobs", _age, "30d"),
         Key("batch", _whole(1, 10000), "500"),
     ),
     "notify": (
-        Key("secret", _text, "", bool),
+        Key("secret", _secret, "", bool),
         Key("timeout", _seconds(0.1, 600), "10s"),
     ),
     "log": (
@@ -551,6 +652,20 @@ NAMED: dict[str, tuple[Key, ...]] = {
         Key("workflow", _word),
         Key("inputs", _arguments, ""),
         _PRIORITY,
+    ),
+    "alert": (
+        Key("type", _choice("webhook", "email", "slack")),
+        Key("on", _alert_kinds, "job.failed task.stalled worker.lost disk.low"),
+        Key("every", _age, "5m"),
+        Key("workflow", _required, "*"),
+        Key("url", _receiver, "", bool),
+        Key("secret", _secret, "", bool),
+        Key("to", _addresses, ""),
+        Key("from", _address, ""),
+        Key("smtp", _server, "localhost:25"),
+        Key("tls", _choice("none", "starttls", "tls"), "none"),
+        Key("user", _text, ""),
+        Key("password", _text, "", bool),
     ),
 }
 
@@ -893,6 +1008,11 @@ def _build(source: str, raw: _Raw) -> Settings:
         commands={name: Command(**v) for name, v in named["command"].items()},
         watches={name: Watch(**v) for name, v in named["watch"].items()},
         schedules={name: Schedule(**v) for name, v in named["schedule"].items()},
+        alerts={
+            # Python has another use for the word.
+            name: Alert(sender=v["from"], **{k: v[k] for k in v if k != "from"})
+            for name, v in named["alert"].items()
+        },
     )
     _cross_check(settings, raw)
     return settings
@@ -995,3 +1115,21 @@ def _cross_check(settings: Settings, raw: _Raw) -> None:
         if not _is_beneath(watch.folder, settings.paths.roots):
             message = "lies outside [paths] roots, so nothing in it could be read; add it there"
             raise wrong(f"watch {watch.name}", "folder", message)
+    for alert in settings.alerts.values():
+        for key, message in _faults(alert):
+            raise wrong(f"alert {alert.name}", key, message)
+
+
+def _faults(alert: Alert) -> Iterator[tuple[str, str]]:
+    """Of keys that are well each for itself."""
+    if len(alert.name) > _ALERT_NAME:
+        yield "", f"has a name of more than {_ALERT_NAME} characters"
+    if alert.type != "email":
+        if not alert.url:
+            yield "url", f"must be given for {alert.type}"
+        return
+    for key, value in (("to", alert.to), ("from", alert.sender)):
+        if not value:
+            yield key, "must be given for email"
+    if alert.password and alert.tls == "none" and not _is_loopback(alert.smtp[0]):
+        yield "tls", "would send the password in clear; set starttls or tls"

@@ -212,6 +212,8 @@ BAD_VALUES = [
     ("command x", "argv", "", "give the program"),
     ("command x", "argv", "cp 'a", "a quote is not closed"),
     ("command x", "argv", "cp {inptu}", "use {input}"),
+    ("limits", "disk_free", "100%", "a share such as 5% or a size such as 20G"),
+    ("notify", "secret", "whsec_!", "base64, though it begins with whsec_"),
 ]
 
 
@@ -237,6 +239,76 @@ def test_a_bad_value_is_refused_with_its_place(
 )
 def test_a_bad_watch_is_refused(keys: dict[str, str], advice: str) -> None:
     assert advice in refusal(section("watch in", **(WATCH | keys)))
+
+
+MAIL = {"type": "email", "to": "a@example.org", "from": "b@example.org"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "type: must be given"),
+        ({"type": "pager"}, "type: is not one of webhook, email, slack"),
+        ({"type": "slack"}, "url: must be given for slack"),
+        ({"type": "webhook", "url": "example.org/x"}, "url: is not a URL such as https://"),
+        ({"type": "webhook", "url": "https://example.org:x/"}, "url: is not a URL such as"),
+        ({"type": "webhook", "url": "ftp://example.org/"}, "url: is not a URL such as"),
+        (MAIL | {"to": ""}, "to: must be given for email"),
+        (MAIL | {"from": ""}, "from: must be given for email"),
+        (MAIL | {"to": "Ops <ops@example.org>"}, "to: is not a list of addresses"),
+        (MAIL | {"from": "a@b, c@d"}, "from: is not one address; there are several"),
+        (MAIL | {"smtp": "mail.example.org"}, "smtp: is not HOST:PORT"),
+        (MAIL | {"tls": "ssl"}, "tls: is not one of none, starttls, tls"),
+        (MAIL | {"smtp": "mail.example.org:25", "password": "x"}, "tls: would send the password"),
+        (MAIL | {"on": "job.failde"}, "on: is not a list of what to tell; there are job.failed"),
+        (MAIL | {"on": ""}, "on: is not a list of what to tell"),
+        (MAIL | {"every": "often"}, "every: is not a length of time"),
+        (MAIL | {"workflow": ""}, "workflow: is not a value"),
+        (MAIL | {"sender": "b@example.org"}, "sender: is no setting; there are type, on,"),
+    ],
+)
+def test_a_bad_alert_is_refused(keys: dict[str, str], message: str) -> None:
+    assert refusal(section("alert ops", **keys)).startswith(f"test.ini: [alert ops] {message}")
+
+
+def test_the_name_of_an_alert_fits_into_the_database() -> None:
+    title = f"alert {'x' * 65}"
+    assert refusal(section(title, **MAIL)) == (
+        f"test.ini: [{title}]: has a name of more than 64 characters"
+    )
+
+
+def test_an_alert_tells_all_but_what_fails_its_job_anyway() -> None:
+    alert = load(section("alert ops", **MAIL)).alerts["ops"]
+    assert alert.on == ("job.failed", "task.stalled", "worker.lost", "disk.low")
+    assert (alert.sender, alert.to) == ("b@example.org", ("a@example.org",))
+    assert (alert.smtp, alert.tls) == (("localhost", 25), "none")
+
+
+@pytest.mark.parametrize("key", ["url", "secret", "password"])
+def test_an_alert_that_everybody_can_read_holds_no_secret(key: str) -> None:
+    path = Path("open.ini")
+    path.write_text(section("alert ops", **MAIL | {key: "https://chat.example.org/KEY"}))
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match=rf"\[alert ops\] {key}: is secret"):
+        config.load(str(path), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "floor", "shown"),
+    [
+        ("5%", config.Floor(0.05, 0), "5 %"),
+        ("7.5 %", config.Floor(0.075, 0), "7.5 %"),
+        ("20G", config.Floor(0.0, 20 << 30), "21.5 GB"),
+        ("0", config.Floor(0.0, 0), "0 %"),
+    ],
+)
+def test_what_is_to_stay_free_is_a_share_or_a_size(
+    text: str, floor: config.Floor, shown: str
+) -> None:
+    found = load(section("limits", disk_free=text)).limits.disk_free
+    assert (found, str(found)) == (floor, shown)
+    assert found.of(1000) == max(floor.share * 1000, floor.size)
 
 
 @pytest.mark.parametrize("cron", ["", "daily", "61 * * * *", "* * * *", "0 0 30 2 *"])
