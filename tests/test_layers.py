@@ -15,8 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"errors"},
     {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy", "webhooks"},
+    {"instance", "sdnotify", "bus"},
     {"config"},
-    {"logs", "sentry", "disks", "looks"},
+    {"logs", "sentry", "disks", "looks", "senders"},
+    {"inspection", "daemon", "preflight"},
     {"database", "migrations", "replication"},
     {"ledger"},
     {"model"},
@@ -30,6 +32,7 @@ LAYERS = [
     {"catalogue", "score"},
     {"dryrun"},
     {"executors"},
+    {"alerts"},
     {"worker", "scheduler"},
     {"web"},
     {"service"},
@@ -42,6 +45,7 @@ LAYERS = [
 STORE = {
     *("database", "replication", "model", "jobs", "claims", "leases", "outcomes", "events", "flow"),
     *(
+        "alerts",
         "records",
         "figures",
         "causes",
