@@ -17,7 +17,7 @@ LAYERS = [
     {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy", "webhooks"},
     {"instance", "sdnotify", "bus"},
     {"config"},
-    {"logs", "sentry", "disks", "looks", "senders"},
+    {"logs", "sentry", "disks", "looks"},
     {"inspection", "daemon", "preflight"},
     {"database", "migrations", "replication"},
     {"ledger"},
@@ -32,7 +32,6 @@ LAYERS = [
     {"catalogue", "score"},
     {"dryrun"},
     {"executors"},
-    {"alerts"},
     {"worker", "scheduler"},
     {"web"},
     {"service"},
@@ -45,7 +44,6 @@ LAYERS = [
 STORE = {
     *("database", "replication", "model", "jobs", "claims", "leases", "outcomes", "events", "flow"),
     *(
-        "alerts",
         "records",
         "figures",
         "causes",
