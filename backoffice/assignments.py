@@ -44,6 +44,15 @@ class Assignment:
     timeout: float  # seconds, as stall
     stall: float
     suspect: bool = False  # it may be what took its workers along
+    request: str = ""  # the HTTP request that submitted the job
+
+    @property
+    def ids(self) -> dict[str, object]:
+        """What a line of a log says of it."""
+        held = self.held
+        ids = {"task": held.task_id, "job": held.job_id, "attempt": held.attempt}
+        request = {"request": self.request} if self.request else {}
+        return {**ids, "worker": held.worker_id, **request}
 
 
 def build(store: Store, claimed: Sequence[Claimed]) -> list[Assignment]:
@@ -52,8 +61,8 @@ def build(store: Store, claimed: Sequence[Claimed]) -> list[Assignment]:
     return [_assignment(store, one, jobs[one.held.job_id]) for one in claimed]
 
 
-def _assignment(store: Store, claimed: Claimed, job: Job) -> Assignment:
-    spec = claimed.spec
+def _assignment(store: Store, claimed: Claimed, found: tuple[Job, str]) -> Assignment:
+    spec, (job, request) = claimed.spec, found
     if claimed.type == "notify":
         job = _with_tasks(store, job)
     return Assignment(
@@ -71,21 +80,25 @@ def _assignment(store: Store, claimed: Claimed, job: Job) -> Assignment:
         timeout=spec["timeout"],
         stall=spec["stall"],
         suspect=claimed.suspect,
+        request=request,
     )
 
 
-def _jobs(store: Store, ids: Sequence[int]) -> dict[int, Job]:
+def _jobs(store: Store, ids: Sequence[int]) -> dict[int, tuple[Job, str]]:
+    """Each with the request that submitted it."""
     metadata: dict[int, dict[str, str]] = {}
     for job, name, value in store.execute(
         f"SELECT job_id, name, value FROM job_metadata WHERE job_id IN ({marks(ids)})", ids
     ).get_all():
         metadata.setdefault(job, {})[name] = value
     rows = store.execute(
-        f"SELECT id, workflow, title, token, submitter FROM job WHERE id IN ({marks(ids)})", ids
+        "SELECT id, workflow, title, token, submitter, request FROM job"
+        f" WHERE id IN ({marks(ids)})",
+        ids,
     ).get_all()
     return {
-        job: Job(job, workflow, title, _key(token), submitter, metadata.get(job, {}))
-        for job, workflow, title, token, submitter in rows
+        job: (Job(job, workflow, title, _key(token), submitter, metadata.get(job, {})), request)
+        for job, workflow, title, token, submitter, request in rows
     }
 
 

@@ -123,15 +123,16 @@ def prepare(request: Request, catalogue: Mapping[str, Workflow], roots: Sequence
     )
 
 
-def submit(store: Store, prepared: Prepared, submitter: str) -> tuple[int, bool]:
-    """Store the job; returns its id and whether it is new.
+def submit(store: Store, prepared: Prepared, submitter: str, request: str = "") -> tuple[int, bool]:
+    """Store the job; returns its id and whether it is new. ``request`` is the id of
+    the HTTP request that brought it.
 
     The same key with the same content gives the job there is; with other
     content it raises Conflict.
     """
     lanes, now = _lanes(store, {(task.queue, task.tags) for task in prepared.plan})
     try:
-        job = _insert_job(store, prepared, submitter, now)
+        job = _insert_job(store, prepared, submitter, request, now)
     except IntegrityError:
         return _known(store, prepared), False
     _insert_inputs(store, job, prepared, now)
@@ -494,7 +495,9 @@ def _fingerprint(request: Request, inputs: Sequence[tuple[str, Path, int]]) -> s
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _insert_job(store: Store, prepared: Prepared, submitter: str, now: datetime) -> int:
+def _insert_job(
+    store: Store, prepared: Prepared, submitter: str, request: str, now: datetime
+) -> int:
     _check_length("submitter", submitter)
     job = {
         "token": prepared.token,
@@ -505,6 +508,7 @@ def _insert_job(store: Store, prepared: Prepared, submitter: str, now: datetime)
         "state": QUEUED,
         "priority": prepared.request.priority,
         "submitter": submitter,
+        "request": request,
         "submitted": now,
         "message": "",
     }

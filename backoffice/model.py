@@ -60,6 +60,9 @@ class File:
 
 
 class Job:
+    """``request`` is the id of the HTTP request that submitted it, for logs; empty
+    for one that came in another way."""
+
     __storm_table__ = "job"
     id = Int(primary=True)
     token = Unicode()
@@ -71,6 +74,7 @@ class Job:
     priority = Int()
     progress = Float()
     submitter = Unicode()
+    request = Unicode()
     submitted = DateTime()
     started = DateTime()
     finished = DateTime()

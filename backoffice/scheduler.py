@@ -135,7 +135,8 @@ class Rescue:
         held = lease.held
         if self.work is not None:
             attempt.discard(attempt.folder_of(self.work, held, lease.name))
-        _log.warning(line("task.rescued", task=held.task_id, worker=held.worker_id))
+        ids = {"task": held.task_id, "job": held.job_id, "attempt": held.attempt}
+        _log.warning(line("task.rescued", **ids, worker=held.worker_id))
         return True
 
 

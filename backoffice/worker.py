@@ -154,7 +154,7 @@ class Worker:
         if self.stop_by is None or self.monotonic() < self.stop_by + DELIVER_WITHIN:
             return False
         for one, _ in self.outbox:
-            _log.warning(line("outcome.undelivered", task=one.held.task_id, worker=self.id))
+            _log.warning(line("outcome.undelivered", **one.ids))
         return True
 
     def _register(self) -> None:
@@ -284,7 +284,7 @@ class Worker:
         if one.ending is not None:
             self._put_out(one, one.ending)
         elif expired:
-            _log.warning(line("lease.ended", task=one.held.task_id, worker=self.id))
+            _log.warning(line("lease.ended", **one.assignment.ids))
         else:
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
             self._put_out(one, Outcome(LOST, f"its process ended unexpectedly ({how})"))
@@ -337,7 +337,7 @@ class Worker:
         one.kill_at = self.monotonic() + KILL_AFTER
         one.slot.signal(signal.SIGTERM)
         one.slot.signal(signal.SIGCONT)
-        _log.info(line("task.ending", task=one.held.task_id, reason=outcome.message))
+        _log.info(line("task.ending", **one.assignment.ids, reason=outcome.message))
 
     def _retire_idle(self, now: float) -> None:
         for entry in list(self.idle):
@@ -501,15 +501,8 @@ class Worker:
         self.outbox.clear()
 
     def _delivered_one(self, one: Assignment, outcome: Outcome, ours: bool) -> None:
-        _log.info(
-            line(
-                f"task.{outcome.state}" if ours else "task.not-ours",
-                task=one.held.task_id,
-                attempt=one.held.attempt,
-                worker=self.id,
-                message=outcome.message,
-            )
-        )
+        action = f"task.{outcome.state}" if ours else "task.not-ours"
+        _log.info(line(action, **one.ids, message=outcome.message))
         if ours:
             score.ended(one, outcome, self.settings.targets)
         else:
@@ -524,7 +517,7 @@ class Worker:
             try:
                 ours = self._deliver(one, outcome)
             except DatabaseError as error:
-                _log.exception(line("task.outcome-refused", task=one.held.task_id))
+                _log.exception(line("task.outcome-refused", **one.ids))
                 reason = f"what it made cannot be recorded: {error}"
                 outcome = Outcome(FAILED, reason, retry=False)
                 ours = self._deliver(one, outcome)
@@ -562,8 +555,7 @@ class Worker:
         one = Running(assignment, slot, started=now, heard=now)
         self._renew(one, now)
         self.running.append(one)
-        held = assignment.held
-        _log.info(line("task.started", task=held.task_id, attempt=held.attempt, worker=self.id))
+        _log.info(line("task.started", **assignment.ids))
         _send(slot, assignment)
 
     def _slot(self) -> Slot:

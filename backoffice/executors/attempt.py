@@ -13,6 +13,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -24,13 +25,15 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from backoffice import files, media, tasks
+from backoffice import files, logs, media, tasks
 from backoffice.assignments import Assignment, Reference
 from backoffice.claims import Held
 from backoffice.config import Settings
 from backoffice.errors import BackofficeError, Invalid, LeaseLost, ProcessKilled, TaskFailed
 from backoffice.executors.lease import Lease
+from backoffice.logs import line
 from backoffice.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile
+from backoffice.privacy import masked
 from backoffice.states import FAILED, LOST, SUCCEEDED
 from backoffice.tasks import Source
 
@@ -56,7 +59,7 @@ def serve(pipe: Connection, lease: Lease, settings: Settings) -> None:
 def run_here(assignment: Assignment, settings: Settings) -> Outcome:
     """Run a trivial task (see ``tasks.trivial``) in this process, with no
     sources: it uses none."""
-    log = AttemptLog(log_path(settings, assignment))
+    log = AttemptLog(settings, assignment)
     context = RealContext(assignment, None, settings, log)
     try:
         tasks.load(assignment.type).run(context)
@@ -91,19 +94,19 @@ def discard(folder: Path) -> None:
 
 
 class AttemptLog:
-    """A file, made with its first line. A disk that takes no more of it must
-    not fail the work."""
+    """A file, made when there is something to say; its first line says of what.
+    A disk that takes no more of it must not fail the work."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, settings: Settings, assignment: Assignment) -> None:
+        self._path = log_path(settings, assignment)
+        self._assignment = assignment
         self._stream: IO[str] | None = None
         self._failed = False
 
-    def __call__(self, line: str) -> None:
+    def __call__(self, text: str) -> None:
         stream = self._open()
         if stream is not None:
-            with suppress(OSError):
-                stream.write(f"{datetime.now(UTC):%H:%M:%S.%f} {line}\n")
+            _write(stream, text)
 
     def close(self) -> None:
         if self._stream is not None:
@@ -117,10 +120,22 @@ class AttemptLog:
                 self._stream = open(  # noqa: SIM115
                     self._path, "a", encoding="utf-8", errors="replace", buffering=1
                 )
+                _write(self._stream, self._head())
             except OSError as error:
                 self._failed = True
-                _log.warning("log.unwritable path=%s reason=%s", self._path, error)
+                ids = self._assignment.ids
+                _log.warning(line("log.unwritable", **ids, path=self._path, reason=error))
         return self._stream
+
+    def _head(self) -> str:
+        one = self._assignment
+        ids = {"name": one.name, **one.ids, "host": socket.gethostname()}
+        return line("attempt", date=datetime.now(UTC).date(), **ids)
+
+
+def _write(stream: IO[str], text: str) -> None:
+    with suppress(OSError):
+        stream.write(f"{datetime.now(UTC):%H:%M:%S.%f} {masked(text)}\n")
 
 
 @dataclass
@@ -186,11 +201,11 @@ class RealContext:
         self.log("$ " + " ".join(argv))
         seen = media.Progress()
 
-        def follow(line: str) -> None:
+        def follow(said: str) -> None:
             before = seen.seconds, seen.frame
-            if not seen.feed(line):
+            if not seen.feed(said):
                 if "-progress" not in argv:
-                    self.log(line)
+                    self.log(said)
                     self._alive()
             elif duration:
                 self.progress(start + share * min(1.0, seen.seconds / duration), seen.speed)
@@ -243,7 +258,7 @@ def _attempt(assignment: Assignment, pipe: Connection, settings: Settings) -> Ou
     """Run the attempt; never raises."""
     began, cpu = time.monotonic(), _cpu_seconds()
     os.environ["BO_ATTEMPT"] = f"{assignment.held.task_id}-{assignment.held.attempt}"
-    log = AttemptLog(log_path(settings, assignment))
+    log = AttemptLog(settings, assignment)
     context = RealContext(assignment, pipe, settings, log)
     try:
         outcome = _outcome(context)
@@ -288,12 +303,14 @@ def _outcome(context: RealContext) -> Outcome:
         context.log(f"failed: {error}")
         return Outcome(FAILED, str(error), retry=False)
     except Exception as error:  # a fault in a task module must not take the worker along
-        return _faulty(context, error)
+        outcome = _faulty(context, error)
+        logs.flush()  # this process may have no other end than KILL
+        return outcome
 
 
 def _faulty(context: RealContext, error: Exception) -> Outcome:
     context.log(traceback.format_exc())
-    _log.exception("task.crashed task=%d", context.id)
+    _log.exception(line("task.crashed", **context.assignment.ids))
     kind = f"{type(error).__name__}: {error}"
     return Outcome(FAILED, f"fault in task type {context.assignment.type}: {kind}")
 

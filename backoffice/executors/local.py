@@ -18,6 +18,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from backoffice import logs
 from backoffice.config import Settings
 from backoffice.executors import attempt
 from backoffice.executors.lease import Lease
@@ -77,6 +78,7 @@ def _become_child(worker: int, pipe: Connection, lease: Lease, settings: Setting
         die_with(worker, signal.SIGKILL)
         attempt.replace_the_workers_handlers()
         _let_go_of_descriptors(pipe.fileno())
+        logs.start_anew()
         random.seed()
         os.environ["BO_WORKER"] = process_mark(worker)
         attempt.serve(pipe, lease, settings)
@@ -87,6 +89,7 @@ def _become_child(worker: int, pipe: Connection, lease: Lease, settings: Setting
         pass  # the worker is gone
     except BaseException:
         _log.exception("attempt.process-crashed")
+        logs.flush()
     finally:
         os._exit(status)
 

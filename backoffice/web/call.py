@@ -81,6 +81,11 @@ class Call:
         name: str = self.environ["middleware.identity"].name
         return name
 
+    @property
+    def request_id(self) -> str:
+        """As the logs and the client know it."""
+        return str(self.environ.get("middleware.request_id", ""))
+
     def may(self, role: str) -> bool:
         """Whether who asks may do what needs this role."""
         return ROLES.index(self.environ["middleware.identity"].role) >= ROLES.index(role)

@@ -91,6 +91,6 @@ def retract(call: Call, id: int) -> Response:
     publication = records.publication(call.store, id)
     catalogue, roots = call.site.catalogue, call.site.settings.paths.roots
     prepared = jobs.prepare(jobs.retraction(publication), catalogue.workflows, roots)
-    job, _ = jobs.submit(call.store, prepared, call.user)
+    job, _ = jobs.submit(call.store, prepared, call.user, call.request_id)
     headers = [("Location", call.url(f"/jobs/{job}"))]
     return call.show("job", records.job(call.store, job), status=201, headers=headers)

@@ -140,7 +140,7 @@ def _prepared(call: Call, request: Request) -> jobs.Prepared:
 
 def _submit(call: Call, request: Request) -> Response:
     prepared = _prepared(call, request)
-    job, new = jobs.submit(call.store, prepared, call.user)
+    job, new = jobs.submit(call.store, prepared, call.user, call.request_id)
     headers = [("Location", call.url(f"/jobs/{job}"))]
     status = 201 if new else 200
     return call.show("job", records.job(call.store, job), status=status, headers=headers)

@@ -101,7 +101,7 @@ def _workflow(call: Call, name: str) -> Workflow:
 
 def _submit(call: Call, draft: Draft, prepared: jobs.Prepared) -> Response:
     try:
-        job, _ = jobs.submit(call.store, prepared, call.user)
+        job, _ = jobs.submit(call.store, prepared, call.user, call.request_id)
     except Conflict as error:
         draft.faults["key"] = str(error)
         return _form(call, draft, status=409)

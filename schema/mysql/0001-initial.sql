@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS job (
     priority SMALLINT NOT NULL,
     progress DOUBLE NOT NULL DEFAULT 0,
     submitter VARCHAR(255) NOT NULL,
+    request VARCHAR(64) CHARACTER SET ascii NOT NULL DEFAULT '',
     submitted DATETIME(6) NOT NULL,
     started DATETIME(6) NULL,
     finished DATETIME(6) NULL,

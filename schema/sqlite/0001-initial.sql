@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS job (
     priority INTEGER NOT NULL,
     progress REAL NOT NULL DEFAULT 0,
     submitter TEXT NOT NULL,
+    request TEXT NOT NULL DEFAULT '',
     submitted TEXT NOT NULL,
     started TEXT NULL,
     finished TEXT NULL,
