@@ -117,17 +117,20 @@ class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.name == ACCESS:
             return record.getMessage()
-        text = f"{_time(record)} {record.levelname.lower()} {record.name} {_whole(record)}"
+        text = f"{self.head(record)}{record.name} {_whole(record)}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return _unprintable(_escaped, masked(text)).replace("\n", "\n  ")
+
+    def head(self, record: logging.LogRecord) -> str:
+        return f"{_time(record)} {record.levelname.lower()} "
 
 
 class _Short(_Plain):
     """For who adds time and severity: syslog."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).split(" ", 2)[-1]
+    def head(self, record: logging.LogRecord) -> str:
+        return ""
 
 
 class _Json(logging.Formatter):

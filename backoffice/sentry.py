@@ -41,7 +41,6 @@ class Reporter(logging.Handler):
             default_integrations=False,
             auto_enabling_integrations=False,
             include_local_variables=False,
-            send_default_pii=False,
             send_client_reports=False,
             max_breadcrumbs=0,
             before_send=_scrubbed,

@@ -67,7 +67,7 @@ def sentry() -> Iterator[Sentry]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     sentry.port = server.server_port
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     loggers = [logging.getLogger(name) for name in ("", "backoffice", "middleware", logs.ACCESS)]
     levels, handlers = [one.level for one in loggers], list(loggers[0].handlers)
     hook = threading.excepthook
