@@ -19,6 +19,7 @@ from backoffice.config import Settings
 
 WAIT = 0.2  # seconds for answers, in all
 FRESH = 5.0  # seconds for which an answer is good enough
+HANGS = 5.0  # seconds without an answer
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Disk:
     room: Room | None
     trouble: str
     silent: float = 0.0  # seconds for which it has been waited for
+
+    @property
+    def away(self) -> bool:
+        """Whether there is nothing to be done with it. One that is only slow is not away."""
+        return self.silent > HANGS if self.silent else bool(self.trouble)
 
 
 @dataclass

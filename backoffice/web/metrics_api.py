@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 from prometheus_client import CollectorRegistry, Metric
@@ -148,10 +148,11 @@ def _histogram(histogram: tally.Histogram, kept: Counts) -> Metric:
 # Of this host ---------------------------------------------------------------
 
 
-def _disks(found: Iterable[Disk]) -> Iterator[Metric]:
+def _disks(found: Sequence[Disk]) -> Iterator[Metric]:
+    """Of one that does not answer, as it was when it last did."""
+    answers = {disk.names[0]: float(not disk.away) for disk in found}
+    yield _gauge("disk_answers", "1 if the folder can be looked at, 0 if not", "folder", answers)
     rooms = {disk.names[0]: disk.room for disk in found}
-    answers = {name: float(room is not None) for name, room in rooms.items()}
-    yield _gauge("disk_answers", "1 if the folder could be looked at, 0 if not", "folder", answers)
     for name, text, key in (
         ("disk_free_bytes", "Room for us on the folder's disk", "free"),
         ("disk_size_bytes", "Size of the folder's disk", "total"),

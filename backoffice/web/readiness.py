@@ -14,8 +14,6 @@ from backoffice.database import Database
 from backoffice.disks import Disk
 from backoffice.errors import BackofficeError
 
-HANGS = 5.0  # seconds without an answer; a mount that is only slow is no reason
-
 
 def reasons(database: Database, settings: Settings) -> list[str]:
     """Why requests cannot be served, a sentence each; none if they can."""
@@ -35,7 +33,7 @@ def _trouble(disk: Disk, settings: Settings) -> str:
     use, folder = disk.names[0].split()[0], disk.folders[0]
     if use == "target" and "worker" not in settings.service.parts:
         return ""
-    if disk.silent > HANGS or (disk.trouble and not disk.silent):
+    if disk.away:
         return f"{folder} {disk.trouble}"
     if disk.room is None:
         return ""  # it is being looked at for the first time
