@@ -92,7 +92,7 @@ class Disks:
     def _ask_all(self, wait: float) -> None:
         for folder in self._folders.values():
             self._begin(folder)
-        self._changed.wait_for(self._all_told, wait)
+        self._changed.wait_for(lambda: self._all_told(wait), wait)
 
     def _begin(self, folder: _Folder) -> None:
         now = time.monotonic()
@@ -110,10 +110,10 @@ class Disks:
             folder.asked, folder.told = None, time.monotonic()
             self._changed.notify_all()
 
-    def _all_told(self) -> bool:
-        """What hung before is not waited for again."""
+    def _all_told(self, wait: float) -> bool:
+        """What has been waited for so long before is not waited for again."""
         now = time.monotonic()
-        return all(one.asked is None or now - one.asked > WAIT for one in self._folders.values())
+        return all(one.asked is None or now - one.asked > wait for one in self._folders.values())
 
     def _disks(self) -> list[Disk]:
         by_disk: dict[object, list[tuple[str, _Folder]]] = {}
