@@ -21,6 +21,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 from storm.locals import Store
@@ -28,7 +29,7 @@ from storm.locals import Store
 from backoffice import events, records, senders, tally
 from backoffice.config import Alert, Floor, Settings
 from backoffice.database import Database, clock, insert_many, marks, moment, use_index
-from backoffice.disks import Disk, Disks, Room
+from backoffice.disks import Disk, Room
 from backoffice.logs import line
 from backoffice.senders import Item, Notice
 
@@ -133,10 +134,12 @@ class Teller:
     def __init__(self, alert: Alert, database: Database, settings: Settings) -> None:
         self.alert = alert
         self.database = database
-        self.url = settings.web.url
-        self.secret = settings.notify.secret
-        self.timeout = settings.notify.timeout
-        self.right = timedelta(seconds=60 + 6 * self.timeout)  # longer than a try takes
+        self.settings = settings
+
+    @property
+    def right(self) -> timedelta:
+        """How long a scheduler may send: longer than a try takes."""
+        return timedelta(seconds=60 + 6 * self.settings.notify.timeout)
 
     def run(self) -> None:
         """Look once, and send what is due."""
@@ -156,12 +159,12 @@ class Teller:
         return [row for row in _rows(store, self.alert) if not now < row.next_try <= longest]
 
     def _tell(self, gathered: Gathered) -> None:
-        name, row = self.alert.name, gathered.row
-        notice = self.database.read(_notice, self.alert, gathered, self.url)
+        name, row, settings = self.alert.name, gathered.row, self.settings
+        notice = self.database.read(_notice, self.alert, gathered, settings.web.url)
         until = self.database.transact(_take, name, row, self.right)
         if until is None:
             return  # another scheduler has
-        sent = senders.send(self.alert, notice, self.secret, self.timeout)
+        sent = senders.send(self.alert, notice, settings.notify.secret, settings.notify.timeout)
         tally.NOTIFICATIONS.count("alert", tally.SENT if sent.ok else tally.UNSENT)
         told = {"alert": name, "kind": row.kind, "count": gathered.count, "answer": sent.text}
         ours = replace(row, next_try=until)
@@ -372,43 +375,35 @@ def trial(alert: Alert, url: str, now: datetime) -> Notice:
 # Disks ----------------------------------------------------------------------
 
 
-class DiskWatch:
-    """Writes into the history when a disk of this host runs low, and when it has
-    room again: a good deal more than the least, or it would be told of all day.
-    Which ones are low is in the database, so that it is written once."""
-
-    def __init__(self, database: Database, disks: Disks, least: Floor, wait: float) -> None:
-        self.database = database
-        self.disks = disks
-        self.least = least
-        self.wait = wait  # seconds for disks to answer; one that does not stays as it was
-        self.host = socket.gethostname()
-
-    def run(self) -> None:
-        """Look once."""
-        known = self.database.read(_low, self.host)
-        for disk in self.disks.look(self.wait):
-            if disk.room is not None and disk.room.total and not disk.trouble:
-                self._judge(disk, disk.room, known)
-
-    def _judge(self, disk: Disk, room: Room, known: set[str]) -> None:
+def watch_disks(database: Database, disks: Sequence[Disk], least: Floor, host: str) -> None:
+    """Write into the history which disks of a host have become low, and which have
+    room again. One of which nothing is known now stays as it was. Which are low is
+    in the database, so that it is written once."""
+    known = database.read(_low, host)
+    for disk in disks:
+        if disk.room is None or disk.trouble or not disk.room.total:
+            continue
         names = [name[:_DISK_NAME] for name in disk.names]
         low = known & set(names)  # under the name that came first then
-        if not low and room.free < self.least.of(room.total):
-            self.database.transact(_set_low, self.host, names[0], self._detail(disk, room))
-        elif low and room.free >= self._enough(room):
-            self.database.transact(_set_ok, self.host, sorted(low), self._detail(disk, room))
+        detail = f"{host}: {_shown(disk.room, disk.folders)}; it should be {least}"
+        if not low and disk.room.free < least.of(disk.room.total):
+            database.transact(_set_low, host, names[0], detail)
+        elif low and disk.room.free >= _enough(disk.room, least):
+            database.transact(_set_ok, host, sorted(low), detail)
 
-    def _enough(self, room: Room) -> float:
-        """A quarter more than the least, where that can be had."""
-        least = self.least.of(room.total)
-        return min(1.25 * least, (least + room.total) / 2)
 
-    def _detail(self, disk: Disk, room: Room) -> str:
-        free = f"{room.free / 1e9:.1f} GB of {room.total / 1e9:.1f} GB are free"
-        folders = ", ".join(map(str, disk.folders))
-        share = f"{100 * room.free / room.total:.1f} %"
-        return f"{self.host}: {free} ({share}) where {folders} lies; it should be {self.least}"
+def _enough(room: Room, least: Floor) -> float:
+    """A quarter more than the least, where that can be had: a disk that is hardly
+    well would be told of all day."""
+    low = least.of(room.total)
+    return min(1.25 * low, (low + room.total) / 2)
+
+
+def _shown(room: Room, folders: Sequence[Path]) -> str:
+    free = f"{room.free / 1e9:.1f} GB of {room.total / 1e9:.1f} GB are free"
+    return (
+        f"{free} ({100 * room.free / room.total:.1f} %) where {', '.join(map(str, folders))} lies"
+    )
 
 
 def _low(store: Store, host: str) -> set[str]:
