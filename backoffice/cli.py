@@ -209,11 +209,19 @@ def _add_installation(commands: Any) -> None:
         action="store_true",
         help="look at settings, workflows and profiles alone; exit 2 if they are wrong",
     )
+    _add_alert(commands)
     prune = _add(commands, "prune", "prune", "remove jobs that ended long ago")
     prune.add_argument(
         "--older-than", type=_duration, metavar="AGE", help="such as 30d; see [retention] jobs"
     )
     prune.add_argument("--dry-run", action="store_true", help="only count")
+
+
+def _add_alert(commands: Any) -> None:
+    alert = _add(commands, "alert", "test_alert", "try whether alerts reach people")
+    actions = alert.add_subparsers(dest="action", metavar="ACTION", required=True)
+    test = _add(actions, "test", "test_alert", "send a test message, and say what happened")
+    test.add_argument("name", metavar="NAME", help="of an [alert NAME] in the settings")
 
 
 def _add_jobs(commands: Any) -> None:

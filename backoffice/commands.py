@@ -14,6 +14,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,23 @@ def check(args: Namespace, settings: Settings) -> int:
         mark = "ok  " if line.ok else "FAIL"
         say(f"{mark} {line.what:<{room}}  {terminal.clean(line.text)}")
     return DONE if all(line.ok for line in found) else FAILED
+
+
+def test_alert(args: Namespace, settings: Settings) -> int:
+    from backoffice import alerts, senders  # for this alone
+
+    if args.name not in settings.alerts:
+        there = ", ".join(settings.alerts) or "none"
+        raise NotFound(f"there is no alert {args.name}; there are {there}")
+    alert, notify = settings.alerts[args.name], settings.notify
+    notice = alerts.trial(alert, settings.web.url, datetime.now(UTC))
+    sent = senders.send(alert, notice, notify.secret, notify.timeout)
+    told = f"sent to {senders.receiver(alert)}: {terminal.clean(sent.text)}"
+    if not sent.ok:
+        complain(f"not {told}")
+        return FAILED
+    say(told)
+    return DONE
 
 
 def prune(args: Namespace, settings: Settings) -> int:

@@ -1,0 +1,120 @@
+"""Who is told, in tests: a web server and a mail server, each on a port of its own."""
+
+from __future__ import annotations
+
+import base64
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+LONG = 60.0  # seconds; only what hangs takes so long
+
+
+class Hook(ThreadingHTTPServer):
+    """Answers with each of ``answers`` in turn, then with 204. While ``mute``,
+    it takes what it is sent and says nothing."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Hook)
+        self.answers: list[int] = []
+        self.heard: list[tuple[dict[str, str], bytes]] = []
+        self.speak = threading.Event()
+        self.speak.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/hook/KEY"
+
+
+class _Hook(BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.heard.append(({k.lower(): v for k, v in self.headers.items()}, body))
+        self.server.speak.wait(LONG)
+        status = self.server.answers.pop(0) if self.server.answers else 204
+        self.send_response(status)
+        self.send_header("location", "/elsewhere")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Tests are quiet."""
+
+
+class Post(socketserver.ThreadingTCPServer):
+    """Takes mail, unless the address or the password is not to its liking."""
+
+    daemon_threads = True
+
+    def __init__(self, refuses: str = "", password: str = "") -> None:
+        super().__init__(("127.0.0.1", 0), _Post)
+        self.refuses, self.password = refuses, password
+        self.mail: list[tuple[list[str], EmailMessage]] = []  # recipients and message
+
+    @property
+    def place(self) -> tuple[str, int]:
+        host, port = self.server_address[:2]
+        return str(host), int(port)
+
+
+class _Post(socketserver.StreamRequestHandler):
+    server: Post
+
+    def handle(self) -> None:
+        self.to: list[str] = []
+        with suppress(OSError):
+            self.say("220 here")
+            while line := self.rfile.readline():
+                word, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
+                self.obey(word.upper(), rest)
+
+    def say(self, text: str) -> None:
+        self.wfile.write(f"{text}\r\n".encode())
+
+    def obey(self, word: str, rest: str) -> None:
+        match word:
+            case "EHLO":
+                self.say("250-here\r\n250-8BITMIME\r\n250 AUTH PLAIN")
+            case "AUTH":
+                given = base64.b64decode(rest.partition(" ")[2]).decode().split("\0")[2]
+                self.say("235 in" if given == self.server.password else "535 who are you?")
+            case "RCPT":
+                refused = bool(self.server.refuses) and self.server.refuses in rest
+                self.to += [] if refused else [rest.partition("<")[2].partition(">")[0]]
+                self.say("550 nobody here" if refused else "250 fine")
+            case "DATA":
+                self.say("354 go on")
+                self.take()
+            case _:
+                self.say("221 bye" if word == "QUIT" else "250 fine")
+
+    def take(self) -> None:
+        content = b""
+        while (line := self.rfile.readline()) != b".\r\n":
+            content += line.removeprefix(b".") if line.startswith(b"..") else line
+        self.server.mail.append((self.to, message_from_bytes(content, policy=policy.default)))
+        self.say("250 taken")
+
+
+@contextmanager
+def serving(server: Any) -> Iterator[Any]:
+    """Let it answer until the end."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        if isinstance(server, Hook):
+            server.speak.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
