@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -215,6 +215,26 @@ def _add_installation(commands: Any) -> None:
         "--older-than", type=_duration, metavar="AGE", help="such as 30d; see [retention] jobs"
     )
     prune.add_argument("--dry-run", action="store_true", help="only count")
+    _add_safety(commands)
+
+
+def _add_safety(commands: Any) -> None:
+    backup = _add(commands, "backup", "backup", "write all that the database holds into one file")
+    backup.add_argument("file", metavar="FILE", help="a new one; see 'restore'")
+    restore = _add(commands, "restore", "restore", "make a backup the database again")
+    restore.add_argument("file", metavar="FILE", help="as 'backup' wrote it, on any database")
+    restore.add_argument("--replace", action="store_true", help="drop what the database holds now")
+    restore.add_argument("--yes", action="store_true", help="do not ask")
+    restore.add_argument(
+        "--hold",
+        action=BooleanOptionalAction,
+        default=True,
+        help="pause unfinished jobs, so that somebody can look first (default: --hold)",
+    )
+    reconcile = _look(
+        commands, "reconcile", "reconcile", "tell where the database and the disks differ"
+    )
+    reconcile.add_argument("--deep", action="store_true", help="compare checksums too")
 
 
 def _add_alert(commands: Any) -> None:

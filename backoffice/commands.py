@@ -11,7 +11,8 @@ import pwd
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from typing import Any
 
 from storm.locals import Store
 
+from backoffice import backup as backups
 from backoffice import (
     catalogue,
     console,
@@ -36,12 +38,16 @@ from backoffice import (
 )
 from backoffice import check as checks
 from backoffice import dryrun as dry
+from backoffice import reconcile as reconciliation
+from backoffice import restore as restoring
 from backoffice.catalogue import Catalogue
 from backoffice.config import Settings
 from backoffice.console import DONE, FAILED, complain, say, show
 from backoffice.database import Database
-from backoffice.errors import BackofficeError, DatabaseUnavailable, NotFound
+from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable, NotFound
+from backoffice.reconcile import Difference
 from backoffice.search import Filter
+from backoffice.web import documents
 
 _PAGE = 1000  # jobs selected at a time
 
@@ -130,6 +136,104 @@ def prune(args: Namespace, settings: Settings) -> int:
         parts = [f"{kind} {count}" for kind, count in sorted(counts.items())]
         say(f"removed: {', '.join(parts) or 'nothing'}")
     return DONE
+
+
+# Backups --------------------------------------------------------------------
+
+
+def backup(args: Namespace, settings: Settings) -> int:
+    path = Path(args.file)
+    with restoring.patient(settings) as database:
+        manifest = backups.write(database, settings, path)
+    say(f"{path}: {_counted(manifest.rows)}; {terminal.size(path.stat().st_size)}")
+    complain("the settings, the logs and the media themselves are not in it")
+    return DONE
+
+
+def restore(args: Namespace, settings: Settings) -> int:
+    with (
+        restoring.alone(settings),
+        backups.opened(Path(args.file)) as archive,
+        restoring.patient(settings) as database,
+    ):
+        there = restoring.contents(database, archive)
+        if there and not _may_replace(args, there):
+            return FAILED
+        restoring.load(database, archive, lambda table: complain(f"restoring table {table}"))
+        held = restoring.finish(database, settings, archive, hold=args.hold, actor=_actor())
+        say(f"restored, as of {archive.manifest.made}: {_counted(archive.manifest.rows)}")
+        say(*(terminal.clean(line) for line in restoring.recipes(archive, settings)))
+        if held:
+            say(
+                f"paused, so that you can look first: {len(held)} unfinished jobs; they go on with"
+                " 'backoffice resume --state paused'"
+            )
+        _show_differences(args, reconciliation.differences(database, settings))
+    return DONE
+
+
+def _counted(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}s {rows.get(name, 0)}" for name in ("job", "file", "publication"))
+
+
+def _may_replace(args: Namespace, there: Mapping[str, int]) -> bool:
+    if not args.replace:
+        raise Conflict(
+            f"the database is not empty ({_counted(there)}): make a backup of it, then say"
+            " --replace; or name another one in [database] uri"
+        )
+    if args.yes:
+        return True
+    say(f"this drops what the database holds now: {_counted(there)}")
+    return console.confirmed()
+
+
+def reconcile(args: Namespace, settings: Settings) -> int:
+    with _opened(settings) as database:
+        found = reconciliation.differences(database, settings, deep=args.deep)
+        return _show_differences(args, found)
+
+
+def _show_differences(args: Namespace, found: Iterable[Difference]) -> int:
+    """As they come: there may be a million."""
+    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+
+    def counted() -> Iterator[Difference]:
+        for one in found:
+            counts[one.kind] += 1
+            sizes[one.kind] += one.size or 0
+            yield one
+
+    if form := _streamed(args):
+        for piece in form("differences", reconciliation.pages(counted())):
+            sys.stdout.write(piece.decode())
+        say("")
+        return FAILED if counts else DONE
+    for one in counted():
+        say(_difference(one))
+    rows = [{"kind": kind, "count": counts[kind], "size": sizes[kind]} for kind in counts]
+    say(*terminal.table(_KINDS, rows, None) or ["the database and the disks agree"])
+    return FAILED if counts else DONE
+
+
+def _streamed(args: Namespace) -> Callable[..., Iterator[bytes]] | None:
+    if getattr(args, "xml", False):
+        return documents.stream_xml
+    return documents.stream_json if getattr(args, "json", False) else None
+
+
+_KINDS: Sequence[terminal.Column] = [
+    ("KIND", lambda r: r["kind"]),
+    ("COUNT", lambda r: r["count"]),
+    ("SIZE", lambda r: terminal.size(r["size"])),
+]
+
+
+def _difference(one: Difference) -> str:
+    known = ", ".join(filter(None, (one.subject, terminal.size(one.size))))
+    about = f" ({known})" if known else ""
+    return terminal.clean(f"{one.kind} {one.path}{about}{f': {one.message}' * bool(one.message)}")
 
 
 # Jobs -----------------------------------------------------------------------

@@ -80,8 +80,11 @@ def agreed(args: Namespace, count: str, first: Sequence[int]) -> bool:
         return True
     named = ", ".join(map(str, first[:NAMED])) + (" …" if len(first) > NAMED else "")
     say(f"{args.command}: jobs that match: {count} ({named})")
-    if args.yes or args.dry_run:
-        return True
+    return args.yes or args.dry_run or confirmed("say --yes to do it, or --dry-run to see only")
+
+
+def confirmed(otherwise: str = "say --yes to do it") -> bool:
+    """Ask; Invalid with ``otherwise`` when there is nobody to ask."""
     if not sys.stdin.isatty():
-        raise Invalid("say --yes to do it, or --dry-run to see only")
+        raise Invalid(otherwise)
     return input("go on? [y/N] ").strip().lower() in ("y", "yes")

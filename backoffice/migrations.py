@@ -7,6 +7,9 @@ step with a row of its own, written before and after it; a step that began and
 never ended is run again, and whatever of it took already is not an error. On
 SQLite the whole run is one transaction. A migration that has been applied
 must never be edited: its steps' checksums are compared.
+
+A restore (``restore.py``) marks the database before it drops anything, and
+unmarks it at its end: what was restored by half is used by nobody.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from backoffice.database import Database, clock, code
 from backoffice.errors import DatabaseUnavailable, SchemaMismatch
 
 LOCK_SECONDS = 60
+RESTORING = (0, 0)  # the step that marks a restore which has begun and not ended
 # Table, column or key already there; column or key already gone.
 _ALREADY = frozenset({1050, 1060, 1061, 1091})
 
@@ -63,16 +67,47 @@ def steps(dialect: str, folder: Path | None = None) -> list[Step]:
 
 def pending(database: Database, folder: Path | None = None) -> list[Step]:
     """Steps not yet applied. Raises SchemaMismatch when the database is newer
-    than this program, or an applied migration differs from its file."""
+    than this program or restored by half, or an applied migration differs from
+    its file."""
     return database.read(_pending, steps(database.dialect, folder))
 
 
-def migrate(database: Database, folder: Path | None = None) -> int:
-    """Apply what is pending and return how many steps that was."""
+def migrate(
+    database: Database,
+    folder: Path | None = None,
+    *,
+    last: int | None = None,
+    restoring: bool = False,
+) -> int:
+    """Apply what is pending, up to version ``last``, and return how many steps
+    that was. Only with ``restoring`` on a database that is being restored."""
     every = steps(database.dialect, folder)
+    wanted = [step for step in every if last is None or step.version <= last]
     if database.mysql:
-        return _migrate_mysql(database, every)
-    return database.transact(_migrate_sqlite, every)
+        return _migrate_mysql(database, wanted, restoring)
+    return database.transact(_migrate_sqlite, wanted, restoring)
+
+
+def version(store: Store) -> int:
+    """Of the schema as it is; 0 for a database without tables of ours."""
+    return max((version for version, _ in _applied(store)), default=0)
+
+
+def is_half_restored(store: Store) -> bool:
+    return RESTORING in _applied(store)
+
+
+def begin_restore(store: Store) -> None:
+    """From now on nobody but the restore uses the database."""
+    store.execute(_STEPS_TABLE)
+    store.execute("DELETE FROM schema_step")
+    mark = Step(*RESTORING, "")
+    _mark_started(store, mark)
+    _mark_finished(store, mark)
+
+
+def end_restore(store: Store) -> None:
+    store.execute("DELETE FROM schema_step WHERE version = ? AND step = ?", RESTORING)
 
 
 def require_current(database: Database) -> None:
@@ -91,8 +126,12 @@ def _statements(text: str) -> Iterator[str]:
             yield statement.strip()
 
 
-def _pending(store: Store, every: list[Step]) -> list[Step]:
+def _pending(store: Store, every: list[Step], restoring: bool = False) -> list[Step]:
     done = _applied(store)
+    if done.pop(RESTORING, None) is not None and not restoring:
+        raise SchemaMismatch(
+            "the database was restored by half: run 'backoffice restore' with the same file again"
+        )
     known = {(step.version, step.number) for step in every}
     newer = sorted(set(done) - known)
     if newer:
@@ -122,9 +161,9 @@ def _applied(store: Store) -> dict[tuple[int, int], str]:
     return {(version, step): checksum for version, step, checksum in rows}
 
 
-def _migrate_sqlite(store: Store, every: list[Step]) -> int:
+def _migrate_sqlite(store: Store, every: list[Step], restoring: bool) -> int:
     store.execute(_STEPS_TABLE)
-    todo = _pending(store, every)
+    todo = _pending(store, every, restoring)
     for step in todo:
         _mark_started(store, step)
         _apply_sqlite(store, step)
@@ -132,14 +171,14 @@ def _migrate_sqlite(store: Store, every: list[Step]) -> int:
     return len(todo)
 
 
-def _migrate_mysql(database: Database, every: list[Step]) -> int:
+def _migrate_mysql(database: Database, every: list[Step], restoring: bool) -> int:
     """Holds a lock that the server frees when the connection dies, so it stays
     on one connection and is not retried as a whole."""
     store = database.store()
     try:
         _lock(store)
         store.execute(_STEPS_TABLE)
-        todo = _pending(store, every)
+        todo = _pending(store, every, restoring)
         for step in todo:
             _mark_started(store, step)
             store.commit()
