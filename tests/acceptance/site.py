@@ -98,6 +98,7 @@ class Site:
         if self._settings is None:
             parser = configparser.RawConfigParser()
             parser.read_dict(self.sections)
+            self.ini.touch(0o600)  # it may hold secrets
             with open(self.ini, "w") as stream:
                 parser.write(stream)
             self._settings = config.load(str(self.ini), {})
