@@ -90,12 +90,23 @@ def _run_remote(args: Namespace, address: config.Address) -> int:
 
 def _run_process(name: str, settings: Settings) -> int:
     """Without what other commands need: a worker should be small."""
-    from backoffice import logs
+    import logging
 
+    from backoffice import logs
+    from backoffice.sdnotify import Notifier
+
+    parent = Notifier(os.environ.get("NOTIFY_SOCKET", ""))
     logs.setup(settings.log)
     module = importlib.import_module(f"backoffice.{PROCESSES[name]}")
-    status: int = module.main(settings)
-    return status
+    try:
+        status: int = module.main(settings)
+        return status
+    except BackofficeError as error:
+        parent(STATUS=error)
+        if settings.log.to != "stderr":  # nobody may be reading that
+            log = logging.getLogger("backoffice.process")
+            log.error(logs.line("process.failed", process=name, reason=error))
+        raise
 
 
 def _explain(error: BackofficeError) -> int:

@@ -25,6 +25,8 @@ def _place(frame: FrameType | None) -> str:
     places: list[str] = []
     while frame is not None and len(places) < DEPTH:
         code = frame.f_code
-        places.append(f"{os.path.basename(code.co_filename)}:{frame.f_lineno} {code.co_name}")
+        file, name = os.path.basename(code.co_filename), code.co_name
+        if not (file == "threading.py" and name in ("run", "_bootstrap_inner", "_bootstrap")):
+            places.append(f"{file}:{frame.f_lineno} {name}")
         frame = frame.f_back
     return " < ".join(places)

@@ -55,6 +55,23 @@ def register(
     return worker_id
 
 
+def redefine(
+    store: Store,
+    worker_id: int,
+    *,
+    slots: int,
+    queues: Iterable[str],
+    tags: Iterable[str],
+    lease: float,
+) -> None:
+    """The worker goes on with other settings."""
+    store.execute(
+        "UPDATE worker SET slots = ?, queues = ?, tags = ?, lease = ? WHERE id = ?",
+        (slots, " ".join(queues), " ".join(sorted(tags)), lease, worker_id),
+        noresult=True,
+    )
+
+
 def sign_off(store: Store, worker_id: int, now: datetime) -> None:
     """The worker stops of its own will, holding nothing."""
     if _changed(

@@ -19,11 +19,10 @@ import hashlib
 import logging
 import os
 import re
-import signal
 import stat
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,6 +47,7 @@ from backoffice import (
 )
 from backoffice.catalogue import Catalogue
 from backoffice.config import Schedule, Settings, Target, Watch
+from backoffice.daemon import Daemon
 from backoffice.database import Database, clock, insert_many, moment
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable, TaskFailed
 from backoffice.executors import attempt
@@ -271,7 +271,6 @@ class Sweep:
     def __init__(self, database: Database, target: Target) -> None:
         self.database = database
         self.target = target
-        self.due = threading.Event()
         self.trouble = ""  # as last told
 
     def run(self) -> None:
@@ -428,41 +427,118 @@ def _take_file(
 # The loops ------------------------------------------------------------------
 
 
+class Loop:
+    """Calls ``function`` every so many seconds, in a thread of its own."""
+
+    def __init__(self, name: str, function: Callable[[], object], every: float) -> None:
+        self.name = name
+        self.function = function
+        self.every = every
+        self._ended = False
+        self._wake = threading.Event()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def wake(self) -> None:
+        """Call it at once."""
+        self._wake.set()
+
+    def end(self) -> None:
+        """Call it no more. One that hangs is left alone."""
+        self._ended = True
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._ended:
+            _safely(self.name, self.function)
+            if self._wake.wait(self.every):
+                self._wake.clear()
+
+
+class Scheduler:
+    """All of it in one process."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings = settings
+        self.database = database
+        self.recipes = catalogue.load(settings)
+        self.daemon = Daemon("scheduler", settings, reload=self.reload)
+        self.rescue = Rescue(database, time.monotonic, settings.paths.work)
+        self.book = ledger.Book(database, scheduler=True)
+        self.folders: dict[str, tuple[WatchFolder, Loop]] = {}
+        self.sweeps: dict[str, tuple[Sweep, Loop]] = {}
+
+    def run(self) -> None:
+        """Until told to stop. Raises DatabaseUnavailable when the database refuses
+        us from the start, and SchemaMismatch."""
+        self.daemon.catch()
+        if not self.daemon.until_database(lambda: migrations.require_current(self.database)):
+            return
+        _log.info(line("scheduler.started", pid=os.getpid()))
+        self._begin()
+        self.daemon.ready()
+        while not self.daemon.stops:
+            self._turn()
+            self.daemon.wait(self.settings.scheduler.poll)
+        self.daemon.stopping()
+        _safely("tally", self.book.write)
+        _log.info(line("scheduler.stopped"))
+
+    def _begin(self) -> None:
+        database = self.database
+        Loop("search", lambda: index(database), INDEX_EVERY)
+        Loop("census", census.Census(database).run, census.EVERY)
+        Loop("retention", lambda: _prune(database, self.settings), PRUNE_EVERY)
+        self._arrange()
+
+    def _turn(self) -> None:
+        steps: dict[str, Callable[[], object]] = {
+            "promote": lambda: self.database.transact(lambda s: claims.promote(s, clock(s))),
+            "rescue": self._rescue,
+            "schedules": lambda: fire_schedules(self.database, self.settings, self.recipes),
+            "tally": self.book.turn,
+        }
+        for name, step in steps.items():
+            _safely(name, step)
+            self.daemon.obey()
+
+    def _rescue(self) -> None:
+        if self.rescue.run():
+            for _, loop in self.sweeps.values():
+                loop.wake()
+
+    def reload(self, settings: Settings) -> None:
+        """Raises DefinitionError for a broken workflow or profile."""
+        self.recipes = catalogue.load(settings)
+        self.settings = settings
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Look into what the settings name now. A watch folder that stays as it was
+        keeps what it has seen."""
+        watches, targets = self.settings.watches, self.settings.targets
+        for name, (folder, loop) in list(self.folders.items()):
+            folder.settings, folder.recipes = self.settings, self.recipes
+            if watches.get(name) != folder.watch:
+                loop.end()
+                del self.folders[name]
+        for name, (sweep, loop) in list(self.sweeps.items()):
+            if targets.get(name) != sweep.target:
+                loop.end()
+                del self.sweeps[name]
+        for name in watches.keys() - self.folders.keys():
+            folder = WatchFolder(watches[name], self.database, self.settings, self.recipes)
+            self.folders[name] = folder, Loop(f"watch {name}", folder.run, WATCH_EVERY)
+        for name in targets.keys() - self.sweeps.keys():
+            sweep = Sweep(self.database, targets[name])
+            self.sweeps[name] = sweep, Loop(f"target {name}", sweep.run, SWEEP_EVERY)
+
+
 def main(settings: Settings) -> int:
-    """Run the scheduler in the foreground until TERM or INT."""
+    """Run the scheduler in the foreground until it is told to stop."""
     database = Database(settings.database)
-    migrations.require_current(database)
-    recipes = catalogue.load(settings)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    _log.info(line("scheduler.started", pid=os.getpid()))
-    for watch in settings.watches.values():
-        folder = WatchFolder(watch, database, settings, recipes)
-        _thread(f"watch {watch.name}", folder.run, WATCH_EVERY, stop)
-    _thread("search", lambda: index(database), INDEX_EVERY, stop)
-    _thread("census", census.Census(database).run, census.EVERY, stop)
-    _thread("retention", lambda: _prune(database, settings), PRUNE_EVERY, stop)
-    sweeps = [Sweep(database, target) for target in settings.targets.values()]
-    for sweep in sweeps:
-        _thread(f"target {sweep.target.name}", sweep.run, SWEEP_EVERY, stop, sweep.due)
-    rescue = Rescue(database, time.monotonic, settings.paths.work)
-    book = ledger.Book(database, scheduler=True)
-    while not stop.is_set():
-        _safely("promote", lambda: database.transact(lambda s: claims.promote(s, clock(s))))
-        _safely("rescue", lambda: _rescue(rescue, sweeps))
-        _safely("schedules", lambda: fire_schedules(database, settings, recipes))
-        _safely("tally", book.turn)
-        stop.wait(settings.scheduler.poll)
-    _safely("tally", book.write)
-    _log.info(line("scheduler.stopped"))
+    Scheduler(settings, database).run()
+    database.close()
     return 0
-
-
-def _rescue(rescue: Rescue, sweeps: Sequence[Sweep]) -> None:
-    if rescue.run():
-        for sweep in sweeps:
-            sweep.due.set()
 
 
 def index(database: Database) -> None:
@@ -474,25 +550,6 @@ def index(database: Database) -> None:
 def _prune(database: Database, settings: Settings) -> None:
     if settings.retention.jobs:
         retention.prune(database, settings, settings.retention.jobs)
-
-
-def _thread(
-    name: str,
-    function: Callable[[], object],
-    every: float,
-    stop: threading.Event,
-    due: threading.Event | None = None,
-) -> None:
-    """Call it again and again, and at once when it is ``due``."""
-    wake = due or stop
-
-    def loop() -> None:
-        while not stop.is_set():
-            _safely(name, function)
-            if wake.wait(every) and due is not None:
-                due.clear()
-
-    threading.Thread(target=loop, name=name, daemon=True).start()
 
 
 def _safely(name: str, function: Callable[[], object]) -> None:

@@ -14,11 +14,10 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from types import FrameType
 
 from storm.exceptions import DatabaseError
 from storm.locals import Store
@@ -32,14 +31,16 @@ from backoffice import (
     media,
     migrations,
     outcomes,
+    preflight,
     score,
     tasks,
 )
 from backoffice.assignments import Assignment
 from backoffice.claims import Held
 from backoffice.config import Settings
+from backoffice.daemon import Daemon
 from backoffice.database import Database, clock
-from backoffice.errors import BackofficeError, DatabaseUnavailable, Invalid
+from backoffice.errors import BackofficeError, DatabaseUnavailable
 from backoffice.executors import attempt
 from backoffice.executors.local import Slot, kill_orphans, kill_strays
 from backoffice.logs import line
@@ -55,6 +56,7 @@ GATHER = 0.005  # seconds that an outcome waits for others, to share a transacti
 LEASE_MARGIN = 0.1  # of the lease: attempts end themselves this much before it
 DELIVER_WITHIN = 5.0  # seconds after the grace time in which outcomes are delivered
 LONGEST_PAUSE = 5.0  # seconds between tries when the database is away
+LISTEN_AT_MOST = 1.0  # seconds
 
 _log = logging.getLogger("backoffice.worker")
 
@@ -117,7 +119,8 @@ class Worker:
         self.outbox: list[tuple[Assignment, Outcome]] = []
         self.outbox_since = 0.0
         self.ffmpeg = ""
-        self.signals = 0
+        self.daemon = Daemon("worker", settings, reload=self.reload, tell=self.tell)
+        self.redefined = False  # the database does not know our settings of now
         self.stop_by: float | None = None
         self.draining = False
         self.next_beat = self.next_look = self.next_poll = self.next_talk = 0.0
@@ -128,16 +131,18 @@ class Worker:
 
     def run(self) -> None:
         """Work until drained or told to stop. Raises DatabaseUnavailable when
-        the database refuses us from the start."""
+        the database refuses us from the start, and SchemaMismatch."""
+        self.daemon.catch()
         adopt_orphans()
         orphans = kill_orphans()
         if orphans:
             _log.warning(line("worker.orphans-killed", count=orphans))
         self.ffmpeg = _ffmpeg_version(self.settings)
-        self._register()
-        wakeup = self._catch_signals()
+        if not self.daemon.until_database(self._register):
+            return
+        self.daemon.ready()
         while not self._finished():
-            self._listen(wakeup)
+            self._listen()
             self._obey_signals()
             self._watch()
             self._talk()
@@ -158,6 +163,7 @@ class Worker:
         return True
 
     def _register(self) -> None:
+        migrations.require_current(self.database)
         worker = self.settings.worker
         self.id = self.database.transact(
             lambda store: leases.register(
@@ -175,9 +181,7 @@ class Worker:
         _log.info(line("worker.started", worker=self.id, host=self.host, slots=worker.slots))
 
     def _sign_off(self) -> None:
-        for slot, _ in self.idle:
-            slot.retire()
-            slot.bury()
+        self._retire(list(self.idle))
         kill_strays(set())
         try:
             self.database.transact(lambda s: leases.sign_off(s, self.id, clock(s)))
@@ -188,46 +192,60 @@ class Worker:
 
     # Signals ----------------------------------------------------------------
 
-    def _catch_signals(self) -> socket.socket:
-        """TERM or INT stops: the first lets attempts finish within the grace
-        time, a second hands them back at once, as QUIT does."""
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
-        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        self._writer = writer  # keeps it open
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.signals += 2 if number == signal.SIGQUIT else 1
-
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, note)
-        return reader
-
     def _obey_signals(self) -> None:
-        if not self.signals:
+        """The first that stops us lets attempts finish within the grace time, a
+        second hands them back at once, as QUIT does."""
+        self.daemon.obey()
+        if not self.daemon.stops:
             return
         now = self.monotonic()
         if self.stop_by is None:
             self.stop_by = now + self.settings.worker.grace
+            self.daemon.stopping()
             _log.info(line("worker.stopping", worker=self.id, running=len(self.running)))
-        if self.signals > 1:
+        if self.daemon.stops > 1:
             self.stop_by = min(self.stop_by, now)
+
+    def reload(self, settings: Settings) -> None:
+        """What runs goes on as it began; what begins from now on follows ``settings``.
+        Raises ConfigError without ffmpeg."""
+        preflight.require_tools(settings)
+        self.settings = settings
+        self.ffmpeg = _ffmpeg_version(settings)
+        self._retire(list(self.idle))
+        self.redefined = True
+        # A shorter lease must not wait for the beat of the longer one.
+        self.next_beat = self.next_look = self.next_poll = 0.0
+
+    def tell(self) -> Iterator[str]:
+        """A line a task, and how busy it is."""
+        now = self.monotonic()
+        for one in self.running:
+            yield line(
+                "task",
+                task=one.held.task_id,
+                attempt=one.held.attempt,
+                job=one.held.job_id,
+                pid=one.slot.pid,
+                age=f"{now - one.started:.0f}s",
+                progress=f"{one.fraction * 100:.0f}%",
+                heard=f"{now - one.heard:.1f}s ago",
+                doing=one.ending.message if one.ending else one.assignment.type,
+            )
+        counts = {"running": len(self.running), "idle": len(self.idle), "outbox": len(self.outbox)}
+        yield line("slots", worker=self.id, of=self.settings.worker.slots, **counts)
 
     # Listening --------------------------------------------------------------
 
-    def _listen(self, wakeup: socket.socket) -> None:
+    def _listen(self) -> None:
         pipes = {one.slot.pipe: one for one in self.running}
-        ready = wait([*pipes, wakeup], self._timeout())
-        for pipe in ready:
-            if pipe is wakeup:
-                _drain(wakeup)
-            elif isinstance(pipe, Connection):
+        for pipe in wait([*pipes, self.daemon.fileno()], self._timeout()):
+            if isinstance(pipe, Connection):
                 self._hear(pipes[pipe])
 
     def _timeout(self) -> float:
-        """Until the next thing to do; at most a second, so that time limits
-        are watched."""
+        """Until the next thing to do; not long, so that time limits are watched
+        and our parent hears of us."""
         now = self.monotonic()
         times = [self.next_beat, self.next_look if self.running else now + 1]
         if self._free() > 0:
@@ -238,7 +256,7 @@ class Worker:
             times.append(now)
         times += [one.kill_at for one in self.running if one.kill_at is not None]
         due = max(min(times), self.next_talk)
-        return max(0.0, min(1.0, due - now))
+        return max(0.0, min(LISTEN_AT_MOST, due - now))
 
     def _hear(self, one: Running) -> None:
         """Take every message there is. The end of the pipe is the end of the
@@ -267,8 +285,9 @@ class Worker:
         if one.ending is not None and outcome.state != SUCCEEDED:
             outcome = one.ending
         self._put_out(one, outcome)
-        if one.commands or one.ending is not None:
-            # It started programs: whatever they left behind ends with it.
+        former = one.slot.settings is not self.settings
+        if one.commands or one.ending is not None or former:
+            # If it started programs, whatever they left behind ends with it.
             one.slot.bury()
             kill_strays(self._slot_pids())
         else:
@@ -340,12 +359,13 @@ class Worker:
         _log.info(line("task.ending", **one.assignment.ids, reason=outcome.message))
 
     def _retire_idle(self, now: float) -> None:
-        for entry in list(self.idle):
-            slot, since = entry
-            if now - since > KEEP_IDLE or slot.ended():
-                self.idle.remove(entry)
-                slot.retire()
-                slot.bury()
+        self._retire([(s, since) for s, since in self.idle if now - since > KEEP_IDLE or s.ended()])
+
+    def _retire(self, entries: Sequence[tuple[Slot, float]]) -> None:
+        for entry in entries:
+            self.idle.remove(entry)
+            entry[0].retire()
+            entry[0].bury()
 
     # Talking ----------------------------------------------------------------
 
@@ -454,6 +474,8 @@ class Worker:
         for one in reports:
             self._report(store, one, monotonic)
         held = [one.held for one in self.running]
+        if self.redefined:
+            self._redefine(store)
         beaten = (
             leases.beat(store, self.id, held, self.settings.worker.lease, now) if beat else None
         )
@@ -467,6 +489,17 @@ class Worker:
                 found = claims.claim(store, self.id, self.host, take, lease, now, suspects=trusts)
                 claimed = assignments.build(store, found) if found else []
         return Turn(accepted, beaten, cancelled, draining, claimed)
+
+    def _redefine(self, store: Store) -> None:
+        worker = self.settings.worker
+        leases.redefine(
+            store,
+            self.id,
+            slots=worker.slots,
+            queues=worker.queues,
+            tags=worker.tags,
+            lease=worker.lease,
+        )
 
     def _report(self, store: Store, one: Running, now: float) -> None:
         if one.unsaid:
@@ -482,6 +515,7 @@ class Worker:
         self.next_look = now + LOOK_EVERY
         self.next_poll = now + self.settings.worker.poll
         self._delivered(turn)
+        self.redefined = False
         for one in self.running:
             if one.unsaid or one.fraction > one.reported:
                 one.unsaid, one.reported, one.reported_at = False, one.fraction, now
@@ -580,12 +614,6 @@ def _send(slot: Slot, message: object) -> None:
         slot.pipe.send(message)
 
 
-def _drain(reader: socket.socket) -> None:
-    with suppress(BlockingIOError):
-        while reader.recv(512):
-            pass
-
-
 def _ffmpeg_version(settings: Settings) -> str:
     try:
         return media.version(settings.tools.ffmpeg)
@@ -594,24 +622,11 @@ def _ffmpeg_version(settings: Settings) -> str:
         return ""
 
 
-def prepare_folders(settings: Settings) -> None:
-    """Make our own folders, and those of targets beneath our home. A target
-    elsewhere is never made: it may be a disk that is not mounted."""
-    paths = settings.paths
-    own = [target.path for target in settings.targets.values() if target.path is not None]
-    inside = [path for path in own if path.is_relative_to(paths.home)]
-    for folder in (paths.work, paths.logs, *inside):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Invalid(f"the folder {folder} cannot be made: {error.strerror}") from error
-
-
 def main(settings: Settings) -> int:
     """Run a worker in the foreground until it is drained or stopped."""
+    preflight.prepare_folders(settings)
+    preflight.require_tools(settings)
     database = Database(settings.database)
-    migrations.require_current(database)
-    prepare_folders(settings)
     for name in sorted(tasks.names() - {"notify"}):
         tasks.load(name)  # before forking, so that no attempt pays for it
     Worker(settings, database).run()

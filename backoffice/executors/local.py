@@ -34,6 +34,7 @@ class Slot:
     ties a child's death to the thread that made it."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.lease = Lease()
         self.pipe, theirs = Pipe()
         worker = os.getpid()

@@ -76,7 +76,7 @@ class Inbox:
     """What one connection has sent. Requests come out whole; Problems are refusals."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._data = bytearray()
         self._next()
 
@@ -118,7 +118,7 @@ class Inbox:
             self._skipped = True
         end = self._data.find(b"\r\n\r\n", max(0, self._seen - 3))
         start = self._data if end < 0 else self._data[: end + 4]
-        limits = self._limits
+        limits = self.limits
         check_start(start, self._seen, max_target=limits.target, max_head=limits.head)
         if end < 0:
             # A lone CR may become that empty line.
@@ -171,6 +171,7 @@ class Gate:
 
     ``enter`` is for a new connection, ``again`` for one whose response was sent;
     ``left`` must be called once for each that is closed. All are thread-safe.
+    ``limits`` may be exchanged: what then begins is held against the new ones.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class Gate:
         admit: Callable[[Any, Request], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._admit = admit
         self._clock = clock
         self._selector = selectors.DefaultSelector()
@@ -193,6 +194,7 @@ class Gate:
         self._open = 0
         self._buffered = 0
         self._looked = 0.0
+        self._turned = threading.Event()
         self.stopping = False
         self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
 
@@ -205,16 +207,25 @@ class Gate:
         self._ring()
         self._thread.join()
 
+    def turns(self, seconds: float) -> bool:
+        """Whether its thread goes round within so long."""
+        if self.stopping or self._thread.ident is None:
+            return True  # it need not, or not yet
+        self._turned.clear()
+        self._ring()
+        return self._turned.wait(seconds)
+
     def enter(self, conn: Connection) -> None:
         with self._lock:
             self._open += 1
-            crowded = self._open > self._limits.connections + EXTRA
+            crowded = self._open > self.limits.connections + EXTRA
         if crowded:
             conn.close()
         else:
             self.again(conn)
 
     def again(self, conn: Connection) -> None:
+        conn.inbox.limits = self.limits
         self._count(conn, conn.inbox.size)
         self._arrivals.append(conn)
         if self.stopping:
@@ -244,6 +255,7 @@ class Gate:
             while self._arrivals:
                 self._guarded(self._receive, self._arrivals.popleft())
             self._look_at_deadlines()
+            self._turned.set()
         self._close_all()
 
     def _guarded(self, step: Callable[[Any], None], who: Any) -> None:
@@ -259,10 +271,10 @@ class Gate:
 
     def _receive(self, conn: Connection) -> None:
         conn.socket.setblocking(False)
-        guest = _Guest(conn, self._clock() + self._limits.idle_timeout)
+        guest = _Guest(conn, self._clock() + self.limits.idle_timeout)
         self._selector.register(conn.socket, selectors.EVENT_READ, guest)
         self._guests[conn] = guest
-        if self._open > self._limits.connections:
+        if self._open > self.limits.connections:
             self._refuse(guest, _closing(503, "Too many are connected.", ("Retry-After", "1")))
         elif conn.inbox.size:
             self._advance(guest)
@@ -286,7 +298,7 @@ class Gate:
 
     def _advance(self, guest: _Guest) -> None:
         """After something has come in."""
-        conn, limits = guest.conn, self._limits
+        conn, limits = guest.conn, self.limits
         if guest.began is None:
             guest.began = self._clock()
         try:
@@ -308,12 +320,12 @@ class Gate:
 
     def _let_through(self, conn: Connection, request: Request) -> None:
         self._forget(conn)
-        conn.socket.settimeout(self._limits.idle_timeout)
+        conn.socket.settimeout(self.limits.idle_timeout)
         self._admit(conn, request)
 
     def _relieve(self) -> None:
         """Over the limit of memory, who holds the most goes."""
-        while self._buffered > self._limits.buffered and self._guests:
+        while self._buffered > self.limits.buffered and self._guests:
             guest = max(self._guests.values(), key=lambda one: one.conn.held)
             if not guest.conn.held:
                 return  # it is all with the workers

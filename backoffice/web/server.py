@@ -8,12 +8,14 @@ socket, the pool of threads and how a response is written.
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import os
 import re
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -68,6 +70,21 @@ class WebServer:
         self._http.stop()
         if self._thread.is_alive():
             self._thread.join()
+
+    def swap(self, app: WSGIApplication, limits: Limits, grace: float) -> None:
+        """From the next request on; those under way end as they began."""
+        self._http.wsgi_app = app
+        self._http.limits = self._http.gate.limits = limits
+        self._http.shutdown_timeout = grace
+
+    def lives(self, seconds: float = 5.0) -> bool:
+        """Whether it still takes requests in, as far as can be told in so long."""
+        return self._http.gate.turns(seconds)
+
+    def serving(self) -> list[tuple[str, dict[str, Any], float]]:
+        """Each request under way: the thread's name, its environ, its age in seconds."""
+        now = time.monotonic()
+        return [(name, env, now - began) for name, env, began in self._http.serving()]
 
     @property
     def address(self) -> Bind:
@@ -171,6 +188,14 @@ class _Gateway(wsgi.Gateway_10):
         return environ
 
     def respond(self) -> None:
+        thread = threading.current_thread()
+        self.req.server.under_way[thread] = (self.env, time.monotonic())
+        try:
+            self._respond()
+        finally:
+            del self.req.server.under_way[thread]
+
+    def _respond(self) -> None:
         self._left: int | None = None
         result: Iterable[bytes] = self.req.server.wsgi_app(self.env, self.start_response)
         try:
@@ -222,8 +247,11 @@ class _Gateway(wsgi.Gateway_10):
 class _Pool(ThreadPool):
     """Threads that cannot keep the process from ending."""
 
+    _numbers = itertools.count(1)
+
     def _spawn_worker(self) -> Any:
         worker = WorkerThread(self.server)  # type: ignore[no-untyped-call]
+        worker.name = f"request {next(self._numbers)}"
         worker.daemon = True
         worker.start()
         return worker
@@ -258,6 +286,10 @@ class _Server(wsgi.Server):
         self.mode = mode
         self.gate = Gate(limits, self._admit)
         self._inode: tuple[int, int] | None = None
+        self.under_way: dict[threading.Thread, tuple[dict[str, Any], float]] = {}
+
+    def serving(self) -> list[tuple[str, dict[str, Any], float]]:
+        return [(one.name, env, began) for one, (env, began) in list(self.under_way.items())]
 
     @property
     def named(self) -> tuple[str, str]:

@@ -26,8 +26,8 @@ import sys
 
 from backoffice import config, logs
 from backoffice.errors import BackofficeError
+from backoffice.preflight import prepare_folders
 from backoffice.web.app import Application, make_app
-from backoffice.worker import prepare_folders
 
 # gunicorn gives up on a worker that ends so; any other it would start for ever.
 GIVE_UP = 3
