@@ -158,15 +158,20 @@ def _message(record: logging.LogRecord) -> str:
 
 def _whole(record: logging.LogRecord) -> str:
     """The message, and the request that it belongs to unless it says so itself."""
-    text, request = _message(record), current_request.get()
+    text, request = _message(record), _request(record)
     return text if request in text else f"{text} request={request}"
 
 
 def _ids(record: logging.LogRecord) -> dict[str, object]:
     ids = getattr(record.msg, "ids", {})
     found = {k: v if isinstance(v, int | float) else masked(str(v)) for k, v in ids.items()}
-    request = current_request.get()
+    request = _request(record)
     return {"request": request} | found if request else found
+
+
+def _request(record: logging.LogRecord) -> str:
+    """What we tell of the log itself is not about the request that met it."""
+    return "" if record.name == _log.name else current_request.get()
 
 
 def _time(record: logging.LogRecord) -> str:

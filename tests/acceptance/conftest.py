@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.disks import Disk, small_disks
+from tests.acceptance.package import build
 from tests.acceptance.site import Site
 from tests.clips import Clips, ffmpeg
 from tests.conftest import MariaDB
@@ -75,6 +77,12 @@ def _clip(path: Path, seconds: int) -> Path:
         str(path),
     )
     return path
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """Mounts a small disk of its own at a folder."""
+    yield from small_disks()
 
 
 @pytest.fixture(scope="session")

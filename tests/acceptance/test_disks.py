@@ -5,55 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.disks import Disk, fill
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import Site
 from tests.clips import Clips
 
-Disk = Callable[..., Path]
-
-
-@pytest.fixture
-def disk() -> Iterator[Disk]:
-    """Mount a small disk of its own at a folder."""
-    mounted: list[Path] = []
-
-    def mount(folder: Path, size: str = "600k") -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "small", str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            pytest.skip(f"cannot mount a tmpfs here: {done.stderr.strip()}")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in reversed(mounted):
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
 
 def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Take all the room there is."""
-    path = folder / "strange-ballast"
-    with open(path, "wb", buffering=0) as stream:
-        try:
-            while stream.write(b"\0" * 4096):
-                pass
-        except OSError:
-            pass
-    return path
 
 
 def used(folder: Path) -> int:
