@@ -163,10 +163,11 @@ def _whole(record: logging.LogRecord) -> str:
 
 
 def _ids(record: logging.LogRecord) -> dict[str, object]:
-    ids = getattr(record.msg, "ids", {})
-    found = {k: v if isinstance(v, int | float) else masked(str(v)) for k, v in ids.items()}
     request = _request(record)
-    return {"request": request} | found if request else found
+    found: dict[str, object] = {"request": request} if request else {}
+    for name, value in getattr(record.msg, "ids", {}).items():
+        found[name] = value if isinstance(value, int | float) else masked(str(value))
+    return found
 
 
 def _request(record: logging.LogRecord) -> str:

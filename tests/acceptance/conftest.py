@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.disks import Disk, small_disks
-from tests.acceptance.package import build
 from tests.acceptance.site import Site
 from tests.clips import Clips, ffmpeg
 from tests.conftest import MariaDB
