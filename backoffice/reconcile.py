@@ -250,8 +250,8 @@ class _Parts:
             for job in sorted(jobs - known):
                 yield from self._left("work-left", f"job {job}", root, root / str(job))
             # First the disk, then the database: who makes a folder has claimed before.
-            for job, name in sorted(self._attempts(root, known) - self._in_use(known)):
-                yield from self._left("work-left", f"job {job}", root, root / job / name)
+            for number, name in sorted(self._attempts(root, known) - self._in_use(known)):
+                yield from self._left("work-left", f"job {number}", root, root / number / name)
 
     def left_logs(self) -> Iterator[Difference]:
         for root, jobs, known in self._job_folders(self.settings.paths.logs / "attempts"):
