@@ -110,6 +110,12 @@ class Machine:
     def let_services_start(self) -> None:
         """From now on what packages install is started; before, only by hand."""
         self.run("rm", "-f", POLICY)
+        # Init says in which runlevel the machine is; it is asked which services that one starts.
+        kind, level = 1, ord("2")  # RUN_LVL; see utmp(5)
+        fields = (b"~", b"~~", b"runlevel", b"")
+        (self.root / "run/utmp").write_bytes(
+            struct.pack("=hxxi32s4s32s256s52x", kind, level, *fields)
+        )
 
     def end(self) -> None:
         if self._process.poll() is None:
