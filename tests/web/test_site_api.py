@@ -150,26 +150,12 @@ def test_schedules_are_listed(visitor: Visitor) -> None:
 # Figures and the interface --------------------------------------------------
 
 
-def test_prometheus_gets_figures_of_requests_and_queues(board: Board, visitor: Visitor) -> None:
-    board.submit()
-    visitor.get("/jobs/1")
-    text = visitor.get("/metrics").text
-    assert 'backoffice_ready_tasks{queue="default"} 1.0' in text
-    assert 'route="/jobs/{id}"' in text
-    assert 'backoffice_workers{state="active"} 0.0' in text
-
-
 def test_the_openapi_document_names_every_route(visitor: Visitor) -> None:
     whole: dict[str, Any] = json.loads(visitor.get("/openapi.json").body)
     assert whole["openapi"] == "3.1.0"
     assert set(whole["paths"]["/jobs"]) == {"get", "post"}
     names = [one["operationId"] for path in whole["paths"].values() for one in path.values()]
     assert len(names) == len(set(names))
-
-
-def test_health_tells_whether_requests_can_be_served(visitor: Visitor) -> None:
-    assert visitor.get("/health/live").status == 200
-    assert visitor.get("/health/ready").status == 200
 
 
 def test_the_next_events_are_linked_with_the_same_filter(board: Board, visitor: Visitor) -> None:
