@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice import alerts, cli, events, leases, logs, senders
+from backoffice import alerts, cli, events, jobs, leases, logs, senders
 from backoffice.alerts import Gathered, Happening, Row, Teller
 from backoffice.config import ALERT_KINDS, Alert, Floor
 from backoffice.disks import Disk, Disks, Room
@@ -165,6 +165,14 @@ def test_a_stalled_task_is_told_though_it_is_tried_again(ops: Ops, message: str)
     (item,) = ops.told[0]["data"]["items"]
     assert (item["href"], item["host"]) == (f"https://bo.example.org/tasks/{item['task']}", "enc1")
     assert message in item["why"]
+
+
+def test_the_host_is_the_one_where_it_happened_then(ops: Ops) -> None:
+    job = ops.fail()
+    ops.board.do(jobs.retry, job, "tester")
+    ops.board.run(ops.board.worker(host="enc2"), fail={"one": "no"})
+    ops.teller.run()
+    assert [item["host"] for item in ops.told[0]["data"]["items"]] == ["enc1", "enc2"]
 
 
 def test_a_task_that_failed_for_another_reason_has_not_stalled(ops: Ops) -> None:
@@ -360,7 +368,7 @@ def test_a_receiver_that_does_not_speak_is_left_after_a_while(ops: Ops) -> None:
 
 
 def test_a_redirection_is_not_followed(ops: Ops) -> None:
-    ops.hook.answers = [302]
+    ops.hook.answers = [307]
     ops.fail()
     ops.teller.run()
     assert len(ops.told) == 1
@@ -456,7 +464,9 @@ def test_mail_says_in_its_subject_what_happened_and_nobody_can_add_a_header(post
         "<alert-ops-1@example.org>",
         "auto-generated",
     )
-    assert "why   no\r\nhost  enc1\r\n" in mail.get_content()
+    content = mail.get_content()
+    assert "why   no\r\nhost  enc1\r\n" in content
+    assert "\u202e" not in content  # or the rest would be read backwards
 
 
 HEADERS = (
