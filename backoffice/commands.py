@@ -50,6 +50,7 @@ from backoffice.search import Filter
 from backoffice.web import documents
 
 _PAGE = 1000  # jobs selected at a time
+_MANY = 100_000  # rows that take some seconds to restore
 
 
 @contextmanager
@@ -159,7 +160,7 @@ def restore(args: Namespace, settings: Settings) -> int:
         there = restoring.contents(database, archive)
         if there and not _may_replace(args, there):
             return FAILED
-        restoring.load(database, archive, lambda table: complain(f"restoring table {table}"))
+        restoring.load(database, archive, _patience)
         held = restoring.finish(database, settings, archive, hold=args.hold, actor=_actor())
         say(f"restored, as of {archive.manifest.made}: {_counted(archive.manifest.rows)}")
         say(*(terminal.clean(line) for line in restoring.recipes(archive, settings)))
@@ -170,6 +171,11 @@ def restore(args: Namespace, settings: Settings) -> int:
             )
         _show_differences(args, reconciliation.differences(database, settings))
     return DONE
+
+
+def _patience(table: str, rows: int) -> None:
+    if rows >= _MANY:
+        complain(f"table {table}: {rows} rows; this takes a while")
 
 
 def _counted(rows: Mapping[str, int]) -> str:

@@ -126,7 +126,11 @@ def _workers(store: Store) -> tuple[list[Any], Any]:
 # The rows ----------------------------------------------------------------------
 
 
-def load(database: Database, archive: Archive, on_table: Callable[[str], object]) -> None:
+def load(
+    database: Database,
+    archive: Archive,
+    on_table: Callable[[str, int], object] = lambda name, rows: None,
+) -> None:
     """Make the database what the archive says, with the newest schema. It stays
     marked as restored by half: see :func:`finish`."""
     try:
@@ -134,7 +138,7 @@ def load(database: Database, archive: Archive, on_table: Callable[[str], object]
         _drop(database)
         migrations.migrate(database, last=archive.manifest.schema, restoring=True)
         for table in _matching(database.read(backup.tables), archive):
-            on_table(table.name)
+            on_table(table.name, archive.manifest.rows[table.name])
             _fill(database, archive, table)
         migrations.migrate(database, restoring=True)
     except DatabaseUnavailable as error:

@@ -68,7 +68,7 @@ def contents(database: Database, folder: Path) -> dict[str, bytes]:
 
 def take_back(database: Database, settings: Settings, path: Path, **more: Any) -> list[int]:
     with backup.opened(path) as archive:
-        restore.load(database, archive, len)
+        restore.load(database, archive)
         more = {"hold": True, "actor": "tester"} | more
         return restore.finish(database, settings, archive, **more)
 
@@ -266,7 +266,7 @@ def test_what_is_restored_is_what_was_there(filled: Board, saved: Path, tmp_path
     before = contents(filled.database, tmp_path / "before")
     filled.submit(chain("later"))
     with backup.opened(saved) as archive:
-        restore.load(filled.database, archive, len)
+        restore.load(filled.database, archive)
     assert contents(filled.database, tmp_path / "after") == before
 
 
@@ -288,7 +288,7 @@ def test_it_can_move_to_the_other_kind_of_database(
     before = contents(filled.database, tmp_path / "before")
     other = others["sqlite" if filled.database.mysql else "mysql"]
     with backup.opened(saved) as archive:
-        restore.load(other, archive, len)
+        restore.load(other, archive)
     assert contents(other, tmp_path / "after") == before
 
 
@@ -375,7 +375,7 @@ def test_tables_of_another_shape_are_refused_and_nothing_uses_the_rest(
 
     path = rebuilt(saved, other, tmp_path / "other")
     with backup.opened(path) as archive, pytest.raises(Conflict, match="'job' that is not"):
-        restore.load(filled.database, archive, len)
+        restore.load(filled.database, archive)
     with pytest.raises(SchemaMismatch, match="restored by half"):
         migrations.require_current(filled.database)
 
@@ -418,14 +418,14 @@ def test_half_a_restore_is_used_by_nobody_and_can_be_repeated(
 
     monkeypatch.setattr(restore, "_put", broken)
     with backup.opened(saved) as archive, pytest.raises(OSError, match="power"):
-        restore.load(filled.database, archive, len)
+        restore.load(filled.database, archive)
     for use in (migrations.require_current, migrations.migrate, migrations.pending):
         with pytest.raises(SchemaMismatch, match="run 'backoffice restore' with the same file"):
             use(filled.database)
     monkeypatch.undo()
     with backup.opened(saved) as archive:
         assert restore.contents(filled.database, archive) == {}
-        restore.load(filled.database, archive, len)
+        restore.load(filled.database, archive)
         assert contents(filled.database, tmp_path / "after") == before
         restore.finish(filled.database, filled.settings, archive, hold=True, actor="tester")
     migrations.require_current(filled.database)
@@ -436,7 +436,7 @@ def test_a_row_that_is_missing_is_noticed(filled: Board, saved: Path) -> None:
         more = replace(archive.manifest, rows={**archive.manifest.rows, "job": 4})
         other = Archive(saved, archive._tar, more)
         with pytest.raises(BackofficeError, match="table job has 3 rows, and the archive 4"):
-            restore.load(filled.database, other, len)
+            restore.load(filled.database, other)
 
 
 # Recipes
