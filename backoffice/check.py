@@ -11,13 +11,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from lxml import etree
 
-from backoffice import catalogue, files, media, migrations, publishers
+from backoffice import catalogue, files, logs, media, migrations, publishers
 from backoffice.catalogue import Catalogue
-from backoffice.config import Settings
+from backoffice.config import LogSettings, Settings
 from backoffice.database import Database, clock
 from backoffice.errors import BackofficeError
 from backoffice.terminal import size
@@ -41,6 +42,7 @@ def run(settings: Settings) -> list[Line]:
     paths = settings.paths
     for name, folder in (("work", paths.work), ("logs", paths.logs), ("run", paths.run)):
         lines.append(_writable(f"[paths] {name}", folder))
+    lines += _log(settings.log)
     if not paths.roots:
         lines.append(Line(False, "[paths] roots", "no folder may be read: name one"))
     lines += [_readable("[paths] roots", root) for root in paths.roots]
@@ -134,6 +136,16 @@ def _writable(what: str, folder: Path) -> Line:
         text = f"{there} cannot be written: change its owner, or mount it writable"
         return Line(False, what, text)
     return _space(what, folder, there)
+
+
+def _log(log: LogSettings) -> Iterator[Line]:
+    if log.to == "files":
+        yield _writable("[log] folder", log.folder)
+    elif log.to == "syslog" and not Path(logs.SYSLOG).is_socket():
+        text = f"there is no {logs.SYSLOG}: start a syslog daemon, or log elsewhere"
+        yield Line(False, "[log] to", text)
+    if log.sentry and find_spec("sentry_sdk") is None:
+        yield Line(False, "[log] sentry", "sentry-sdk is missing: pip install 'backoffice[sentry]'")
 
 
 def _space(what: str, folder: Path, there: Path) -> Line:

@@ -27,6 +27,7 @@ from backoffice.errors import (
     SchemaMismatch,
     ServiceUnreachable,
 )
+from backoffice.privacy import masked
 
 FAILED, WRONG, AWAY, INTERRUPTED = 1, 2, 4, 130
 PROCESSES = {
@@ -97,6 +98,7 @@ def _run_process(name: str, settings: Settings) -> int:
 
     parent = Notifier(os.environ.get("NOTIFY_SOCKET", ""))
     logs.setup(settings.log)
+    log = logging.getLogger("backoffice.process")
     module = importlib.import_module(f"backoffice.{PROCESSES[name]}")
     try:
         status: int = module.main(settings)
@@ -104,13 +106,15 @@ def _run_process(name: str, settings: Settings) -> int:
     except BackofficeError as error:
         parent(STATUS=error)
         if settings.log.to != "stderr":  # nobody may be reading that
-            log = logging.getLogger("backoffice.process")
             log.error(logs.line("process.failed", process=name, reason=error))
+        raise
+    except Exception:
+        log.exception(logs.line("process.crashed", process=name))
         raise
 
 
 def _explain(error: BackofficeError) -> int:
-    text = str(error)
+    text = masked(str(error))
     if not text.isprintable():
         text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     print(f"backoffice: {text}", file=sys.stderr)
@@ -124,7 +128,7 @@ def _report(error: Exception) -> int:
     """A fault of the program's own: a sentence, with the place for who mends it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-    text = ascii(f"{type(error).__name__} at {place}: {error}")
+    text = ascii(masked(f"{type(error).__name__} at {place}: {error}"))
     print(f"backoffice: a fault of the program, please report it: {text}", file=sys.stderr)
     return FAILED
 

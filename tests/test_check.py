@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import check, config, media, migrations
+from backoffice import check, config, logs, media, migrations
 from backoffice.check import Line
 from backoffice.config import Settings
 from backoffice.database import Database
@@ -105,3 +105,17 @@ def test_a_schedule_of_an_unknown_workflow_is_named(ready: Settings) -> None:
     schedule = config.Schedule("nightly", "0 0 * * *", "gone", (), 50, {})
     wrong = faults(replace(ready, schedules={"nightly": schedule}))
     assert "no workflow 'gone'" in wrong["schedule nightly"]
+
+
+def test_a_log_that_cannot_be_written_is_named(
+    ready: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "SYSLOG", str(tmp_path / "no"))
+    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    log = replace(ready.log, to="syslog", sentry="https://hush@sentry.example.org/1")
+    told = faults(replace(ready, log=log))
+    assert told["[log] to"].startswith(f"there is no {tmp_path}/no: start a syslog")
+    assert "pip install" in told["[log] sentry"]
+    (tmp_path / "file").touch()
+    log = replace(ready.log, to="files", folder=tmp_path / "file/folder")
+    assert "is no folder" in faults(replace(ready, log=log))["[log] folder"]
