@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice import config
+from backoffice import config, privacy
 from backoffice.errors import ConfigError
 from backoffice.files import share
 
@@ -444,3 +445,133 @@ def test_a_star_is_everybody() -> None:
     auth = load(section("auth", admins="ann", viewers="*")).auth
     assert (auth.role_of("ann"), auth.role_of("zoe")) == ("admin", "viewer")
     assert auth.role_of("") is None
+
+
+# Secrets -------------------------------------------------------------------
+
+PASSWORD = section("database", uri="mysql://bo:hush@db/bo")
+SECRETS = [
+    (PASSWORD, "[database] uri"),
+    (section("notify", secret="hush"), "[notify] secret"),
+    (section("auth", secret="hush"), "[auth] secret"),
+    (section("log", sentry="https://hush@s.org/1"), "[log] sentry"),
+    (section("target t", path="/t", **{"option.api-token": "hush"}), "[target t] option.api-token"),
+    (section("alert a", type="slack", url="https://h.org/hush"), "[alert a] url"),
+]
+
+
+def load_with(text: str, mode: int) -> config.Settings:
+    path = Path("test.ini")
+    path.write_text(text)
+    path.chmod(mode)
+    return config.load(str(path), {})
+
+
+@pytest.mark.parametrize(("text", "place"), SECRETS)
+def test_a_file_with_a_secret_must_not_be_readable_for_everybody(text: str, place: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_with(text, 0o644)
+    reason = "is secret, and everybody can read the file; type: chmod o-r test.ini"
+    assert str(caught.value) == f"test.ini: {place}: {reason}"
+    load_with(text, 0o640)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        section("database", uri="mysql://bo@db/bo"),
+        section("notify", secret=""),
+        section("target t", path="/t", **{"option.key_file": "/etc/key", "option.keys": "2"}),
+        section("watch w", **WATCH, **{"parameter.token": "x"}),
+    ],
+)
+def test_a_file_without_one_may_be(text: str) -> None:
+    load_with(text, 0o644)
+
+
+@pytest.mark.parametrize(("group", "mode"), [(True, 0o646), (False, 0o664), (False, 0o606)])
+def test_a_file_that_others_can_change_is_refused(
+    group: bool, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("test.ini").touch()
+    own = Path("test.ini").stat().st_gid
+    monkeypatch.setattr(os, "getegid", lambda: own if group else 4711)
+    monkeypatch.setattr(os, "getgroups", lambda: [])
+    if not group and own == 0:
+        os.chown("test.ini", -1, 4712)
+    with pytest.raises(ConfigError, match=r"^test.ini: can be changed by others .* chmod go-w"):
+        load_with("", mode)
+
+
+def test_one_that_its_group_can_change_is_fine_if_that_is_ours() -> None:
+    load_with(PASSWORD, 0o660)
+
+
+def test_what_is_no_ordinary_file_has_no_permissions_to_speak_of() -> None:
+    reader, writer = os.pipe()
+    os.fchmod(reader, 0o666)
+    os.write(writer, PASSWORD.encode())
+    os.close(writer)
+    assert "hush" in config.load(f"/proc/self/fd/{reader}", {}).database.uri
+    os.close(reader)
+
+
+def test_a_variable_may_name_a_file_with_the_value() -> None:
+    Path("uri").touch(0o600)
+    Path("uri").write_text("mysql://bo:hush@db/bo\n")
+    Path("key").touch(0o640)
+    Path("key").write_text(" hush\r\n")
+    settings = load("", DATABASE_URI_FILE="uri", TARGET_SITE_OPTION_KEY_FILE="key")
+    assert settings.database.uri == "mysql://bo:hush@db/bo"
+    assert settings.targets["site"].options == {"key": " hush"}
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        ("hush", 0o644, "secret: can be read by everybody; type: chmod o-r secret"),
+        ("hush", 0o602, "secret: can be changed by others than its owner; type: chmod go-w"),
+        ("\n", 0o600, "secret: is empty"),
+        ("\udcff", 0o600, "secret: is not UTF-8"),
+        (None, 0, "secret: cannot be read: No such file"),
+    ],
+)
+def test_a_file_with_a_value_must_be_fit_for_it(
+    content: str | None, mode: int, message: str
+) -> None:
+    if content is not None:
+        Path("secret").write_bytes(os.fsencode(content))
+        Path("secret").chmod(mode)
+    assert refusal("", AUTH_SECRET_FILE="secret").startswith(
+        f"BACKOFFICE_AUTH_SECRET_FILE: {message}"
+    )
+
+
+def test_what_a_container_engine_mounts_may_be_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(privacy, "MOUNTED", f"{tmp_path}/run/secrets/")
+    Path("run/secrets").mkdir(parents=True)
+    Path("run/secrets/key").write_text("hush")
+    assert load("", AUTH_SECRET_FILE="run/secrets/key").auth.secret == "hush"
+
+
+def test_a_value_is_given_once() -> None:
+    Path("secret").touch(0o600)
+    message = refusal("", AUTH_SECRET="a", AUTH_SECRET_FILE="secret")
+    assert message.endswith("BACKOFFICE_AUTH_SECRET is set too; unset one of them")
+
+
+def test_an_unknown_setting_is_not_looked_for_in_a_file() -> None:
+    assert "names no setting of [auth]" in refusal("", AUTH_SECRTE_FILE="secret")
+
+
+def test_the_token_of_the_command_line_may_be_in_a_file() -> None:
+    Path("token").write_text("bo_x\n")
+    environ = {"BACKOFFICE_URL": "http://h", "BACKOFFICE_TOKEN_FILE": "token"}
+    found = config.service(None, None, environ)
+    assert found is not None
+    assert found.token == "bo_x"
+    with pytest.raises(ConfigError, match="BACKOFFICE_TOKEN is set too"):
+        config.service(None, None, environ | {"BACKOFFICE_TOKEN": "bo_y"})
+    assert config.load(None, {"BACKOFFICE_TOKEN_FILE": "token"}).source == "defaults"
