@@ -53,6 +53,7 @@ class Kind(NamedTuple):
     many: str
     task: str = ""  # only of tasks of this type
     detail: re.Pattern[str] | None = None
+    why: str = ""  # where the event does not say
 
 
 # As worker.py words it when it ends an attempt.
@@ -65,7 +66,11 @@ KINDS: Mapping[str, Kind] = {
         "tasks stalled",
         detail=_STALLED,
     ),
-    "worker.lost": Kind({"worker.lost": "is lost"}, "workers are lost"),
+    "worker.lost": Kind(
+        {"worker.lost": "is lost"},
+        "workers are lost",
+        why="it was not heard of for as long as its lease; others get its tasks",
+    ),
     "disk.low": Kind(
         {"disk.low": "is nearly full", "disk.ok": "has room again"},
         "disks are nearly full or have room again",
@@ -325,7 +330,7 @@ def _item(store: Store, kind: Kind, one: Happening, url: str) -> Item:
         what=f"{subject} {kind.says[one.action]}",
         subject=one.subject,
         at=one.at,
-        why=one.detail,
+        why=one.detail or kind.why,
         event=one.id,
         job=one.job,
         task=one.task,

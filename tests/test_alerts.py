@@ -187,7 +187,9 @@ def test_a_lost_worker_is_told_with_its_host(ops: Ops) -> None:
     ops.board.do(leases.mark_lost_workers, [(ops.worker, moment)], ops.now)
     ops.teller.run()
     assert ops.headlines == [f"Worker {ops.worker} is lost"]
-    assert ops.told[0]["data"]["items"][0]["host"] == "enc1, process 7"
+    (item,) = ops.told[0]["data"]["items"]
+    assert item["host"] == "enc1, process 7"
+    assert item["why"].startswith("it was not heard of")
 
 
 def test_a_refused_publication_is_told_beside_its_job(ops: Ops) -> None:
