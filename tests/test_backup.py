@@ -144,6 +144,22 @@ def test_it_never_replaces_a_file(filled: Board, saved: Path) -> None:
     assert saved.read_bytes() == before
 
 
+def test_nor_one_that_comes_while_it_is_written(
+    filled: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "b"
+    inner = backup._pack
+
+    def meanwhile(*args: Any) -> None:
+        inner(*args)
+        path.write_text("somebody's")
+
+    monkeypatch.setattr(backup, "_pack", meanwhile)
+    with pytest.raises(Conflict, match="is there already"):
+        backup.write(filled.database, filled.settings, path)
+    assert path.read_text() == "somebody's"
+
+
 def test_what_a_killed_one_left_is_removed_by_the_next(filled: Board, tmp_path: Path) -> None:
     left = tmp_path / ".new.part"
     (left / "tables").mkdir(parents=True)
