@@ -8,6 +8,7 @@ waits nor fails. The logs of attempts are not here but in ``executors``.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -257,8 +258,9 @@ class _Lines(logging.Handler):
 
 
 class _Stream(_Lines):
-    """stdout or stderr, by their numbers. If they were closed when the program
-    started, another file may have the number: then nothing is written."""
+    """stdout or stderr: by their numbers, but where a server such as mod_wsgi has put
+    something of its own. If they were closed when the program started, another file
+    may have the number: then nothing is written."""
 
     def __init__(self, name: str, formatter: logging.Formatter) -> None:
         super().__init__(name, formatter)
@@ -266,6 +268,17 @@ class _Stream(_Lines):
 
     def descriptor(self) -> int:
         return self._number
+
+    def write(self, text: str) -> None:
+        stream = getattr(sys, self.where)
+        if stream is None or stream is getattr(sys, f"__{self.where}__"):
+            super().write(text)
+            return
+        try:
+            stream.write(f"{text}\n")
+            stream.flush()
+        except ValueError as error:
+            raise OSError(errno.EBADF, str(error)) from error
 
 
 def _number(name: str) -> int:
@@ -380,4 +393,4 @@ class _Syslog(logging.Handler):
 def _complain(text: str) -> None:
     """To who started us, if they listen: the log itself is what has failed."""
     with suppress(OSError):
-        os.write(_number("stderr"), f"backoffice: {text}\n".encode())
+        _Stream("stderr", _Plain()).write(f"backoffice: {text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -163,6 +164,18 @@ def test_they_go_to_stdout_if_so_wished(capfd: Captured) -> None:
     setup(to="stdout")
     tell()
     assert capfd.readouterr().out.endswith("told\n")
+
+
+def test_what_a_server_puts_in_the_place_of_stderr_gets_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", place)
+    setup()
+    tell()
+    assert place.getvalue().endswith("told\n")
+    place.close()
+    tell("nobody listens")
 
 
 def test_files_part_access_from_all_else(tmp_path: Path) -> None:
