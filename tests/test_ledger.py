@@ -62,7 +62,7 @@ def test_more_than_one_statement_holds_is_written(board: Board) -> None:
     assert kept(board) == many
 
 
-def test_those_that_write_at_once_lose_nothing(board: Board) -> None:
+def test_those_that_write_at_once_lose_nothing_and_block_nobody(board: Board) -> None:
     counts = {("words", (str(number),)): 1.0 for number in range(20)}
     backwards = dict(reversed(counts.items()))
 
@@ -72,6 +72,7 @@ def test_those_that_write_at_once_lose_nothing(board: Board) -> None:
 
     together(board.database, *(partial(write, one) for one in (counts, backwards) * 2))
     assert set(kept(board).values()) == {20.0}
+    assert ("database_retries", ("deadlock",)) not in tally.take()
 
 
 def test_a_book_is_written_when_it_is_time(board: Board) -> None:
