@@ -13,7 +13,7 @@ With several processes set [auth] secret, or a form of one is refused by the
 others; each allows [web] rate. [web] listen, threads and the time limits are
 the other server's business then. It must not be reached by strangers directly:
 only ``backoffice web`` refuses all that is framed loosely. mod_wsgi:
-etc/apache/backoffice-wsgi.conf.
+etc/apache2/backoffice-wsgi.conf.
 
 No connection to the database is opened before the first request, so servers
 may fork after the import.

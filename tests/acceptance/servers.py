@@ -6,6 +6,7 @@ import base64
 import http.client
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,16 @@ from tests.acceptance.site import Site
 
 PATIENCE = 20.0  # seconds until a test gives up
 
-Address = Path | tuple[str, int]
+
+@dataclass(frozen=True)
+class Secure:
+    """TLS at a port of this host, which is localhost by its certificate."""
+
+    port: int
+    certificate: Path
+
+
+Address = Path | tuple[str, int] | Secure
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,10 @@ class _Connection(http.client.HTTPConnection):
 
 
 def connect(address: Address) -> socket.socket:
+    if isinstance(address, Secure):
+        context = ssl.create_default_context(cafile=address.certificate)
+        plain = socket.create_connection(("127.0.0.1", address.port), timeout=PATIENCE)
+        return context.wrap_socket(plain, server_hostname="localhost")
     if not isinstance(address, Path):
         return socket.create_connection(address, timeout=PATIENCE)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

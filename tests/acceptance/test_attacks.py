@@ -14,14 +14,12 @@ from urllib.parse import quote
 import pytest
 from lxml import etree
 
-from tests.acceptance.apache import Apache, apache
 from tests.acceptance.proc import wait_for
 from tests.acceptance.servers import (
     PATIENCE,
     Address,
     Answer,
     Client,
-    basic,
     client,
     connect,
     serving,
@@ -196,62 +194,6 @@ def test_an_identity_that_is_none_is_refused(
     answer = guarded.exchange(GET + header.encode() + b"\r\nConnection: close\r\n\r\n")
     assert int(answer.split()[1]) in statuses
     assert b"WWW-Authenticate" in answer or answer.split()[1] == b"400"
-
-
-@pytest.fixture(scope="module")
-def proxy(guarded: Server) -> Iterator[Apache]:
-    """An Apache before the server, which asks for a password."""
-    with apache(
-        f"""
-        ProxyPass / unix:{guarded.address}|http://localhost/
-        ProxyPreserveHost On
-        RequestHeader unset X-Remote-User early
-        <Location />
-            AuthType Basic
-            AuthName Backoffice
-            AuthUserFile {{folder}}/users
-            Require valid-user
-            RequestHeader unset Authorization
-            RequestHeader set X-Remote-User expr=%{{REMOTE_USER}}
-        </Location>
-        """,
-        ["proxy", "proxy_http"],
-        {},
-        vera="secret",
-        nobody="secret",
-    ) as running:
-        yield running
-
-
-@pytest.mark.parametrize(
-    ("user", "headers", "status"),
-    [
-        ("vera", {}, 200),
-        ("vera", {"X-Remote-User": "anna"}, 200),
-        ("vera", {"X_Remote_User": "anna", "X-Remote_User": "anna"}, 200),
-        ("vera", {"X-Remote-User": "anna", "Connection": "X-Remote-User"}, 401),
-        ("vera", {"Connection": "close, x-remote-user"}, 401),
-        ("nobody", {"X-Remote-User": "anna"}, 403),
-        ("", {"X-Remote-User": "anna"}, 401),
-    ],
-    ids=["honest", "claimed", "underscores", "stripped", "stripped too", "stranger", "nobody"],
-)
-def test_behind_apache_a_client_is_who_it_logged_in_as_or_nobody(
-    guarded: Server, proxy: Apache, user: str, headers: dict[str, str], status: int
-) -> None:
-    job = guarded.site.submit("nothing")
-    given = headers | ({"Authorization": basic(user, "secret")} if user else {})
-    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
-    with connect(proxy.address) as sock:
-        sock.sendall(
-            f"POST /jobs/{job}/pause HTTP/1.0\r\nHost: localhost\r\n{lines}"
-            "Content-Length: 0\r\n\r\n".encode()
-        )
-        assert int(_received(sock).split()[1]) == status
-    actors = guarded.site.rows(
-        "SELECT actor FROM event WHERE action = 'job.paused' AND job_id = ?", job
-    )
-    assert [actor for (actor,) in actors] == (["vera"] if status == 200 else [])
 
 
 # Web ------------------------------------------------------------------------

@@ -5,12 +5,9 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +16,8 @@ from lxml import etree
 from storm.locals import Store
 
 from backoffice import catalogue, jobs
-from tests.acceptance import proc
-from tests.acceptance.apache import MODULES, Apache, apache, user
-from tests.acceptance.servers import Client, basic, client, free_port, serving
-from tests.acceptance.site import ROOT, Site
+from tests.acceptance.servers import Client, free_port, serving
+from tests.acceptance.site import Site
 
 APP = "backoffice.web.wsgi:application"
 NS = "{urn:backoffice:1}"
@@ -36,10 +31,11 @@ _keys = itertools.count(1)
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """On SQLite, with many jobs; each test adds its own."""
     home = tmp_path_factory.mktemp("servers") / "site"
-    yield from _filled(Site(home, f"sqlite:{home}/database.sqlite"))
+    yield from filled(Site(home, f"sqlite:{home}/database.sqlite"))
 
 
-def _filled(site: Site) -> Iterator[Site]:
+def filled(site: Site) -> Iterator[Site]:
+    """What ``serves_it_all`` asks for is there."""
     site.set("web", listen=f"unix:{site.home}/socket", rate="0")
     site.recipe("nothing", '<task name="rest" type="noop"/>', inputs="")
     (site.media / "clip.mp4").write_bytes(CONTENT)
@@ -181,7 +177,7 @@ def test_gunicorn(shared: Site) -> None:
 
 
 def test_gunicorn_that_forks_after_the_import_on_mariadb(maria_site: Site) -> None:
-    for site in _filled(maria_site):
+    for site in filled(maria_site):
         address = site.home / "gunicorn"
         with serving(site, *_gunicorn(address, "--preload"), address=address) as visitor:
             for _ in range(3):  # each worker gets to serve
@@ -211,79 +207,3 @@ def test_twisted(shared: Site) -> None:
     # It ends itself by the signal that has ended its loop.
     with serving(shared, *command, address=address, status=-signal.SIGTERM) as visitor:
         serves_it_all(visitor, shared)
-
-
-# Inside Apache, with the configuration that is shipped ----------------------
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """Which others than we can come to: pytest's are private."""
-    folder = Path(tempfile.mkdtemp(prefix="backoffice-site-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def mod_wsgi(open_folder: Path) -> Iterator[tuple[Apache, Site]]:
-    """As etc/apache/backoffice-wsgi.conf has it; alice may log in."""
-    _require_mod_wsgi()
-    site = Site(open_folder / "site", f"sqlite:{open_folder}/site/database.sqlite")
-    site.set("auth", required="yes", admins="alice bob")
-    for _ in _filled(site):
-        (site.home / "etc").mkdir()
-        shutil.copy(site.ini, site.home / "etc" / "backoffice.ini")
-        site.work.mkdir()
-        for path in (site.home, *site.home.rglob("*")):
-            shutil.chown(path, user())
-        # Nothing of Apache's user is to be left in our folders.
-        environ = {"HOME": str(site.home), "PYTHONDONTWRITEBYTECODE": "1"}
-        with apache(_shipped(site), ["wsgi"], environ, alice="secret") as server:
-            yield server, site
-
-
-def _require_mod_wsgi() -> None:
-    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if not (MODULES / "mod_wsgi.so").exists():
-        pytest.fail("mod_wsgi is missing; apt-get install libapache2-mod-wsgi-py3", pytrace=False)
-    if not (MODULES / f"mod_wsgi.so-{ours}").exists():
-        pytest.skip(f"mod_wsgi is made for another Python here than {ours}, which runs the tests")
-
-
-def _shipped(site: Site) -> str:
-    folder = ROOT / "etc" / "apache"
-    values = {
-        "HOME": site.home,
-        "PACKAGES": f"{ROOT}:{sysconfig.get_path('purelib')}",
-        "SCRIPTS": folder,
-        "USER": user(),
-        "USERS": "{folder}/users",
-        "ADDRESS": "*:{port}",
-    }
-    return "\n".join(
-        [
-            *(f'Define BACKOFFICE_{name} "{value}"' for name, value in values.items()),
-            "WSGISocketPrefix {folder}/wsgi",
-            f"Include {folder}/backoffice-wsgi.conf",
-        ]
-    )
-
-
-def test_mod_wsgi(mod_wsgi: tuple[Apache, Site]) -> None:
-    server, site = mod_wsgi
-    with client(server.address, Authorization=basic("alice", "secret")) as alice:
-        serves_it_all(alice, site)
-        spoof = {"X_Remote_User": "bob", "X_Forwarded_For": "192.0.2.1"}
-        assert alice.post("/jobs/1/pause", **spoof).status == 200
-        event = etree.fromstring(alice.get("/events?subject=job%201").body)[-1]
-        assert event.get("actor") == "alice"
-    with client(server.address) as stranger:
-        assert stranger.get("/jobs", X_Remote_User="alice").status == 401
-        assert stranger.get("/health/live").status == 200
-        refused = stranger.get("/jobs", Authorization="Bearer nothing")
-        assert (refused.status, refused.headers["Content-Type"]) == (401, "application/problem+xml")
-    assert "192.0.2.1" not in server.log()
-    assert server.stop() == 0
-    assert not proc.beneath(site.home)
-    assert "Traceback" not in server.log()
