@@ -2,9 +2,10 @@
 
 Makes due tasks ready, gives back what lost workers held, fires schedules,
 looks into watch folders, clears targets of what attempts left half done,
-makes new jobs searchable, prunes. Any number may run: each step is a
-transaction that finds its work still to be done, or does nothing. What reads
-folders that may hang has a thread of its own.
+makes new jobs searchable, has people told what went wrong, prunes. Any number
+may run: each step is a transaction that finds its work still to be done, or
+does nothing. What reads folders that may hang, or waits for a receiver, has a
+thread of its own.
 
 Whether a worker is lost is not read off a clock alone: somebody may set it.
 A lease counts as ended when it has passed by the database's clock and this
@@ -19,6 +20,7 @@ import hashlib
 import logging
 import os
 import re
+import socket
 import stat
 import threading
 import time
@@ -31,9 +33,11 @@ from cronsim import CronSim
 from storm.locals import Store
 
 from backoffice import (
+    alerts,
     catalogue,
     census,
     claims,
+    disks,
     events,
     jobs,
     leases,
@@ -45,6 +49,7 @@ from backoffice import (
     score,
     search,
 )
+from backoffice.alerts import Teller
 from backoffice.catalogue import Catalogue
 from backoffice.config import Schedule, Settings, Target, Watch
 from backoffice.daemon import Daemon
@@ -59,6 +64,9 @@ PRUNE_EVERY = 3600.0  # seconds
 WATCH_EVERY = 1.0
 INDEX_EVERY = 1.0
 SWEEP_EVERY = 10.0
+TELL_EVERY = 2.0
+DISKS_EVERY = 30.0
+DISKS_WAIT = 5.0
 _log = logging.getLogger("backoffice.scheduler")
 
 
@@ -466,6 +474,7 @@ class Scheduler:
         self.book = ledger.Book(database, scheduler=True)
         self.folders: dict[str, tuple[WatchFolder, Loop]] = {}
         self.sweeps: dict[str, tuple[Sweep, Loop]] = {}
+        self.tellers: dict[str, tuple[Teller, Loop]] = {}
 
     def run(self) -> None:
         """Until told to stop. Raises DatabaseUnavailable when the database refuses
@@ -488,6 +497,7 @@ class Scheduler:
         Loop("search", lambda: index(database), INDEX_EVERY)
         Loop("census", census.Census(database).run, census.EVERY)
         Loop("retention", lambda: _prune(database, self.settings), PRUNE_EVERY)
+        Loop("disks", lambda: _watch_disks(database, self.settings), DISKS_EVERY)
         self._arrange()
 
     def _turn(self) -> None:
@@ -531,6 +541,18 @@ class Scheduler:
         for name in targets.keys() - self.sweeps.keys():
             sweep = Sweep(self.database, targets[name])
             self.sweeps[name] = sweep, Loop(f"target {name}", sweep.run, SWEEP_EVERY)
+        self._arrange_alerts()
+
+    def _arrange_alerts(self) -> None:
+        wanted = self.settings.alerts
+        for name, (teller, loop) in list(self.tellers.items()):
+            teller.settings = self.settings
+            if wanted.get(name) != teller.alert:
+                loop.end()
+                del self.tellers[name]
+        for name in wanted.keys() - self.tellers.keys():
+            teller = Teller(wanted[name], self.database, self.settings)
+            self.tellers[name] = teller, Loop(f"alert {name}", teller.run, TELL_EVERY)
 
 
 def main(settings: Settings) -> int:
@@ -545,6 +567,11 @@ def index(database: Database) -> None:
     """Make every job searchable that can be by now."""
     while database.read(search.behind) and database.transact(search.index):
         pass
+
+
+def _watch_disks(database: Database, settings: Settings) -> None:
+    found = disks.of(settings).look(DISKS_WAIT)
+    alerts.watch_disks(database, found, settings.limits.disk_free, socket.gethostname())
 
 
 def _prune(database: Database, settings: Settings) -> None:
