@@ -203,13 +203,14 @@ def _unknown(store: Store, alert: Alert) -> list[str]:
 
 
 def _begin(store: Store, alert: Alert) -> None:
-    """What happened before anybody wanted to know is not told."""
+    """What happened before anybody wanted to know is not told, unless it is so yet."""
     now, newest = clock(store), records.newest_event(store)
+    first = {"disk.low": min(newest, _before_low(store, newest))}
     insert_many(
         store,
         "alert",
         ("name", "kind", "last_event", "next_try"),
-        [(alert.name, kind, newest, now) for kind in _unknown(store, alert)],
+        [(alert.name, kind, first.get(kind, newest), now) for kind in _unknown(store, alert)],
     )
 
 
@@ -409,6 +410,15 @@ def _shown(room: Room, folders: Sequence[Path]) -> str:
     return (
         f"{free} ({100 * room.free / room.total:.1f} %) where {', '.join(map(str, folders))} lies"
     )
+
+
+def _before_low(store: Store, newest: int) -> int:
+    """The event before those of the disks that are low now."""
+    (event,) = store.execute(
+        f"SELECT MIN(e.id) FROM event e{use_index(store, 'event_action')}"
+        " JOIN low_disk d ON d.since = e.at WHERE e.action = 'disk.low'"
+    ).get_one()
+    return newest if event is None else event - 1
 
 
 def _low(store: Store, host: str) -> set[str]:

@@ -669,3 +669,14 @@ def test_a_low_disk_and_its_recovery_are_told(ops: Ops) -> None:
     ops.go(EVERY)
     assert ops.headlines == ["Disk work is nearly full", "Disk work has room again"]
     assert ops.told[0]["data"]["items"][0]["host"] == "enc1"
+
+
+def test_a_disk_that_is_low_when_an_alert_is_new_is_told(ops: Ops) -> None:
+    host = Host(ops.board, Floor(0.1, 0))
+    for free in (1, 50, 1):
+        ops.now += EVERY
+        host.free["work"] = free
+        host.look()
+    ops.another(name="new").run()
+    ops.another(name="new").run()
+    assert ops.headlines == ["Disk work is nearly full"]
