@@ -118,18 +118,20 @@ def test_what_was_acknowledged_outlives_a_killed_server_and_work_goes_on(
     assert all(a.state in ("succeeded", "lost") for a in site.attempts(encoded))
 
 
-def test_parts_that_start_while_the_server_is_away_say_so_and_end(
+def test_parts_that_start_while_the_server_is_away_say_so_and_wait_for_it(
     server: Server, site: Site
 ) -> None:
     site.set("database", uri=server.mariadb.uri("bo"), timeout="1s")
+    name = site.command("well", "echo")
     _ = site.database
     server.kill()
-    for part in ("worker", "scheduler"):
-        done = site.run(part)
-        assert done.returncode == 4
-        assert "cannot be reached" in done.stderr
-        assert "Traceback" not in done.stderr
+    processes = [site.start(part) for part in ("worker", "scheduler")]
+    wait_for(lambda: site.log().count("database.awaited") == 2, "both wait")
+    assert "cannot be reached" in site.log()
+    assert [one.poll() for one in processes] == [None, None]
     server.start()
+    job = site.submit(name, delay=0.1)
+    assert site.ended(job) == "succeeded"
 
 
 def test_killed_connections_lose_no_task_and_no_user_sees_an_error(
