@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.disks import Disk, small_disks
+from tests.acceptance.package import build
 from tests.acceptance.site import Site
 from tests.clips import Clips, ffmpeg
 from tests.conftest import MariaDB
@@ -106,3 +107,9 @@ def machine(machine_factory: MachineFactory) -> Iterator[Machine]:
     machine = machine_factory()
     yield machine
     machine.end()
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Debian package of this checkout."""
+    return build(tmp_path_factory.mktemp("package"))

@@ -1,0 +1,349 @@
+"""The Debian package: what is in it, and what a machine is like that it came to and left."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backoffice import config
+from tests.acceptance.conftest import MachineFactory
+from tests.acceptance.package import MARK, install, newer, run
+from tests.machine import CHECKOUT, Machine
+
+pytestmark = pytest.mark.timeout(400)  # the first of them waits for the build
+
+INI = "/etc/backoffice/backoffice.ini"
+DATA, LOGS, RUN = "/var/lib/backoffice", "/var/log/backoffice", "/run/backoffice"
+
+# What it contains -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tree(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tree")
+    run("dpkg-deb", "--extract", package, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site_packages(tree: Path) -> Path:
+    (found,) = tree.glob("usr/lib/backoffice/lib/python3*/site-packages")
+    return found
+
+
+def files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def field(package: Path, name: str) -> str:
+    return run("dpkg-deb", "--field", package, name).strip()
+
+
+def test_no_file_names_where_it_was_built(tree: Path) -> None:
+    assert [path for path in files(tree) if MARK.encode() in path.read_bytes()] == []
+
+
+def test_every_module_is_compiled_for_where_it_will_be(tree: Path, site_packages: Path) -> None:
+    for source in site_packages.glob("backoffice/**/*.py"):
+        (compiled,) = (source.parent / "__pycache__").glob(f"{source.stem}.cpython-*.pyc")
+        assert f"/{source.relative_to(tree)}".encode() in compiled.read_bytes()
+
+
+def test_the_records_of_what_is_installed_are_right(site_packages: Path) -> None:
+    for record in site_packages.glob("*.dist-info/RECORD"):
+        for name, digest, _ in csv.reader(record.read_text().splitlines()):
+            if digest:
+                content = (site_packages / name).read_bytes()
+                found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
+                assert digest == f"sha256={found.rstrip('=')}", f"{record}: {name}"
+
+
+def test_each_library_comes_with_its_licence(tree: Path, site_packages: Path) -> None:
+    told = (tree / "usr/share/doc/backoffice/copyright").read_text()
+    for folder in site_packages.glob("*.dist-info"):
+        names = [path.name.lower() for path in folder.rglob("*")]
+        metadata = (folder / "METADATA").read_text()
+        if not any(name.startswith(("licen", "copying")) for name in names):
+            licence = re.search(r"(?m)^(License|Classifier: License)", metadata)
+            assert licence or folder.name.split("-")[0] in told, folder
+
+
+def test_all_shared_libraries_it_needs_are_of_packages_it_names(
+    package: Path, site_packages: Path
+) -> None:
+    wanted = set()
+    for library in site_packages.rglob("*.so*"):
+        said = run("ldd", library)
+        assert "not found" not in said
+        wanted |= set(re.findall(r"=> (/\S+)", said))
+    outer = {path for path in wanted if str(site_packages) not in path}
+    # Whether /lib or /usr/lib, they are the same; dpkg knows one name only.
+    found = run("dpkg", "--search", *(f"*{path.removeprefix('/usr')}" for path in outer))
+    owners = {line.split(":")[0] for line in found.splitlines()}
+    named = {word.strip().split()[0] for word in field(package, "Depends").split(",")}
+    indirect = {"libssl3", "libzstd1"}  # of libmariadb3
+    assert owners - indirect <= named
+
+
+def test_all_that_is_in_etc_is_kept_when_it_was_changed(package: Path, tree: Path) -> None:
+    conffiles = run("dpkg-deb", "--info", package, "conffiles").split()
+    assert conffiles == sorted(f"/{path.relative_to(tree)}" for path in files(tree / "etc"))
+
+
+def test_root_owns_everything_and_nobody_else_may_write(package: Path) -> None:
+    for line in run("dpkg-deb", "--contents", package).splitlines():
+        mode, owner = line.split()[:2]
+        assert owner == "root/root", line
+        assert mode[0] == "l" or (mode[5], mode[8]) == ("-", "-"), line
+        assert "s" not in mode, line
+
+
+def test_what_belongs_to_a_service_is_where_admins_look(tree: Path) -> None:
+    for place in (
+        "etc/init.d/backoffice",
+        "etc/logrotate.d/backoffice",
+        "etc/apache2/sites-available/backoffice.conf",
+        "etc/apache2/sites-available/backoffice-wsgi.conf",
+        "usr/bin/backoffice",
+        "usr/lib/systemd/system/backoffice.service",
+        "usr/lib/tmpfiles.d/backoffice.conf",
+        "usr/lib/sysusers.d/backoffice.conf",
+        "usr/share/bash-completion/completions/backoffice",
+        "usr/share/man/man1/backoffice.1.gz",
+        "usr/share/doc/backoffice/copyright",
+        "usr/share/doc/backoffice/changelog.gz",
+        "usr/share/doc/backoffice/README.md",
+    ):
+        path = tree / place
+        assert path.is_symlink() or path.stat().st_size, place
+    for folder in ("etc/workflows", "schema", "static"):
+        assert any((tree / "usr/share/backoffice" / folder).iterdir()), folder
+
+
+def test_its_settings_are_those_of_an_installed_service(tree: Path) -> None:
+    path = tree / INI.lstrip("/")
+    assert path.stat().st_mode & 0o777 == 0o640
+    settings = config.load(str(path), {})
+    assert settings.database.uri == f"sqlite:{DATA}/backoffice.sqlite"
+    assert settings.paths.work == Path(f"{DATA}/work")
+    assert settings.paths.roots == (Path(f"{DATA}/media"),)
+    assert settings.paths.logs == Path(f"{LOGS}/attempts")
+    assert settings.paths.run == Path(RUN)
+    assert (settings.log.to, settings.log.folder) == ("files", Path(LOGS))
+    assert settings.web.listen == Path(f"{RUN}/web.sock")
+    assert settings.web.maintenance == Path(f"{DATA}/maintenance")
+    assert settings.auth.required
+    assert settings.targets["site"].path == Path(f"{DATA}/publish")
+
+
+def test_uninstalling_leaves_settings_alone(tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree, tmp_path / "all", symlinks=True)
+    environ = {"DESTDIR": str(tmp_path / "all")}
+    command = [str(CHECKOUT / "tools/install"), "--remove"]
+    subprocess.run(command, env=environ, check=True, timeout=60)
+    left = {f"/{path.relative_to(tmp_path / 'all')}" for path in files(tmp_path / "all")}
+    kept = {"/etc/apache2", "/etc/backoffice", "/etc/default", "/etc/logrotate.d"}
+    assert INI in left
+    # Debian has them compressed or under another name.
+    renamed = {"/usr/share/man/man1/backoffice.1.gz"}
+    assert {path for path in left - renamed if not path.startswith(tuple(kept))} == set()
+
+
+# Where it is installed ----------------------------------------------------------
+
+
+def fresh(machine_factory: MachineFactory) -> Machine:
+    machine = machine_factory()
+    machine.let_services_start()
+    machine.run("rm", "-f", "/var/lib/man-db/auto-update")  # of all manuals, 3 s each time
+    return machine
+
+
+@pytest.fixture(scope="module")
+def installed(package: Path, machine_factory: MachineFactory) -> Iterator[Machine]:
+    """For tests that leave packages and settings as they were, and the service running."""
+    machine = fresh(machine_factory)
+    install(machine, package)
+    yield machine
+    machine.end()
+
+
+def backoffice(machine: Machine, *words: str) -> str:
+    """As the user of the service."""
+    user = ("runuser", "-u", "backoffice", "--")
+    done = machine.run(*user, "backoffice", *words, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def status(machine: Machine) -> int:
+    return machine.run("/etc/init.d/backoffice", "status", check=False).returncode
+
+
+def main_process(machine: Machine) -> str:
+    return machine.read(f"{RUN}/backoffice.pid")
+
+
+def test_it_is_running_when_it_has_been_installed(installed: Machine) -> None:
+    assert status(installed) == 0
+    assert backoffice(installed, "check")
+    assert installed.run("sh", "-c", "ls /etc/rc2.d/S*backoffice").stdout
+    pid = main_process(installed).split()[0]
+    assert installed.run("ps", "-o", "user=", "--pid", pid, "--ppid", pid).stdout.split()
+    assert set(installed.run("ps", "-o", "user=", "--pid", pid, "--ppid", pid).stdout.split()) == {
+        "backoffice"
+    }
+
+
+def test_folders_and_settings_are_for_whom_they_should_be(installed: Machine) -> None:
+    wanted = {
+        INI: "root:backoffice 640",
+        DATA: "backoffice:backoffice 751",
+        f"{DATA}/work": "backoffice:backoffice 750",
+        f"{DATA}/media": "backoffice:backoffice 750",
+        f"{DATA}/publish": "backoffice:www-data 2750",
+        f"{DATA}/backoffice.sqlite": "backoffice:backoffice 640",
+        LOGS: "backoffice:adm 2750",
+        RUN: "backoffice:www-data 2750",
+        f"{RUN}/web.sock": "backoffice:www-data 660",
+    }
+    found = {path: installed.run("stat", "-c", "%U:%G %a", path).stdout.strip() for path in wanted}
+    assert found == wanted
+
+
+def test_it_runs_a_job_whose_result_apache_can_read_and_its_settings_not(
+    installed: Machine,
+) -> None:
+    clip = f"{DATA}/media/clip.mp4"
+    source = "testsrc2=size=160x90:rate=25:duration=1"
+    user = ("runuser", "-u", "backoffice", "--")
+    installed.run(*user, "ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", source, clip)
+    backoffice(installed, "submit", "publish-only", clip, "--wait")
+    published = installed.run("find", f"{DATA}/publish", "-name", "*.mp4").stdout.strip()
+    apache = ("setpriv", "--reuid", "www-data", "--regid", "www-data", "--init-groups")
+    assert installed.run(*apache, "cksum", published).stdout
+    for secret in (INI, f"{DATA}/backoffice.sqlite", f"{LOGS}/error.log"):
+        assert installed.run(*apache, "cat", secret, check=False).returncode != 0
+
+
+def test_the_command_works_from_anywhere_with_no_environment(installed: Machine) -> None:
+    command = "cd /usr/share && exec env -i /usr/bin/backoffice --version"
+    assert installed.run("sh", "-c", command).stdout.startswith("backoffice ")
+
+
+def test_its_files_are_as_they_were_packed(installed: Machine) -> None:
+    said = installed.run("dpkg", "--verify", "backoffice").stdout
+    assert [line for line in said.splitlines() if "/share/man/" not in line] == []
+
+
+# Upgraded, removed and purged ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def next_version(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return newer(package, tmp_path_factory.mktemp("newer"))
+
+
+def test_an_upgrade_keeps_settings_and_restarts_what_ran(
+    package: Path, next_version: Path, machine_factory: MachineFactory
+) -> None:
+    machine = fresh(machine_factory)
+    install(machine, package)
+    machine.run("sed", "-i", "s/^#slots = 2/slots = 3/", INI)
+    before = main_process(machine)
+    install(machine, next_version)
+    assert "slots = 3" in machine.read(INI)
+    assert machine.run("stat", "-c", "%U:%G %a", INI).stdout == "root:backoffice 640\n"
+    assert status(machine) == 0
+    assert main_process(machine) != before
+    machine.end()
+
+
+def reinstall(machine: Machine) -> str:
+    """What dpkg calls when a version is installed over another, and what that says."""
+    script = "cd /var/lib/dpkg/info && ./backoffice.prerm upgrade 9.9 && ./backoffice.postinst"
+    done = machine.run("sh", "-c", f"{{ {script} configure 0.1.0; }} 2>&1", env={"LC_ALL": "C"})
+    return done.stdout
+
+
+def test_what_was_stopped_is_not_started_by_an_upgrade(installed: Machine) -> None:
+    installed.run("/etc/init.d/backoffice", "stop")
+    reinstall(installed)
+    assert status(installed) == 3
+    installed.run("/etc/init.d/backoffice", "start")
+
+
+def test_settings_that_are_wrong_do_not_break_an_upgrade(installed: Machine) -> None:
+    settings = installed.read(INI)
+    installed.run("sed", "-i", "s/^#slots = 2/slots = many/", INI)
+    said = reinstall(installed)
+    assert "slots: is not a whole number" in said
+    assert "backoffice was not started" in said
+    assert "Traceback" not in said
+    installed.run("tee", INI, input=settings)
+    installed.run("/etc/init.d/backoffice", "start")
+
+
+def test_a_database_that_cannot_be_made_does_not_break_an_installation(
+    installed: Machine,
+) -> None:
+    database = f"{DATA}/backoffice.sqlite"
+    installed.run("/etc/init.d/backoffice", "stop")
+    installed.run("mv", database, f"{database}.away")
+    installed.run("mkdir", database)
+    said = reinstall(installed)
+    assert f"backoffice --config {INI} migrate && service backoffice start" in said
+    assert "Traceback" not in said
+    installed.run("rmdir", database)
+    installed.run("mv", f"{database}.away", database)
+    installed.run("/etc/init.d/backoffice", "start")
+
+
+def test_removing_keeps_what_is_the_admins_and_purging_keeps_nothing(
+    package: Path, machine_factory: MachineFactory
+) -> None:
+    machine = fresh(machine_factory)
+    before = machine.written()
+    install(machine, package)
+    machine.run("apt-get", "remove", "-y", "backoffice", timeout=120)
+    assert machine.run("pgrep", "-u", "backoffice", check=False).stdout == ""
+    assert not (machine.root / "usr/lib/backoffice").exists()
+    machine.run("test", "-s", INI, "-a", "-s", f"{DATA}/backoffice.sqlite")
+    machine.run("apt-get", "purge", "-y", "backoffice", timeout=120)
+    assert leftovers(machine, before) == []
+    machine.end()
+
+
+# Of dpkg, apt and others that note what has been done.
+NOTES = re.compile(
+    r"/var/(lib/(dpkg|apt)|cache|log/(dpkg|alternatives|apt))(/|\.log|$)|"
+    r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-|/etc/\.pwd\.lock|/var/lib/systemd$"
+)
+
+
+def leftovers(machine: Machine, before: set[str]) -> list[str]:
+    """What differs on its disk from before, and in /run; notes of dpkg and apt aside."""
+    found = [p for p in machine.written() - before if not NOTES.match(p) and _differs(machine, p)]
+    return sorted(found) + machine.run("find", "/run", "-name", "*backoffice*").stdout.split()
+
+
+def _differs(machine: Machine, path: str) -> bool:
+    here, there = Path(path), machine.root / path.lstrip("/")
+    if here.is_dir() and not here.is_symlink():
+        return not there.is_dir()
+    if not (os.path.lexists(here) and os.path.lexists(there)):
+        return True
+    if here.is_symlink() or there.is_symlink():
+        return not (
+            here.is_symlink() and there.is_symlink() and here.readlink() == there.readlink()
+        )
+    return here.read_bytes() != there.read_bytes()
