@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import logging
 import os
 import socket
@@ -12,12 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import brotli
 import pytest
 import sentry_sdk
 
@@ -26,59 +21,28 @@ from backoffice.config import LogSettings, Settings
 from backoffice.errors import ConfigError
 from backoffice.web.app import make_app
 from tests.board import Board
+from tests.sentry import Sentry, receiving
 from tests.web.visitor import Visitor
-
-
-@dataclass
-class Sentry:
-    """A receiver of reports."""
-
-    port: int = 0
-    raw: list[bytes] = field(default_factory=list)
-
-    @property
-    def dsn(self) -> str:
-        return f"http://key@127.0.0.1:{self.port}/1"
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """The reports so far; an envelope is a line each of JSON, the last the event."""
-        sentry_sdk.flush(10)
-        return [json.loads(body.splitlines()[-1]) for body in self.raw]
-
-    def takes(self, body: bytes) -> None:
-        self.raw.append(body)
 
 
 @pytest.fixture
 def sentry() -> Iterator[Sentry]:
-    sentry = Sentry()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            data = self.rfile.read(int(self.headers["Content-Length"]))
-            unpack = {"br": brotli.decompress, "gzip": gzip.decompress}
-            sentry.takes(unpack.get(self.headers["Content-Encoding"] or "", bytes)(data))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    sentry.port = server.server_port
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    """And loggers as they were."""
     loggers = [logging.getLogger(name) for name in ("", "backoffice", "middleware", logs.ACCESS)]
     levels, handlers = [one.level for one in loggers], list(loggers[0].handlers)
     hook = threading.excepthook
-    yield sentry
-    sentry_sdk.init()  # whose transport is none
+    with receiving() as sentry:
+        yield sentry
+        sentry_sdk.init()  # whose transport is none
     loggers[0].handlers = handlers
     threading.excepthook, logging.raiseExceptions = hook, True
     for one, level in zip(loggers, levels, strict=True):
         one.setLevel(level)
-    server.shutdown()
-    server.server_close()
+
+
+def told(sentry: Sentry) -> list[dict[str, Any]]:
+    logs.flush()
+    return sentry.events
 
 
 def setup(dsn: str) -> logging.Logger:
@@ -86,7 +50,7 @@ def setup(dsn: str) -> logging.Logger:
     return logging.getLogger("backoffice.worker")
 
 
-def fault(text: str) -> None:
+def fails(text: str) -> None:
     secret = "-".join("hush")  # lines of code go out with a traceback, and no values
     assert secret
     raise ValueError(text)
@@ -95,13 +59,13 @@ def fault(text: str) -> None:
 def test_an_error_goes_out_with_its_traceback_and_nothing_that_is_private(sentry: Sentry) -> None:
     log = setup(sentry.dsn)
     try:
-        fault("cannot open mysql://bo:pass" + "word@db/bo")
+        fails("cannot open mysql://bo:pass" + "word@db/bo")
     except ValueError:
         log.exception(logs.line("task.crashed", task=7, request="r1", path="/srv/x"))
-    (event,) = sentry.events
-    (told,) = event["exception"]["values"]
-    assert (told["type"], told["value"]) == ("ValueError", "cannot open mysql://bo:***@db/bo")
-    assert told["stacktrace"]["frames"][-1]["function"] == "fault"
+    (event,) = told(sentry)
+    (fault,) = event["exception"]["values"]
+    assert (fault["type"], fault["value"]) == ("ValueError", "cannot open mysql://bo:***@db/bo")
+    assert fault["stacktrace"]["frames"][-1]["function"] == "fails"
     assert event["tags"] == {"logger": "backoffice.worker", "task": "7", "request": "r1"}
     assert event["server_name"] == socket.gethostname()
     assert not {"request", "user", "extra", "breadcrumbs", "modules"} & event.keys()
@@ -115,7 +79,7 @@ def test_a_line_without_a_traceback_is_one_issue_whatever_its_ids(sentry: Sentry
     for part in ("web", "worker"):
         log.error(logs.line("part.died", part=part, status=-9))
     log.warning("nothing to report")
-    first, second = sentry.events
+    first, second = told(sentry)
     assert first["logentry"]["message"] == "part.died part=web status=-9"
     assert first["fingerprint"] == second["fingerprint"] == ["backoffice.worker", "part.died"]
 
@@ -129,7 +93,7 @@ def test_the_pages_tell_of_faults_and_not_of_whoever_met_them(
     monkeypatch.setattr(records, "queues", lambda store: 1 / 0)
     private = {"HTTP_COOKIE": "-".join("cookie"), "HTTP_X_SECRET": "-".join("header")}
     assert visitor.get("/queues", **private).status == 500
-    (event,) = sentry.events
+    (event,) = told(sentry)
     assert event["exception"]["values"][-1]["type"] == "ZeroDivisionError"
     text = b"".join(sentry.raw)
     assert b"c-o-o-k-i-e" not in text
@@ -139,7 +103,7 @@ def test_the_pages_tell_of_faults_and_not_of_whoever_met_them(
 def test_a_forked_process_that_let_go_of_descriptors_reports_too(sentry: Sentry) -> None:
     log = setup(sentry.dsn)
     log.error("of the parent")
-    assert len(sentry.events) == 1  # so that its connection is open
+    assert len(told(sentry)) == 1  # so that its connection is open
     pid = os.fork()
     if pid == 0:
         null = os.open(os.devnull, os.O_RDWR)
@@ -151,8 +115,8 @@ def test_a_forked_process_that_let_go_of_descriptors_reports_too(sentry: Sentry)
         logs.flush()
         os._exit(0)
     os.waitpid(pid, 0)
-    told = [one["logentry"]["message"] for one in sentry.events]
-    assert told == ["of the parent", "of the child"]
+    messages = [one["logentry"]["message"] for one in told(sentry)]
+    assert messages == ["of the parent", "of the child"]
 
 
 def test_a_sentry_that_does_not_answer_holds_up_the_end_for_two_seconds_at_most() -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tests.acceptance.disks import Disk, fill
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import ROOT, Site
 from tests.conftest import MariaDB
+from tests.sentry import receiving
 
 ROTATIONS, WRITERS = 20, 4
 WRITER = """
@@ -114,13 +115,53 @@ def test_a_password_that_the_database_refuses_is_told_nowhere(
     held = tmp_path / "uri"
     held.touch(0o600)
     held.write_text(f"{uri}\n")
-    for command in ("check", "migrate", "jobs", "worker", "scheduler", "web"):
+    for command in ("check", "jobs", "serve"):
         done = site.run(command, BACKOFFICE_DATABASE_URI_FILE=str(held))
         assert done.returncode == (1 if command == "check" else 4), done.stderr
         told = done.stdout + done.stderr
         assert "Access denied for user 'nobody'" in told
         assert "hush" not in told
         assert "Traceback" not in told
+
+
+@pytest.fixture
+def crashing(tmp_path: Path) -> Callable[[str], str]:
+    """A path to import from, where a function of the program raises at each call."""
+
+    def make(function: str) -> str:
+        module, _, name = function.partition(":")
+        code = f"import {module}\n{module}.{name} = lambda *_: 1 / 0\n"
+        (tmp_path / "sitecustomize.py").write_text(code)
+        return f"{tmp_path}:{ROOT}"
+
+    return make
+
+
+def test_sentry_is_told_of_a_crash_in_an_attempt(
+    site: Site, crashing: Callable[[str], str]
+) -> None:
+    name = site.command("crash", "true", attempts="1")
+    environ = {"PYTHONPATH": crashing("backoffice.tasks.command:run")}
+    with (
+        receiving() as sentry,
+        serving(site, **environ, BACKOFFICE_LOG_SENTRY=sentry.dsn) as client,
+    ):
+        job, request = submit(client, name)
+        assert site.ended(job) == "failed"
+        wait_for(lambda: sentry.events, "it is told")
+        (event,) = sentry.events
+    assert event["exception"]["values"][-1]["type"] == "ZeroDivisionError"
+    assert event["tags"].items() >= {"job": str(job), "request": request}.items()
+
+
+def test_sentry_is_told_of_what_ends_a_part(site: Site, crashing: Callable[[str], str]) -> None:
+    path = crashing("backoffice.scheduler:Scheduler.run")
+    with receiving() as sentry:
+        done = site.run("scheduler", PYTHONPATH=path, BACKOFFICE_LOG_SENTRY=sentry.dsn)
+        assert done.returncode == 1
+        (event,) = sentry.events
+    assert event["exception"]["values"][-1]["type"] == "ZeroDivisionError"
+    assert event["tags"]["logger"] == "backoffice.process"
 
 
 # A full disk, and rotation ----------------------------------------------------
@@ -133,7 +174,7 @@ def test_a_full_disk_of_logs_holds_up_nothing_and_is_told_afterwards(
     with serving(site) as client:
         ballast = fill(service)
         begun = time.monotonic()
-        for _ in range(3000):  # more than the last page of the log has room for
+        for _ in range(500):  # more than the last page of the log has room for
             assert client.get("/health/live").status_code == 200
         assert time.monotonic() - begun < 30
         ballast.unlink()
@@ -142,8 +183,8 @@ def test_a_full_disk_of_logs_holds_up_nothing_and_is_told_afterwards(
         found = re.search(r"count=(\d+)$", told)
         assert found is not None
         kept = len(lines(service / "access.log", "/health/live"))
-        assert int(found[1]) > 1000
-        assert 3000 <= int(found[1]) + kept < 3100
+        assert int(found[1]) > 300
+        assert 500 <= int(found[1]) + kept < 600
         assert len(lines(service / "access.log", "GET /jobs")) == 1
     site.stop()
     assert site.log().count("access.log takes no lines: No space left on device") == 1
