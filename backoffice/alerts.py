@@ -150,18 +150,22 @@ class Teller:
         """Look once, and send what is due."""
         if self.database.read(_unknown, self.alert):
             self.database.transact(_begin, self.alert)
-        for row in self.database.read(self._due):
-            gathered, upto = self.database.read(_gather, self.alert, row)
+        due, newest = self.database.read(self._due)
+        for row in due:
+            gathered = self.database.read(_gather, self.alert, row, newest)
             if gathered.count:
                 self._tell(gathered)
-            elif upto - row.last_event > IDLE:
-                self.database.transact(_skip, self.alert.name, row, upto)
+            elif newest - row.last_event > IDLE:
+                self.database.transact(_skip, self.alert.name, row, newest)
 
-    def _due(self, store: Store) -> list[Row]:
-        """Also what waits for longer than anything does: its clock was set back."""
+    def _due(self, store: Store) -> tuple[list[Row], int]:
+        """Of what may be told now, and up to which event. Also what waits for longer
+        than anything does: its clock was set back."""
         now = clock(store)
         longest = now + max(self.alert.every, self.right, LAST_AGAIN)
-        return [row for row in _rows(store, self.alert) if not now < row.next_try <= longest]
+        due = [row for row in _rows(store, self.alert) if not now < row.next_try <= longest]
+        newest = records.newest_event(store) if due else 0
+        return [row for row in due if row.last_event < newest], newest
 
     def _tell(self, gathered: Gathered) -> None:
         name, row, settings = self.alert.name, gathered.row, self.settings
@@ -267,14 +271,13 @@ def _event(verb: str, name: str, detail: str) -> events.Event:
 # What happened --------------------------------------------------------------
 
 
-def _gather(store: Store, alert: Alert, row: Row) -> tuple[Gathered, int]:
-    """What is yet to be told, and the event up to which was looked."""
-    now, newest = clock(store), records.newest_event(store)
-    gathered = Gathered(row)
+def _gather(store: Store, alert: Alert, row: Row, newest: int) -> Gathered:
+    """What is yet to be told, up to an event."""
+    now, gathered = clock(store), Gathered(row)
     for one in _since(store, KINDS[row.kind], row.last_event, newest):
         if _wanted(alert, KINDS[row.kind], one):
             gathered.add(one, now)
-    return gathered, newest
+    return gathered
 
 
 def _since(store: Store, kind: Kind, after: int, newest: int) -> Iterator[Happening]:
