@@ -15,7 +15,7 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice import claims, records
+from backoffice import claims, ledger, records
 from backoffice.database import clock, marks, moment, use_index
 from backoffice.records import Record
 from backoffice.states import FAILED, RUNNING, SUCCEEDED
@@ -23,6 +23,7 @@ from backoffice.states import FAILED, RUNNING, SUCCEEDED
 COUNTED = 10_000  # of one kind, at most; what counts one more says "more than"
 _SAMPLE = 500  # newest ends of tasks that tell how fast queues go
 _RECENT = timedelta(hours=1)
+_SILENT = timedelta(minutes=2)  # much longer than a scheduler needs to be heard of
 _SHORTEST = 60.0  # seconds; a rate over less would mean nothing
 _ROWS = 1000  # ids in one statement
 
@@ -287,6 +288,16 @@ def scheduled_tasks(store: Store) -> tuple[int, datetime | None]:
     count = _count(store, "SELECT 1 FROM task WHERE state = 'scheduled' LIMIT ?")
     (coming,) = store.execute("SELECT MIN(run_at) FROM task WHERE state = 'scheduled'").get_one()
     return count, moment(coming)
+
+
+def no_scheduler(store: Store) -> str:
+    """That nobody makes it ready when its time has come, or empty."""
+    heard = ledger.scheduler_heard_of(store)
+    if heard is None:
+        return "no scheduler has ever run: start one"
+    if clock(store) - heard > _SILENT:
+        return f"no scheduler has been heard of since {heard:%Y-%m-%d %H:%M} UTC: start one"
+    return ""
 
 
 def _count(store: Store, query: str) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from backoffice import figures, jobs
+from backoffice import figures, jobs, ledger
 from tests.board import Board, chain
 from tests.plans import plans
 
@@ -40,6 +40,19 @@ def test_nothing_runs_on_an_empty_board(board: Board) -> None:
     assert board.read(figures.queues) == []
     assert board.read(figures.paused_jobs) == 0
     assert board.read(figures.scheduled_tasks) == (0, None)
+
+
+# The scheduler --------------------------------------------------------------
+
+
+def test_a_scheduler_that_is_not_there_is_told(board: Board) -> None:
+    assert board.read(figures.no_scheduler) == "no scheduler has ever run: start one"
+    ledger.Book(board.database, scheduler=True).write()
+    assert board.read(figures.no_scheduler) == ""
+    long_ago = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    board.do(ledger.put, {ledger.TICK: long_ago.timestamp()})
+    told = "no scheduler has been heard of since 2026-01-02 03:04 UTC: start one"
+    assert board.read(figures.no_scheduler) == told
 
 
 # Queues ---------------------------------------------------------------------

@@ -192,6 +192,8 @@ def _waits(call: Call, store: Store, workers: Sequence[Record]) -> list[Markup]:
     lines = []
     if not any(one["state"] == ACTIVE for one in workers):
         lines.append(row("No worker is active, so nothing will run: start one."))
+    if missing := figures.no_scheduler(store):
+        lines.append(row("%s.", missing[0].upper() + missing[1:]))
     if paused := figures.paused_jobs(store):
         url = call.url("/jobs?state=paused")
         lines.append(row('<a href="%s">%s</a> paused: resume to go on.', url, _jobs(paused)))

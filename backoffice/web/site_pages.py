@@ -226,6 +226,8 @@ def _troubles(call: Call) -> list[str]:
     found = []
     if not records.worker_counts(store).get(ACTIVE):
         found.append("no worker is active: start one")
+    if missing := figures.no_scheduler(store):
+        found.append(missing)
     if os.path.exists(call.site.settings.web.maintenance):
         found.append("it is in maintenance: requests that change something are refused")
     for disk in disks.of(call.site.settings).look():

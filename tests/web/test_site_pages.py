@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 from lxml import html
 
-from backoffice import __version__, catalogue, jobs
+from backoffice import __version__, catalogue, jobs, ledger
 from backoffice.config import Schedule, Settings, Watch
 from backoffice.scheduler import WatchFolder, fire_schedules
 from backoffice.web.app import make_app
@@ -211,10 +211,12 @@ def test_schedules_tell_when_they_run(board: Board, settings: Settings) -> None:
 def test_about_tells_versions_health_and_keys(board: Board, visitor: Visitor) -> None:
     told = main(visitor, "/about")
     assert "no worker is active" in told
+    assert "no scheduler has ever run" in told
     database = "MariaDB" if board.database.mysql else "SQLite"
     for expected in (__version__, "Python", "ffmpeg", database, "version 1", "MIT", "lxml"):
         assert expected in told
     board.worker()
+    ledger.Book(board.database, scheduler=True).write()
     assert "All is well" in main(visitor, "/about")
 
 
