@@ -34,7 +34,7 @@ screenshots: $(VENV)/.test ## Take the pictures in docs/screenshots anew
 	@$(BIN)/python -m tests.acceptance.screenshots
 
 check: $(VENV)/.check ## Format, lint, types, import rules, scripts, XML
-	@tools/apt-install shellcheck libxml2-utils
+	@tools/apt-install shellcheck devscripts libxml2-utils
 	@tools/check
 
 bench: $(VENV)/.bench ## Measure: ratios within one run
