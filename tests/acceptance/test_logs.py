@@ -92,6 +92,7 @@ def test_a_request_is_followed_from_the_web_to_the_command_and_no_secret_is(site
         task = site.task(job, "run").id
         ids = f"task={task} job={job} attempt=1 worker=1 request={request}"
         service = site.home / "service"
+        wait_for(lambda: lines(service / "access.log", request), "it is told")
         (access,) = lines(service / "access.log", request)
         assert '"POST /jobs HTTP/1.1" 201' in access
         wait_for(lambda: lines(service / "error.log", "task.succeeded", ids), "it is told")
@@ -179,7 +180,10 @@ def test_a_full_disk_of_logs_holds_up_nothing_and_is_told_afterwards(
         assert time.monotonic() - begun < 30
         ballast.unlink()
         assert client.get("/jobs").status_code == 200
-        (told,) = lines(service / "error.log", "log.lines-lost", "access.log")
+        # The line is written once the answer has been sent.
+        words = "log.lines-lost", "access.log"
+        wait_for(lambda: lines(service / "error.log", *words), "it is told")
+        (told,) = lines(service / "error.log", *words)
         found = re.search(r"count=(\d+)$", told)
         assert found is not None
         kept = len(lines(service / "access.log", "/health/live"))
