@@ -20,7 +20,6 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
 )
-from prometheus_client.utils import floatToGoString
 from storm.locals import Store
 from webob import Response
 
@@ -140,7 +139,7 @@ def _histogram(histogram: tally.Histogram, kept: Counts) -> Metric:
         buckets, total = [], 0.0
         for bound in (*histogram.bounds, math.inf):
             total += kept.get(histogram.bucket(bound, *values), 0)
-            buckets.append((floatToGoString(bound), total))
+            buckets.append(("+Inf" if math.isinf(bound) else str(float(bound)), total))
         family.add_metric(values, buckets, kept[histogram.sum(*values)])
     return family
 
