@@ -22,6 +22,12 @@ GOOD = Room(1, 50, 100, True)
 
 
 @pytest.fixture
+def database_uri(tmp_path: Path) -> str:
+    """It is the folders that this is about."""
+    return f"sqlite:{tmp_path}/backoffice.sqlite"
+
+
+@pytest.fixture
 def rooms(monkeypatch: pytest.MonkeyPatch) -> dict[str, Room | OSError]:
     """What folders are like, by name; the others are as they should be."""
     told: dict[str, Room | OSError] = {}
