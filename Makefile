@@ -38,6 +38,7 @@ check: $(VENV)/.check ## Format, lint, types, import rules, scripts, XML
 	@tools/check
 
 bench: $(VENV)/.bench ## Measure: ratios within one run
+	@tools/apt-install wrk
 	@$(BIN)/python -m bench
 
 # What is installed runs on the system's own Python, whatever PATH finds first.

@@ -33,9 +33,9 @@ def _lines(row: str, place: Place, seconds: float) -> list[Line]:
         before = _ticks(worker)
         time.sleep(seconds)
         share = (_ticks(worker) - before) / TICK / seconds * 100
-        resident = _resident(worker)
+        size = resident(worker)
     return [
-        Line(row, "resident memory", "with its children", resident, 60, at_most=True, unit="MB"),
+        Line(row, "resident memory", "with its children", size, 60, at_most=True, unit="MB"),
         Line(row, "of a core", f"over {seconds:.0f} s", share, 1, at_most=True, unit="%"),
     ]
 
@@ -45,7 +45,7 @@ def _family(worker: int) -> list[int]:
     return [worker, *(int(child) for child in children)]
 
 
-def _resident(worker: int) -> float:
+def resident(worker: int) -> float:
     """Megabytes; pages that processes share count for each."""
     pages = sum(int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in _family(worker))
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
