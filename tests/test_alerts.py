@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice import alerts, cli, events, jobs, leases, logs, senders
+from backoffice import alerts, cli, events, jobs, leases, logs, scheduler, senders
 from backoffice.alerts import Gathered, Happening, Row, Teller
 from backoffice.config import ALERT_KINDS, Alert, Floor
 from backoffice.disks import Disk, Disks, Room
@@ -30,6 +30,8 @@ from tests.crowd import together
 from tests.receivers import Hook, Post, serving
 
 EVERY = timedelta(minutes=5)
+# For what is decided without the database's help.
+on_sqlite = pytest.mark.parametrize("database_uri", ["sqlite"], indirect=True)
 MOMENT = datetime(2026, 11, 21, 10, 0, 0)
 NASTY = 'É <!channel> & <a href="x"> ``` @all\r\nBcc: evil@example.org\u202e'
 
@@ -175,6 +177,7 @@ def test_the_host_is_the_one_where_it_happened_then(ops: Ops) -> None:
     assert [item["host"] for item in ops.told[0]["data"]["items"]] == ["enc1", "enc2"]
 
 
+@on_sqlite
 def test_a_task_that_failed_for_another_reason_has_not_stalled(ops: Ops) -> None:
     ops.fail(message="encoder: stalled: no progress for long")
     ops.teller.run()
@@ -199,6 +202,7 @@ def test_a_refused_publication_is_told_beside_its_job(ops: Ops) -> None:
     assert sorted(ops.headlines) == ["Job 1 failed", "Task 1 could not publish"]
 
 
+@on_sqlite
 def test_only_what_is_wanted_is_told(ops: Ops) -> None:
     ops.teller = ops.another(name="lost", on=("worker.lost",))
     ops.teller.run()
@@ -243,6 +247,7 @@ def test_a_burst_is_one_message_and_one_that_sums_up(ops: Ops) -> None:
     assert "and 996 more: jobs 4, 5, 6, 7, 8, 9, 10, 1, 2, 3\n" in data["text"]
 
 
+@on_sqlite
 def test_kinds_do_not_wait_for_each_other(ops: Ops) -> None:
     ops.fail()
     ops.teller.run()
@@ -251,6 +256,7 @@ def test_kinds_do_not_wait_for_each_other(ops: Ops) -> None:
     assert [one["type"] for one in ops.told] == ["job.failed", "worker.lost"]
 
 
+@on_sqlite
 def test_a_clock_that_is_set_back_silences_nobody(ops: Ops) -> None:
     ops.fail()
     ops.teller.run()
@@ -339,9 +345,28 @@ def test_who_lost_the_right_to_send_writes_nothing_down(
     assert len(ops.history("alert.sent")) == 1
 
 
+@on_sqlite
+def test_a_reload_adds_changes_and_removes_alerts(board: Board, hook: Hook) -> None:
+    running = scheduler.Scheduler(board.settings, board.database)
+
+    def tellers(*alerts: Alert, url: str = "") -> dict[str, Teller]:
+        settings = replace(board.settings, web=replace(board.settings.web, url=url))
+        running.reload(replace(settings, alerts={one.name: one for one in alerts}))
+        return {name: teller for name, (teller, _) in running.tellers.items()}
+
+    ops, web = (an_alert(name=name, url=hook.url) for name in ("ops", "web"))
+    first = tellers(ops, web)
+    second = tellers(ops, replace(web, workflow="web-*"), url="https://bo.example.org")
+    assert second["ops"] is first["ops"]
+    assert second["ops"].settings.web.url == "https://bo.example.org"
+    assert second["web"].alert.workflow == "web-*"
+    assert tellers() == {}
+
+
 # Receivers in trouble -------------------------------------------------------
 
 
+@on_sqlite
 def test_a_message_that_was_refused_is_sent_again_as_it_was(ops: Ops) -> None:
     ops.hook.answers = [500]
     ops.fail()
@@ -358,6 +383,7 @@ def test_a_message_that_was_refused_is_sent_again_as_it_was(ops: Ops) -> None:
     assert len(ops.history("alert.sent")) == 1
 
 
+@on_sqlite
 def test_a_receiver_that_does_not_speak_is_left_after_a_while(ops: Ops) -> None:
     ops.settings = replace(ops.settings, notify=replace(ops.settings.notify, timeout=0.2))
     ops.teller = ops.another()
@@ -369,6 +395,7 @@ def test_a_receiver_that_does_not_speak_is_left_after_a_while(ops: Ops) -> None:
     ]
 
 
+@on_sqlite
 def test_a_redirection_is_not_followed(ops: Ops) -> None:
     ops.hook.answers = [307]
     ops.fail()
@@ -377,6 +404,7 @@ def test_a_redirection_is_not_followed(ops: Ops) -> None:
     assert len(ops.history("alert.failed")) == 1
 
 
+@on_sqlite
 def test_a_dead_receiver_is_tried_for_a_day_ever_more_rarely_and_then_told_anew(
     ops: Ops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -598,6 +626,7 @@ def host(board: Board) -> Host:
     return Host(board, Floor(0.1, 0))
 
 
+@on_sqlite
 def test_a_disk_is_low_once_and_well_when_it_has_a_good_deal_more(host: Host) -> None:
     assert host.look() == []
     host.free["work"] = 9
@@ -611,6 +640,7 @@ def test_a_disk_is_low_once_and_well_when_it_has_a_good_deal_more(host: Host) ->
     assert host.look() == [*low, ("disk.ok", "disk work"), *low]
 
 
+@on_sqlite
 def test_a_low_disk_is_told_with_its_host_and_folders(host: Host) -> None:
     host.free["root in"], host.total = 4 * 10**9, 100 * 10**9
     host.free["work"] = host.total
@@ -622,6 +652,7 @@ def test_a_low_disk_is_told_with_its_host_and_folders(host: Host) -> None:
     assert rows == [(expected,)]
 
 
+@on_sqlite
 def test_a_disk_that_does_not_answer_stays_as_it_was(host: Host) -> None:
     host.free["work"] = 1
     before = host.look()
@@ -639,6 +670,7 @@ def test_of_schedulers_on_a_host_one_tells_of_a_disk(host: Host) -> None:
     assert host.look() == [("disk.low", "disk work"), ("disk.ok", "disk work")]
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("least", "free", "low"),
     [(Floor(0.0, 30), 29, True), (Floor(0.0, 30), 30, False), (Floor(0.0, 0), 0, False)],
@@ -651,6 +683,7 @@ def test_the_least_may_be_a_size_or_nothing(
     assert bool(host.look()) is low
 
 
+@on_sqlite
 def test_a_least_that_is_nearly_all_can_still_be_had(board: Board) -> None:
     host = Host(board, Floor(0.0, 90))
     host.free["work"] = 89
@@ -659,6 +692,7 @@ def test_a_least_that_is_nearly_all_can_still_be_had(board: Board) -> None:
     assert host.look()[-1] == ("disk.ok", "disk work")
 
 
+@on_sqlite
 def test_a_low_disk_and_its_recovery_are_told(ops: Ops) -> None:
     host = Host(ops.board, Floor(0.1, 0))
     host.free["work"] = 1

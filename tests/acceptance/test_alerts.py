@@ -36,16 +36,16 @@ def sent(site: Site) -> int:
 
 
 def test_what_goes_wrong_is_told_once_by_two_schedulers_though_a_receiver_hangs(
-    either_site: Site, ops: Hook, deaf: Hook
+    maria_site: Site, ops: Hook, deaf: Hook
 ) -> None:
-    site = either_site
+    site = maria_site
     site.set("notify", secret="between us", timeout="60s")
     site.set("limits", disk_free="9999T")  # so that a disk is low
     site.set("alert ops", type="webhook", url=ops.url, every="1s")
     site.set("alert deaf", type="slack", url=deaf.url)
     name = site.command("sleeps", "sleep 60", timeout="500ms", attempts="1")
     schedulers = [site.start("scheduler"), site.start("scheduler")]
-    site.start("worker")
+    worker = site.start("worker")
     wait_for(lambda: site.rows("SELECT COUNT(*) FROM alert") == [(8,)], "alerts are known")
     job = site.submit(name)
     assert site.ended(job) == "failed"
@@ -56,22 +56,11 @@ def test_what_goes_wrong_is_told_once_by_two_schedulers_though_a_receiver_hangs(
         assert scheduler.wait(timeout=10) == 0  # no receiver holds it up
     again = site.submit(name)
     assert site.ended(again) == "failed"
+    site.kill(worker)
     site.start("scheduler")
-    wait_for(lambda: sent(site) == 5, "what happened meanwhile is told")
-    assert told(ops) == {"disk.low": 1, "task.stalled": 2, "job.failed": 2}
+    wait_for(lambda: sent(site) == 6, "what happened meanwhile is told")
+    assert told(ops) == {"disk.low": 1, "task.stalled": 2, "job.failed": 2, "worker.lost": 1}
+    assert any(f", process {worker.pid}".encode() in body for _, body in ops.heard)
     assert deaf.heard
     assert "between us" not in site.log()
     assert "KEY" not in site.log()
-
-
-def test_a_worker_that_is_killed_is_told(site: Site, ops: Hook) -> None:
-    site.set("alert ops", type="webhook", url=ops.url, on="worker.lost")
-    site.start("scheduler")
-    worker = site.start("worker")
-    site.started()
-    wait_for(lambda: site.rows("SELECT COUNT(*) FROM alert") == [(1,)], "the alert is known")
-    site.kill(worker)
-    wait_for(lambda: bool(ops.heard), "it is told")
-    (item,) = json.loads(ops.heard[0][1])["data"]["items"]
-    assert item["what"] == "Worker 1 is lost"
-    assert f"process {worker.pid}" in item["host"]
