@@ -23,6 +23,7 @@ from socketserver import ThreadingUnixStreamServer
 import pytest
 
 from backoffice import tokens
+from backoffice.web.gate import Limits
 from tests.acceptance import proc
 from tests.acceptance.apache import (
     MODULES,
@@ -445,15 +446,24 @@ class Stub(ThreadingUnixStreamServer):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.go = threading.Semaphore(0)
+        self._connections: list[socket.socket] = []
         path.unlink(missing_ok=True)
         super().__init__(str(path), _Handler)
         path.chmod(0o666)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        self._connections.append(request)
+        super().process_request(request, client_address)  # type: ignore[arg-type]
+
     def stop(self) -> None:
+        """All connections end with it, those that are kept too."""
         self.shutdown()
         self._thread.join()
+        for sock in self._connections:
+            with suppress(OSError):  # gone already
+                sock.shutdown(socket.SHUT_RDWR)
         self.server_close()
         self.path.unlink(missing_ok=True)
 
@@ -596,9 +606,15 @@ def test_while_the_service_is_away_apache_says_when_to_come_again(before: Before
     finally:
         before.stub = Stub(before.path)
     with client(before.server.address, Authorization=basic("vera", SECRET)) as vera:
-        assert vera.get("/jobs").status == 200  # at once
+        assert vera.get("/jobs").status == 200  # at once, and not by a connection that is gone
         busy = vera.get("/busy")
     assert (busy.status, busy.headers.get_all("Retry-After")) == (503, ["77"])
+
+
+def test_apache_keeps_connections_for_less_long_than_the_service_does() -> None:
+    kept = re.search(r"(?m)^ *ProxyPass .* ttl=(\d+)", (SHIPPED / "backoffice.conf").read_text())
+    assert kept is not None
+    assert int(kept[1]) < Limits().idle_timeout
 
 
 def test_slow_clients_are_cut_off_and_the_others_are_served_at_once(before: Before) -> None:
