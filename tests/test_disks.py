@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,20 @@ def test_what_cannot_be_looked_at_is_told() -> None:
 
 def test_what_is_read_worked_in_and_published_to_is_looked_at(settings: Settings) -> None:
     assert list(disks.folders(settings)) == ["work", "root media", "target site"]
+
+
+def test_folders_on_one_disk_are_told_each_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    looked = Disks({"work": tmp_path / "there", "root in": tmp_path / "later"})
+    work, root = looked.each(LONG)
+    assert (list(work.names), list(root.names)) == (["work"], ["root in"])
+    assert work.room is not None
+    assert root.room is not None
+    assert (work.room.there, root.room.there) == (True, False)
+
+
+def test_roots_of_one_name_are_all_looked_at(settings: Settings) -> None:
+    roots = (Path("/srv/a/in"), Path("/srv/b/in"), Path("/srv/out"), Path("/"))
+    paths = replace(settings.paths, roots=roots)
+    names = list(disks.folders(replace(settings, paths=paths)))
+    assert names[1:5] == ["root /srv/a/in", "root /srv/b/in", "root out", "root /"]
