@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backoffice import jobs, tally
+from backoffice import cli, jobs, tally
 from backoffice.ledger import Book
 from tests.board import Board, chain
 from tests.web.visitor import Visitor
@@ -121,6 +121,15 @@ def test_the_alerts_fire_when_they_should() -> None:
     tests = (ETC / "prometheus" / "alerts_test.yml").read_text()
     for name in re.findall("alert: (.*)", ALERTS.read_text()):
         assert name in tests
+
+
+def test_the_commands_that_people_are_told_to_type_are_commands() -> None:
+    text = re.sub(r"\s+", " ", ALERTS.read_text())
+    told = re.findall(r'"backoffice ([^"]+)"', text)
+    assert len(told) > 8
+    for command in told:
+        words = re.sub(r"\{\{.*?\}\}|NAME|JOB", "1", command).split()
+        assert cli._parser().parse_args(words), command
 
 
 def test_the_scrape_settings_are_prometheuss() -> None:
