@@ -144,7 +144,7 @@ def needed(file: str) -> list[str]:
 def configtest(folder: Path, text: str, modules: Iterable[str], *options: str) -> str:
     """What ``apache2 -t`` says of it, its status first."""
     configuration = folder / "apache.conf"
-    configuration.write_text(_configuration(folder, 80, 443, text, modules))
+    configuration.write_text(main_configuration(folder, 80, 443, text, modules))
     done = subprocess.run(
         [_program(), "-t", "-f", str(configuration), *options],
         env={"PATH": os.environ["PATH"], "APACHE_LOG_DIR": str(folder)},
@@ -154,6 +154,23 @@ def configtest(folder: Path, text: str, modules: Iterable[str], *options: str) -
         check=False,
     )
     return f"{done.returncode} {done.stdout}{done.stderr}"
+
+
+def main_configuration(folder: Path, port: int, tls: int, text: str, modules: Iterable[str]) -> str:
+    """That of a server which listens on these ports and does what ``text`` says."""
+    lines = [
+        f"ServerRoot {folder}",
+        f"PidFile {folder}/pid",
+        f"DefaultRuntimeDir {folder}",
+        f"ErrorLog {folder}/log",
+        "ServerName localhost",
+        f"Listen 127.0.0.1:{port}",
+        f"Listen 127.0.0.1:{tls}",
+        *(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in (*_ENABLED, *modules)),
+        _DEBIAN,
+        text.replace("{port}", str(port)).replace("{tls}", str(tls)),
+    ]
+    return "\n".join([*lines, ""])
 
 
 def user() -> str:
@@ -188,7 +205,7 @@ def _start(
     """Returns when it answers, or has come to its end."""
     port, tls = free_port(), free_port()
     configuration = folder / "apache.conf"
-    configuration.write_text(_configuration(folder, port, tls, text, modules))
+    configuration.write_text(main_configuration(folder, port, tls, text, modules))
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
             [*_wrapper(), _program(), "-f", str(configuration), "-DFOREGROUND"],
@@ -205,22 +222,6 @@ def _start(
         server.end()
         raise
     return server
-
-
-def _configuration(folder: Path, port: int, tls: int, text: str, modules: Iterable[str]) -> str:
-    lines = [
-        f"ServerRoot {folder}",
-        f"PidFile {folder}/pid",
-        f"DefaultRuntimeDir {folder}",
-        f"ErrorLog {folder}/log",
-        "ServerName localhost",
-        f"Listen 127.0.0.1:{port}",
-        f"Listen 127.0.0.1:{tls}",
-        *(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in (*_ENABLED, *modules)),
-        _DEBIAN,
-        text.replace("{port}", str(port)).replace("{tls}", str(tls)),
-    ]
-    return "\n".join([*lines, ""])
 
 
 def _program() -> str:

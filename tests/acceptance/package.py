@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
-from tests.machine import CHECKOUT, PATH, Machine
+from tests.machine import CHECKOUT, LAYERS, PATH, Machine
 
 MARK = "where-it-was-built"  # a part of the path of everything that the build writes
+# What dpkg, apt and others note of what has been done.
+NOTES = re.compile(
+    r"/var/(lib/(dpkg|apt)|cache|log/(dpkg|alternatives|apt))(/|\.log|$)|"
+    r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-|/etc/\.pwd\.lock|/var/lib/systemd$"
+)
 UNWANTED = shutil.ignore_patterns(".*", "var", "build", "dist", "*.egg-info", "__pycache__")
 LENT = ("PIP_", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
@@ -72,3 +78,30 @@ def install(machine: Machine, package: Path) -> str:
         timeout=120,
     )
     return done.stdout + done.stderr
+
+
+def fresh(machine: Machine) -> Machine:
+    """``machine``, which now starts what is installed."""
+    machine.let_services_start()
+    machine.run("rm", "-f", "/var/lib/man-db/auto-update")  # of all manuals, 3 s each time
+    return machine
+
+
+def leftovers(machine: Machine, before: set[str]) -> list[str]:
+    """What differs on its disk from before, and in /run; notes of dpkg and apt aside."""
+    found = [p for p in machine.written() - before if not NOTES.match(p) and _differs(machine, p)]
+    order = ("find", "/run", "-path", LAYERS, "-prune", "-o", "-name", "*backoffice*", "-print")
+    return sorted(found) + machine.run(*order).stdout.split()
+
+
+def _differs(machine: Machine, path: str) -> bool:
+    here, there = Path(path), machine.root / path.lstrip("/")
+    if here.is_dir() and not here.is_symlink():
+        return not there.is_dir()
+    if not (os.path.lexists(here) and os.path.lexists(there)):
+        return True
+    if here.is_symlink() or there.is_symlink():
+        return not (
+            here.is_symlink() and there.is_symlink() and here.readlink() == there.readlink()
+        )
+    return here.read_bytes() != there.read_bytes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 
 from backoffice import config
 from tests.acceptance.conftest import MachineFactory
-from tests.acceptance.package import MARK, install, newer, run
+from tests.acceptance.package import MARK, fresh, install, leftovers, newer, run
 from tests.machine import CHECKOUT, Machine
 
 pytestmark = pytest.mark.timeout(400)  # the first of them waits for the build
@@ -161,17 +160,10 @@ def test_uninstalling_leaves_settings_alone(tree: Path, tmp_path: Path) -> None:
 # Where it is installed ----------------------------------------------------------
 
 
-def fresh(machine_factory: MachineFactory) -> Machine:
-    machine = machine_factory()
-    machine.let_services_start()
-    machine.run("rm", "-f", "/var/lib/man-db/auto-update")  # of all manuals, 3 s each time
-    return machine
-
-
 @pytest.fixture(scope="module")
 def installed(package: Path, machine_factory: MachineFactory) -> Iterator[Machine]:
     """For tests that leave packages and settings as they were, and the service running."""
-    machine = fresh(machine_factory)
+    machine = fresh(machine_factory())
     install(machine, package)
     yield machine
     machine.end()
@@ -256,7 +248,7 @@ def next_version(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_an_upgrade_keeps_settings_and_restarts_what_ran(
     package: Path, next_version: Path, machine_factory: MachineFactory
 ) -> None:
-    machine = fresh(machine_factory)
+    machine = fresh(machine_factory())
     install(machine, package)
     machine.run("sed", "-i", "s/^#slots = 2/slots = 3/", INI)
     before = main_process(machine)
@@ -311,7 +303,7 @@ def test_a_database_that_cannot_be_made_does_not_break_an_installation(
 def test_removing_keeps_what_is_the_admins_and_purging_keeps_nothing(
     package: Path, machine_factory: MachineFactory
 ) -> None:
-    machine = fresh(machine_factory)
+    machine = fresh(machine_factory())
     before = machine.written()
     install(machine, package)
     machine.run("apt-get", "remove", "-y", "backoffice", timeout=120)
@@ -321,29 +313,3 @@ def test_removing_keeps_what_is_the_admins_and_purging_keeps_nothing(
     machine.run("apt-get", "purge", "-y", "backoffice", timeout=120)
     assert leftovers(machine, before) == []
     machine.end()
-
-
-# Of dpkg, apt and others that note what has been done.
-NOTES = re.compile(
-    r"/var/(lib/(dpkg|apt)|cache|log/(dpkg|alternatives|apt))(/|\.log|$)|"
-    r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-|/etc/\.pwd\.lock|/var/lib/systemd$"
-)
-
-
-def leftovers(machine: Machine, before: set[str]) -> list[str]:
-    """What differs on its disk from before, and in /run; notes of dpkg and apt aside."""
-    found = [p for p in machine.written() - before if not NOTES.match(p) and _differs(machine, p)]
-    return sorted(found) + machine.run("find", "/run", "-name", "*backoffice*").stdout.split()
-
-
-def _differs(machine: Machine, path: str) -> bool:
-    here, there = Path(path), machine.root / path.lstrip("/")
-    if here.is_dir() and not here.is_symlink():
-        return not there.is_dir()
-    if not (os.path.lexists(here) and os.path.lexists(there)):
-        return True
-    if here.is_symlink() or there.is_symlink():
-        return not (
-            here.is_symlink() and there.is_symlink() and here.readlink() == there.readlink()
-        )
-    return here.read_bytes() != there.read_bytes()
