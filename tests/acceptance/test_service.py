@@ -92,6 +92,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boss]:
     home = tmp_path_factory.mktemp("service") / "site"
     site = whole(Site(home, f"sqlite:{home}/database.sqlite"))
     site.command("asleep", "exec sleep 60")
+    site.command("patient", f"until [ -e {home}/enough ]; do sleep 0.05; done")
     boss = Boss(site)
     try:
         boss.start()
@@ -203,6 +204,18 @@ def worker(site: Site) -> tuple[int, str]:
     return row[0], row[1]
 
 
+def test_hup_lets_go_on_what_runs(running: Boss, site_there: Site) -> None:
+    job = site_there.submit("patient")
+    site_there.running(job, "run")
+    site_there.set("worker", slots="4")
+    rewrite(site_there)
+    running.signal(signal.SIGHUP, "reload.done", 4)
+    wait_for(lambda: worker(site_there)[0] == 4, "the worker is known so", 10)
+    (site_there.home / "enough").write_text("")
+    assert site_there.ended(job) == "succeeded"
+    assert [one.state for one in site_there.attempts(job)] == ["succeeded"]
+
+
 def test_hup_with_wrong_settings_is_refused(running: Boss, site_there: Site) -> None:
     site_there.set("worker", slots="5")
     rewrite(site_there)
@@ -263,6 +276,46 @@ def test_reloads_fail_no_request_on_connections_that_stay_open(
         thread.join(30)
     assert failed == []
     assert min(counts) > 3
+
+
+def test_a_web_server_that_was_killed_is_back(running: Boss) -> None:
+    (victim,) = parts(running.process.pid, "web")
+    proc.kill(victim)
+    wait_for(lambda: get(running.site, "/health/live") == 200, "it is back", 10)
+    assert parts(running.process.pid, "web") not in ([], [victim])
+
+
+# Ends
+
+
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGQUIT,)], ids=["twice", "quit"]
+)
+def test_told_to_end_at_once_it_hands_back_what_runs(site: Site, numbers: tuple[int, ...]) -> None:
+    site.set("worker", grace="60s")
+    name = site.command("asleep", "exec sleep 60")
+    service = site.start("serve")
+    job = site.submit(name)
+    site.running(job, "run")
+    service.send_signal(numbers[0])
+    wait_for(lambda: "worker.stopping" in site.log(), "the worker has heard", 10)
+    for number in numbers[1:]:
+        service.send_signal(number)
+    assert service.wait(10) == 0
+    assert site.task(job, "run").state == "ready"
+    assert proc.beneath(site.home) == []
+    site.run("cancel", str(job))
+
+
+def test_signals_wait_for_parts_that_are_only_starting(site: Site) -> None:
+    site.set("service", parts="scheduler")
+    service = site.start("serve")
+    wait_for(lambda: "part.started" in site.log(), "a part is started")
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        service.send_signal(number)
+    logged(site, "told part=scheduler")
+    logged(site, "reload.done part=scheduler")
+    assert "part.died" not in site.log()
 
 
 # Parts that hang
