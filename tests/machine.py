@@ -4,6 +4,7 @@ Whatever is written goes to an overlay in memory, over the checkout and its
 .venv too; processes, mounts, network (lo alone), host name and IPC are its own,
 and so are /run, /tmp and /dev. Nothing that runs in it outlives it, and nothing
 of it stays. It shares the kernel, the clock and the users' names of its files.
+Its first process does nothing, or is systemd, which then runs services as ever.
 
 Run as a program, this file makes the machine that it finds itself in.
 """
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,17 +32,22 @@ LAYERS = "/run/machine"  # inside: what was written to each overlay lies in N/up
 _TOP = Path("/dev/shm")  # never holds a checkout; hidden in the new namespace alone
 _ROOT = _TOP / "root"
 _UNSHARE = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
+_SYSTEMD = "/lib/systemd/systemd"
+_BOOT = f"""mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec env -i container=other PATH={PATH} \
+    {_SYSTEMD} --system --unit=basic.target --log-target=journal --show-status=no"""
 _ENTER = ["--mount", "--pid", "--net", "--uts", "--ipc", "--root", "--wd"]
 _PROBE = """cd /dev/shm && mount -t tmpfs tmpfs . && cd "$PWD" && mkdir upper work root &&
 exec mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root"""
 
 
 class Machine:
-    def __init__(self) -> None:
+    def __init__(self, systemd: bool = False) -> None:
+        self._group = _make_group() if systemd else None
         command = [
             *("setpriv", "--pdeathsig", "KILL"),  # it must not outlive a test run that was killed
             *_UNSHARE,
-            *(sys.executable, __file__, str(CHECKOUT), sys.prefix, sys.base_prefix),
+            *(sys.executable, __file__, str(self._group or "")),
+            *(str(CHECKOUT), sys.prefix, sys.base_prefix),  # to be seen in it by all
         ]
         self._process = subprocess.Popen(
             command,
@@ -57,7 +65,9 @@ class Machine:
         assert self._process.stdout is not None
         said = self._process.stdout.readline()
         if not said:
-            raise RuntimeError(f"no machine: {self._process.communicate()[1]}")
+            told = self._process.communicate()[1]
+            self._remove_group()
+            raise RuntimeError(f"no machine: {told}")
         return int(said)
 
     @property
@@ -107,6 +117,11 @@ class Machine:
         found = self.run("find", f"{LAYERS}/1/upper", "-mindepth", "1", "-printf", "/%P\\0").stdout
         return set(found.split("\0")) - {""}
 
+    def boot(self) -> None:
+        """Return when systemd has started what it starts by itself."""
+        answers = "until systemctl show-environment; do sleep 0.05; done"
+        self.run("sh", "-c", f"{answers}; systemctl is-system-running --wait || true")
+
     def let_services_start(self) -> None:
         """From now on what packages install is started; before, only by hand."""
         self.run("rm", "-f", POLICY)
@@ -121,9 +136,15 @@ class Machine:
         if self._process.poll() is None:
             os.kill(self.pid, signal.SIGKILL)  # with it the kernel ends all the others
         self._process.communicate()
+        self._remove_group()
+
+    def _remove_group(self) -> None:
+        if self._group is not None:
+            for folder, _, _ in os.walk(self._group, topdown=False):
+                os.rmdir(folder)
 
 
-def unavailable() -> str:
+def unavailable(systemd: bool = False) -> str:
     """Why there can be no such machine here; empty if there can."""
     if os.geteuid() != 0:
         return "a machine of its own needs root"
@@ -131,15 +152,37 @@ def unavailable() -> str:
     if missing:
         return f"{', '.join(missing)} is missing; apt-get install util-linux"
     probe = subprocess.run([*_UNSHARE, "sh", "-c", _PROBE], capture_output=True, text=True)
-    return f"no namespaces or no overlay here: {probe.stderr.strip()}" if probe.returncode else ""
+    if probe.returncode:
+        return f"no namespaces or no overlay here: {probe.stderr.strip()}"
+    if systemd and not os.path.exists(_SYSTEMD):
+        return "systemd is missing"
+    if systemd and not os.access(_groups(), os.W_OK):
+        return "control groups cannot be made here"
+    return ""
+
+
+def _groups() -> Path:
+    """Where control groups of this process's can be made."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    top = next((where for _, where, kind, *_ in mounts if kind == "cgroup2"), "/nowhere")
+    own = re.search("^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+    return Path(top, own[1] if own else "")
+
+
+def _make_group() -> Path:
+    group = _groups() / f"machine-{uuid.uuid4()}"
+    group.mkdir()
+    return group
 
 
 def _program(name: str) -> str:
     return shutil.which(name, path=PATH) or ""
 
 
-def _make(folders: list[str]) -> None:
-    """Become the first process of the machine; ``folders`` must be seen in it by all."""
+def _make(group: str, *folders: str) -> None:
+    """Become the first process of the machine; systemd, if it has a control group."""
+    if group:
+        Path(group, "cgroup.procs").write_text("0")
     pid = os.readlink("/proc/self")  # as the namespaces outside count
     _mount("tmpfs", _TOP, "mode=755")
     _layer(1, "/")
@@ -152,14 +195,20 @@ def _make(folders: list[str]) -> None:
     _raise_loopback()
     _turn_to_root()
     print(pid, flush=True)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    if group:
+        os.execvp("unshare", ["unshare", "--cgroup", "sh", "-c", _BOOT])
     # Whoever was left by its parent comes to the first process, which must not collect zombies.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     os.execvp("sleep", ["sleep", "infinity"])
 
 
 def _mount(kind: str, where: str | Path, options: str = "rw", what: str = "") -> None:
     subprocess.run(["mount", "-t", kind, "-o", options, what or kind, str(where)], check=True)
+
+
+def _bind(what: Path, where: Path, options: str = "rw") -> None:
+    subprocess.run(["mount", "--bind", "-o", options, what, where], check=True)
 
 
 def _layer(number: int, folder: str) -> None:
@@ -172,6 +221,7 @@ def _layer(number: int, folder: str) -> None:
 
 def _kernel_folders() -> None:
     _mount("proc", _ROOT / "proc")
+    _bind(_ROOT / "proc/sys", _ROOT / "proc/sys", "ro")  # the kernel's settings are not its own
     _mount("sysfs", _ROOT / "sys", "ro")
     _mount("tmpfs", _ROOT / "run", "mode=755")
     (_ROOT / "run/lock").mkdir()
@@ -180,7 +230,7 @@ def _kernel_folders() -> None:
     _mount("tmpfs", _ROOT / "dev", "mode=755")
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
         (_ROOT / "dev" / name).touch()
-        subprocess.run(["mount", "--bind", f"/dev/{name}", _ROOT / "dev" / name], check=True)
+        _bind(Path("/dev", name), _ROOT / "dev" / name)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         (_ROOT / "dev" / name).symlink_to(f"/proc/self/fd/{number}")
     (_ROOT / "dev/fd").symlink_to("/proc/self/fd")
@@ -218,7 +268,7 @@ def _raise_loopback() -> None:
 def _turn_to_root() -> None:
     layers = Path(f"{_ROOT}{LAYERS}")
     layers.mkdir()
-    subprocess.run(["mount", "--bind", _TOP, layers], check=True)
+    _bind(_TOP, layers)
     old = _ROOT / "tmp/old"
     old.mkdir()
     subprocess.run(["pivot_root", _ROOT, old], check=True)
@@ -228,4 +278,4 @@ def _turn_to_root() -> None:
 
 
 if __name__ == "__main__":
-    _make(sys.argv[1:])
+    _make(*sys.argv[1:])

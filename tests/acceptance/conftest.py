@@ -16,7 +16,7 @@ from tests.clips import Clips, ffmpeg
 from tests.conftest import MariaDB
 from tests.machine import Machine, unavailable
 
-MachineFactory = Callable[[], Machine]
+MachineFactory = Callable[..., Machine]
 
 _numbers = itertools.count(1)
 
@@ -87,14 +87,14 @@ def disk() -> Iterator[Disk]:
 
 @pytest.fixture(scope="session")
 def machine_factory() -> Iterator[MachineFactory]:
-    """Makes machines; they end with the test run at the latest."""
-    reason = unavailable()
-    if reason:
-        pytest.skip(reason)
+    """Makes machines, with systemd or without; they end with the test run at the latest."""
     with ExitStack() as ends:
 
-        def make() -> Machine:
-            machine = Machine()
+        def make(systemd: bool = False) -> Machine:
+            reason = unavailable(systemd)
+            if reason:
+                pytest.skip(reason)
+            machine = Machine(systemd)
             ends.callback(machine.end)
             return machine
 
