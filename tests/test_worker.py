@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
 from backoffice import assignments, records
 from backoffice.assignments import Assignment
 from backoffice.claims import Claimed
+from backoffice.config import Settings
+from backoffice.executors.local import Slot
 from backoffice.outcomes import MadeFile, Outcome
 from backoffice.states import SUCCEEDED
-from backoffice.worker import Worker
+from backoffice.worker import Running, Worker
 from tests.board import Board, chain
 
 
@@ -34,3 +39,54 @@ def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
     states = [board.read(records.job, job)["state"] for job in jobs]
     assert states == ["succeeded", "failed", "succeeded"]
     assert "cannot be recorded" in board.read(records.job, jobs[1])["message"]
+
+
+@dataclass
+class Stub:
+    """Stands for a process for attempts."""
+
+    settings: Settings
+    buried: bool = False
+    pid: int = 0
+
+    def retire(self) -> None:
+        pass
+
+    def bury(self) -> int:
+        self.buried = True
+        return 0
+
+
+def changed(settings: Settings, **values: Any) -> Settings:
+    return replace(settings, worker=replace(settings.worker, **values))
+
+
+def test_a_reload_ends_idle_processes_and_tells_the_database(board: Board) -> None:
+    worker = Worker(board.settings, board.database)
+    worker.id = board.worker(slots=2)
+    idle = Stub(board.settings)
+    worker.idle = [(cast(Slot, idle), 0.0)]
+    worker.reload(changed(board.settings, slots=5, queues=("a", "b*"), lease=90.0))
+    worker._talk()
+    assert (idle.buried, worker.idle) == (True, [])
+    row = board.read(
+        lambda s: s.execute(
+            "SELECT slots, queues, lease FROM worker WHERE id = ?", (worker.id,)
+        ).get_one()
+    )
+    assert tuple(row) == (5, "a b*", 90.0)
+
+
+def test_an_attempt_that_began_before_a_reload_ends_with_its_process(board: Board) -> None:
+    board.submit(chain("one"))
+    worker = Worker(board.settings, board.database)
+    worker.id = board.worker()
+    (claimed,) = board.claim(worker.id, 1)
+    assignment, outcome = ended(board, claimed, Outcome(SUCCEEDED))
+    old, new = Stub(board.settings), Stub(changed(board.settings, slots=5))
+    worker.settings = new.settings
+    for slot in (old, new):
+        one = Running(assignment, cast(Slot, slot), started=0.0, heard=0.0)
+        worker.running = [one]
+        worker._done(one, outcome)
+    assert (old.buried, new.buried) == (True, False)
