@@ -29,7 +29,8 @@ def reasons(database: Database, settings: Settings) -> list[str]:
 
 def _trouble(disk: Disk, settings: Settings) -> str:
     """What keeps the folder from its use on this host, if anything does. Targets
-    are of no use where no worker is."""
+    are of no use where no worker is. A root elsewhere may be a disk that is not
+    mounted; one in our home was not needed yet."""
     use, folder = disk.names[0].split()[0], disk.folders[0]
     if use == "target" and "worker" not in settings.service.parts:
         return ""
@@ -38,5 +39,6 @@ def _trouble(disk: Disk, settings: Settings) -> str:
     if disk.room is None:
         return ""  # it is being looked at for the first time
     if use == "root":
-        return "" if disk.room.there else f"{folder} is not there: mount it or make it"
+        missing = not disk.room.there and not folder.is_relative_to(settings.paths.home)
+        return f"{folder} is not there: mount it or make it" if missing else ""
     return "" if disk.room.writable else f"{folder} cannot be written"

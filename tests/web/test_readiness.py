@@ -76,10 +76,15 @@ def test_a_root_is_only_read(board: Board, rooms: dict[str, Room | OSError]) -> 
     assert reasons(board) == []
 
 
-def test_a_root_that_is_not_there_is_a_reason(board: Board, settings: Settings) -> None:
-    settings.paths.roots[0].rmdir()
-    (reason,) = reasons(board)
-    assert reason == f"{settings.paths.roots[0]} is not there: mount it or make it"
+def test_a_root_elsewhere_that_is_not_there_is_a_reason(
+    board: Board, rooms: dict[str, Room | OSError]
+) -> None:
+    """It may be a disk that is not mounted."""
+    rooms["media"] = replace(GOOD, there=False)
+    assert reasons(board) == []
+    elsewhere = replace(board.settings.paths, roots=(Path("/srv/media"),))
+    (reason,) = reasons(board, replace(board.settings, paths=elsewhere))
+    assert reason == "/srv/media is not there: mount it or make it"
 
 
 def test_a_folder_that_cannot_be_looked_at_is_a_reason(
