@@ -410,9 +410,8 @@ def _enough(room: Room, least: Floor) -> float:
 
 def _shown(room: Room, folders: Sequence[Path]) -> str:
     free = f"{room.free / 1e9:.1f} GB of {room.total / 1e9:.1f} GB are free"
-    return (
-        f"{free} ({100 * room.free / room.total:.1f} %) where {', '.join(map(str, folders))} lies"
-    )
+    there = ", ".join(map(str, folders))
+    return f"{free} ({100 * room.free / room.total:.1f} %) on the disk of {there}"
 
 
 def _before_low(store: Store, newest: int) -> int:

@@ -163,8 +163,8 @@ def _moment(value: datetime) -> str:
 def _post(url: str, content: bytes, headers: Mapping[str, str], timeout: float) -> Sent:
     answer = webhooks.post(url, content, headers, timeout)
     if not answer.status:
-        return Sent(False, f"no answer: {answer.message}")
-    return Sent(answer.ok, f"{answer.status} {answer.message}".rstrip())
+        return Sent(False, line(f"no answer: {answer.message}"))
+    return Sent(answer.ok, line(f"{answer.status} {answer.message}"))
 
 
 # Chat -----------------------------------------------------------------------
