@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,13 +52,21 @@ class _Hook(BaseHTTPRequestHandler):
 
 
 class Post(socketserver.ThreadingTCPServer):
-    """Takes mail, unless the address or the password is not to its liking."""
+    """Takes mail, unless the address or the password is not to its liking. With a
+    ``context`` only over TLS: from the beginning, or when it is asked to start."""
 
     daemon_threads = True
 
-    def __init__(self, refuses: str = "", password: str = "") -> None:
+    def __init__(
+        self,
+        refuses: str = "",
+        password: str = "",
+        context: ssl.SSLContext | None = None,
+        starts: bool = False,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Post)
         self.refuses, self.password = refuses, password
+        self.context, self.starts = context, starts
         self.mail: list[tuple[list[str], EmailMessage]] = []  # recipients and message
 
     @property
@@ -71,11 +80,20 @@ class _Post(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         self.to: list[str] = []
+        self.protected = False
         with suppress(OSError):
+            if self.server.context and not self.server.starts:
+                self.protect()
             self.say("220 here")
             while line := self.rfile.readline():
                 word, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
                 self.obey(word.upper(), rest)
+
+    def protect(self) -> None:
+        assert self.server.context is not None
+        self.request = self.server.context.wrap_socket(self.request, server_side=True)
+        self.setup()
+        self.protected = True
 
     def say(self, text: str) -> None:
         self.wfile.write(f"{text}\r\n".encode())
@@ -83,7 +101,13 @@ class _Post(socketserver.StreamRequestHandler):
     def obey(self, word: str, rest: str) -> None:
         match word:
             case "EHLO":
-                self.say("250-here\r\n250-8BITMIME\r\n250 AUTH PLAIN")
+                more = "250-STARTTLS\r\n" if self.server.starts else ""
+                self.say(f"250-here\r\n250-8BITMIME\r\n{more}250 AUTH PLAIN")
+            case "STARTTLS":
+                self.say("220 go on")
+                self.protect()
+            case _ if self.server.context and not self.protected:
+                self.say("530 first STARTTLS")
             case "AUTH":
                 given = base64.b64decode(rest.partition(" ")[2]).decode().split("\0")[2]
                 self.say("235 in" if given == self.server.password else "535 who are you?")

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -540,6 +542,37 @@ def test_mail_may_need_a_password_and_reaches_whom_it_can(post: Post) -> None:
     expected = "accepted, but not for nobody@example.org (550 nobody here)"
     assert sent == senders.Sent(True, expected)
     assert post.mail[0][0] == ["ops@example.org"]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of localhost, with its key, in one file."""
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+        f" -addext subjectAltName=DNS:localhost -keyout {path} -out {path}.crt"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    with open(path, "a") as stream:
+        stream.write(Path(f"{path}.crt").read_text())
+    return path
+
+
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+def test_mail_goes_over_tls_to_a_server_that_can_be_trusted(
+    tls: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serving(Post(password="hush", context=context, starts=tls == "starttls")) as post:
+        place = {"smtp": ("localhost", post.place[1]), "tls": tls}
+        alert = an_alert(type="email", user="bo", password="hush", **place)
+        doubtful = senders.send(alert, a_notice(), "", 5)
+        assert (doubtful.ok, "certificate verify failed" in doubtful.text) == (False, True)
+        monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+        assert senders.send(alert, a_notice(), "", 5) == senders.Sent(True, "accepted")
+        assert not senders.send(replace(alert, tls="none"), a_notice(), "", 0.5).ok
+        assert len(post.mail) == 1
 
 
 def test_secrets_do_not_show_in_what_is_said_of_a_receiver() -> None:
