@@ -39,6 +39,8 @@ PARTS = ("scheduler", "worker", "web")
 VIEWER, OPERATOR, ADMIN = ROLES = "viewer", "operator", "admin"  # each may do what those before may
 EVERYBODY = "*"
 ALERT_KINDS = ("job.failed", "task.stalled", "worker.lost", "disk.low", "publish.refused")
+_REPLICATED = "mysql-replicated"
+_MYSQL = ("mysql", _REPLICATED)
 _SOCKET_PATH = 107  # bytes that Linux has room for
 _ALERT_NAME = 64  # characters that the database has room for
 
@@ -400,12 +402,15 @@ def _database(text: str) -> str:
         return text
     try:
         parts = urlsplit(text)
-        usable = parts.scheme == "mysql" and parts.hostname and len(parts.path) > 1
-        _ = parts.port  # raises ValueError when it is no number
+        usable = parts.scheme in _MYSQL and parts.hostname and len(parts.path) > 1
+        if parts.scheme != _REPLICATED:  # which names several servers
+            _ = parts.port  # raises ValueError when it is no number
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("sqlite:PATH or mysql://USER:PASSWORD@HOST/DATABASE")
+        raise ValueError(
+            "sqlite:PATH or mysql://USER:PASSWORD@HOST/DATABASE, or mysql-replicated://…"
+        )
     return text
 
 

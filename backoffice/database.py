@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from storm.cache import Cache
 from storm.database import Connection, ConnectionWrapper
 from storm.databases import mysql as storm_mysql
 from storm.databases import sqlite as storm_sqlite
@@ -41,9 +42,9 @@ from storm.exceptions import (
 from storm.locals import Store
 from storm.uri import URI, URIError
 
-from backoffice import tally
+from backoffice import nodes, replication, tally
 from backoffice.config import DatabaseSettings
-from backoffice.errors import ConfigError, DatabaseUnavailable, SchemaMismatch
+from backoffice.errors import ConfigError, DatabaseUnavailable, Invalid, SchemaMismatch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,8 +57,6 @@ RETRIED = {
     **{LOCK_WAIT: "lock_wait", DEADLOCK: "deadlock", SNAPSHOT_CHANGED: "snapshot"},
     **{DUPLICATE: "duplicate", INTERRUPTED: "interrupted"},
 }
-# Lost or killed connections beyond Storm's 2006 and 2013.
-DISCONNECTED = frozenset({1053, 1079, 1152, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2055, 4031})
 REFUSED = frozenset({1044, 1045, 1049, 1130, 1698, 1251})
 AWAY = frozenset({1040, 1203, 1226, 2002, 2003, 2005})
 
@@ -152,13 +151,17 @@ class MySQLResult(_Inserted, storm_mysql.MySQLResult):
     pass
 
 
-class MySQLConnection(_LightCursors, storm_mysql.MySQLConnection):
+class _MySQLConnection(_LightCursors):
     result_factory = MySQLResult
+    is_disconnection_error = replication.is_disconnection_error
 
-    def is_disconnection_error(
-        self, exc: BaseException, extra_disconnection_errors: tuple[type, ...] = ()
-    ) -> bool:
-        return isinstance(exc, (Error, *extra_disconnection_errors)) and code(exc) in DISCONNECTED
+
+class MySQLConnection(_MySQLConnection, storm_mysql.MySQLConnection):
+    pass
+
+
+class ReplicatedConnection(_MySQLConnection, replication.ReplicatedConnection):
+    pass
 
 
 class MySQL(storm_mysql.MySQL):
@@ -190,6 +193,19 @@ class MySQL(storm_mysql.MySQL):
         # Without Storm's ping(False): its argument is deprecated, and no server
         # or client of today reconnects by itself.
         return ConnectionWrapper(self._exception_module.connect(**self._connect_kwargs), self)
+
+
+class ReplicatedMySQL(replication.Replicated):
+    """The same for each server of a replicated one."""
+
+    connection_factory = ReplicatedConnection
+
+    def __init__(self, uri: URI, timeout: float) -> None:
+        self._timeout = timeout
+        super().__init__(uri)
+
+    def make(self, uri: URI) -> MySQL:
+        return MySQL(uri, self._timeout)
 
 
 class SQLiteResult(_Inserted, storm_sqlite.SQLiteResult):
@@ -258,10 +274,17 @@ def code(error: BaseException) -> int:
 
 
 class Database:
-    """Stores on one database, one a thread. Open it after a fork, not before."""
+    """Stores on one database, one a thread. Open it after a fork, not before.
 
-    def __init__(self, settings: DatabaseSettings) -> None:
+    With ``replicas`` requests that only read are served by those that the
+    settings name, if any, and ``read`` by them when there is no primary. Without,
+    all is done by the primary, which is what whoever decides something needs.
+    """
+
+    def __init__(self, settings: DatabaseSettings, *, replicas: bool = False) -> None:
         self._settings = settings
+        self._replicas = replicas
+        self._floor = ""  # what every replica must have: the schema, for one
         self._local = threading.local()
         self.dialect, self._storm = _storm_database(settings)
 
@@ -274,7 +297,9 @@ class Database:
         store: Store | None = getattr(self._local, "store", None)
         if store is None:
             try:
-                store = self._local.store = Store(self._storm)
+                # What nobody refers to is let go of: Storm would keep a thousand
+                # objects a thread, for transactions that ended long ago.
+                store = self._local.store = Store(self._storm, Cache(0))
             except Error as error:
                 raise _unavailable(error) from error
         return store
@@ -316,19 +341,54 @@ class Database:
         """Like ``transact`` for a function that only reads: on SQLite it never
         waits for a writer."""
         before = self._reading(True)
+        connection = self._connection()
+        if connection is not None:
+            connection.begin_reading(self._floor, prefer=replication.PRIMARY)
         try:
             return self.transact(function, *args, **kwargs)
         finally:
             self._reading(before)
+            if connection is not None:
+                connection.end_reading()
 
-    def request_store(self, reading: bool) -> Store:
+    def request_store(self, reading: bool, after: str = "") -> Store:
         """This thread's store for one request. With ``reading`` it must only be
-        read: on SQLite it then never waits for a writer. ``transact`` and
-        ``read`` in this thread would end its transaction. Raises
-        DatabaseUnavailable."""
+        read: on SQLite it then never waits for a writer, and a replica that
+        serves it has all that was there at ``after``, a ``position``.
+        ``transact`` and ``read`` in this thread would end its transaction. Raises
+        DatabaseUnavailable, and Invalid if ``after`` is no position."""
         store = self.store()
         self._reading(reading)
+        connection = self._connection()
+        if reading and connection is not None:
+            connection.begin_reading(_both(after, self._floor))
         return store
+
+    def position(self) -> str:
+        """What this thread's last transaction has written or may have seen; empty
+        where there are no replicas."""
+        store: Store | None = getattr(self._local, "store", None)
+        return replication.position(store) if self._replicas and store is not None else ""
+
+    def require_from_replicas(self) -> None:
+        """From now on use only replicas that have all that the primary has now."""
+        if self._replicas and self.replicated:
+            self._floor = self.transact(replication.head)
+
+    @property
+    def replicated(self) -> bool:
+        return isinstance(self._storm, ReplicatedMySQL)
+
+    def nodes(self) -> list[nodes.Status]:
+        """Its servers, the one that takes writes first; none if there is but one."""
+        return self._storm.cluster.status() if isinstance(self._storm, ReplicatedMySQL) else []
+
+    def _connection(self) -> ReplicatedConnection | None:
+        """This thread's, if it may read from replicas."""
+        if not (self._replicas and self.replicated):
+            return None
+        connection: ReplicatedConnection = self.store()._connection
+        return connection
 
     def release(self) -> None:
         """End the request that ``request_store`` began: what was not committed is
@@ -337,6 +397,8 @@ class Database:
         store: Store | None = getattr(self._local, "store", None)
         if store is not None:
             self._rollback(store)
+            if isinstance(store._connection, ReplicatedConnection):
+                store._connection.end_reading()
 
     def _reading(self, value: bool) -> bool:
         return self._storm.reading(value) if isinstance(self._storm, SQLite) else False
@@ -361,11 +423,20 @@ class Database:
             self.close()  # the next transaction opens a fresh one
 
 
-def _storm_database(settings: DatabaseSettings) -> tuple[str, MySQL | SQLite]:
+def _both(one: str, other: str) -> str:
+    try:
+        return replication.merged(one, other)
+    except ValueError as error:
+        raise Invalid(f"{error}; take it as it was given to you") from error
+
+
+def _storm_database(settings: DatabaseSettings) -> tuple[str, MySQL | ReplicatedMySQL | SQLite]:
     try:
         uri = URI(settings.uri)
         if uri.scheme == "mysql":
             return "mysql", MySQL(uri, settings.timeout)
+        if uri.scheme == replication.SCHEME:
+            return "mysql", ReplicatedMySQL(uri, settings.timeout)
         if uri.scheme == "sqlite":
             if uri.database and uri.database != ":memory:":
                 Path(uri.database).parent.mkdir(parents=True, exist_ok=True)
@@ -383,7 +454,9 @@ def _storm_database(settings: DatabaseSettings) -> tuple[str, MySQL | SQLite]:
             f"the database's folder cannot be made: {error}", refused=True
         ) from error
     raise ConfigError(
-        f"scheme {uri.scheme!r} is unknown; use sqlite: or mysql:", source="database", key="uri"
+        f"scheme {uri.scheme!r} is unknown; use sqlite:, mysql: or mysql-replicated:",
+        source="database",
+        key="uri",
     )
 
 

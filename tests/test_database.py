@@ -370,7 +370,13 @@ def test_a_full_disk_is_said_to_be_that_and_passes(plain: Database) -> None:
 
 @pytest.mark.parametrize(
     ("uri", "words"),
-    [("postgres://a/b", "scheme 'postgres' is unknown; use sqlite: or mysql:"), ("x", "URI")],
+    [
+        (
+            "postgres://a/b",
+            "scheme 'postgres' is unknown; use sqlite:, mysql: or mysql-replicated:",
+        ),
+        ("x", "URI"),
+    ],
 )
 def test_an_uri_of_another_kind_is_a_fault_of_the_settings(uri: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
