@@ -113,7 +113,7 @@ class Machine:
         return self.run("cat", "--", path).stdout
 
     def written(self) -> set[str]:
-        """Every path on its disk that was made, changed or removed; not in /run, /tmp, /dev."""
+        """Every path on the disk of / that was made, changed or removed; not in /run or /tmp."""
         found = self.run("find", f"{LAYERS}/1/upper", "-mindepth", "1", "-printf", "/%P\\0").stdout
         return set(found.split("\0")) - {""}
 

@@ -249,7 +249,7 @@ def test_it_runs_as_its_user_and_others_cannot_read_what_it_writes(running: Inst
     assert running.pid() in processes(running)
     assert machine.run("pgrep", "-U", "root", "-f", "serve|scheduler", check=False).stdout == ""
     modes = machine.run(
-        *("stat", "-c", "%a %U:%G", "/run/backoffice", "/var/log/backoffice/console.log"),
+        *("stat", "-c", "%a %U:%G", "/run/backoffice", "/var/log/backoffice/console.out"),
         running.pid_file,
     ).stdout.splitlines()
     assert modes[0] == "2750 backoffice:www-data"
@@ -311,7 +311,7 @@ def test_a_database_that_is_away_is_told_and_waited_for(configured: Instance) ->
 
 
 def test_root_does_not_write_where_a_link_of_its_users_leads(configured: Instance) -> None:
-    console, prey = "/var/log/backoffice/console.log", "/etc/of-root"
+    console, prey = "/var/log/backoffice/console.out", "/etc/of-root"
     configured.machine.write(prey, "mine\n")
     configured.machine.run("ln", "-sf", prey, console)
     try:

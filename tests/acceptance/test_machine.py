@@ -19,8 +19,8 @@ def test_what_is_written_in_it_is_not_written_here(machine: Machine) -> None:
     machine.run("chown", "daemon", CHECKOUT / "README.md")
     assert machine.read("/etc/backoffice-was-here") == "yes\n"
     assert (machine.root / "etc/backoffice-was-here").stat().st_mode & 0o777 == 0o600
-    written = {"/etc/backoffice-was-here", f"{CHECKOUT}/LICENSE", f"{CHECKOUT}/README.md"}
-    assert written <= machine.written()
+    machine.run("rm", "/etc/hostname")
+    assert {"/etc/backoffice-was-here", "/etc/hostname"} <= machine.written()
     assert not Path("/etc/backoffice-was-here").exists()
     assert (CHECKOUT / "LICENSE").exists()
     assert (CHECKOUT / "README.md").stat().st_uid == os.getuid()
