@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import tomllib
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,58 @@ print("web-video" in workflows.load(
 def test_the_installed_command_and_the_module_answer(python: Path, tmp_path: Path) -> None:
     for command in ([python.parent / "backoffice"], [python, "-m", "backoffice"]):
         assert "usage" in run(*command, "check", "--help", cwd=tmp_path).lower()
+
+
+# In the place of Python: makes environments that are empty, and does nothing else.
+STUB = """#!/bin/sh
+for last; do :; done
+case "$*" in
+    *"-m venv"*)
+        mkdir -p "$last/bin"
+        cp "$0" "$last/bin/python"
+        cp "$0" "$last/bin/python3"
+        ;;
+esac
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Runs tools/install without its environment; gives the text of all files there are then."""
+    (tmp_path / "python").write_text(STUB)
+    (tmp_path / "python").chmod(0o755)
+    root = tmp_path / "root"
+
+    def call(*options: str) -> dict[str, str]:
+        given = {"DESTDIR": root, "prefix": "/opt/b", "PYTHON": tmp_path / "python"}
+        environ = {"TMPDIR": str(tmp_path), **{name: str(value) for name, value in given.items()}}
+        subprocess.run([ROOT / "tools/install", *options], env=environ, check=True, timeout=60)
+        found = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+        return {f"/{path.relative_to(root)}": path.read_text() for path in found}
+
+    return call
+
+
+def test_what_is_installed_elsewhere_names_that_place(
+    install: Callable[..., dict[str, str]],
+) -> None:
+    files = install()
+    named = re.findall(r"/usr/(?:bin|lib|share)/backoffice", "".join(files.values()))
+    assert not named
+    for path in ("/etc/init.d/backoffice", "/opt/b/lib/systemd/system/backoffice.service"):
+        assert "/opt/b/bin/backoffice" in files[path]
+
+
+def test_installing_again_changes_no_settings_and_uninstalling_removes_none(
+    install: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    install()
+    folders = ("default", "logrotate.d", "backoffice", "apache2/sites-available")
+    for path in (path for name in folders for path in (tmp_path / "root/etc" / name).iterdir()):
+        path.write_text("changed")
+    changed = {path for path, text in install().items() if text == "changed"}
+    assert {str(Path(path).parent) for path in changed} == {f"/etc/{name}" for name in folders}
+    assert install("--remove") == dict.fromkeys(changed, "changed")
 
 
 def test_requirements_are_pinned_with_hashes_and_name_no_host() -> None:

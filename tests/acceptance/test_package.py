@@ -6,8 +6,6 @@ import base64
 import csv
 import hashlib
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pytest
 from backoffice import config
 from tests.acceptance.conftest import MachineFactory
 from tests.acceptance.package import MARK, fresh, install, leftovers, newer, run
-from tests.machine import CHECKOUT, Machine
+from tests.machine import Machine
 
 pytestmark = pytest.mark.timeout(400)  # the first of them waits for the build
 
@@ -142,19 +140,6 @@ def test_its_settings_are_those_of_an_installed_service(tree: Path) -> None:
     assert settings.web.maintenance == Path(f"{DATA}/maintenance")
     assert settings.auth.required
     assert settings.targets["site"].path == Path(f"{DATA}/publish")
-
-
-def test_uninstalling_leaves_settings_alone(tree: Path, tmp_path: Path) -> None:
-    shutil.copytree(tree, tmp_path / "all", symlinks=True)
-    environ = {"DESTDIR": str(tmp_path / "all")}
-    command = [str(CHECKOUT / "tools/install"), "--remove"]
-    subprocess.run(command, env=environ, check=True, timeout=60)
-    left = {f"/{path.relative_to(tmp_path / 'all')}" for path in files(tmp_path / "all")}
-    kept = {"/etc/apache2", "/etc/backoffice", "/etc/default", "/etc/logrotate.d"}
-    assert INI in left
-    # Debian has them compressed or under another name.
-    renamed = {"/usr/share/man/man1/backoffice.1.gz"}
-    assert {path for path in left - renamed if not path.startswith(tuple(kept))} == set()
 
 
 # Where it is installed ----------------------------------------------------------
