@@ -37,11 +37,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from storm.exceptions import DatabaseError
 from storm.locals import Store
 
 from backoffice import __version__, files, migrations
 from backoffice.config import Settings
-from backoffice.database import Database, is_mysql
+from backoffice.database import NO_SUCH_TABLE, Database, code, is_mysql
 from backoffice.errors import BackofficeError, Conflict, Invalid, SchemaMismatch
 
 FORMAT = 1
@@ -52,6 +53,7 @@ _TABLE = re.compile(r"^CREATE (?:VIRTUAL )?TABLE IF NOT EXISTS (\w+)", re.MULTIL
 _MADE_ANEW = ("job_search", "file_search")  # by the scheduler
 _RECIPE = re.compile(r"(workflows|profiles)/(\d{1,3})/([\w][\w.-]*\.xml)")
 KINDS = ("workflows", "profiles")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
 # Lists for people: of which rows, and what of them.
 _LISTS = {
@@ -98,19 +100,28 @@ def tables(store: Store) -> list[Table]:
 
 
 def _table(store: Store, name: str) -> Table:
-    if is_mysql(store):
-        query = (
-            "SELECT c.column_name, COALESCE(s.seq_in_index, 0) FROM information_schema.columns c"
-            " LEFT JOIN information_schema.statistics s ON s.table_schema = c.table_schema"
-            " AND s.table_name = c.table_name AND s.column_name = c.column_name"
-            " AND s.index_name = 'PRIMARY'"
-            " WHERE c.table_schema = DATABASE() AND c.table_name = ? ORDER BY c.ordinal_position"
-        )
-    else:
-        query = "SELECT name, pk FROM pragma_table_info(?) ORDER BY cid"
+    return (_mysql_table if is_mysql(store) else _sqlite_table)(store, name)
+
+
+def _sqlite_table(store: Store, name: str) -> Table:
+    query = "SELECT name, pk FROM pragma_table_info(?) ORDER BY cid"
     columns = store.execute(query, (name,)).get_all()
     key = sorted((place, column) for column, place in columns if place)
     return Table(name, tuple(column for column, _ in columns), tuple(column for _, column in key))
+
+
+def _mysql_table(store: Store, name: str) -> Table:
+    """Not from information_schema: MariaDB makes a table on disk to answer, and
+    when that fails some versions (10.11.19) crash."""
+    try:
+        _, text = store.execute(f"SHOW CREATE TABLE {name}").get_one()
+    except DatabaseError as error:
+        if code(error) != NO_SUCH_TABLE:
+            raise
+        return Table(name, (), ())
+    columns = re.findall(r"^  `(\w+)` ", text, re.MULTILINE)
+    (key,) = re.findall(r"^  PRIMARY KEY \((.*?)\)", text, re.MULTILINE)
+    return Table(name, tuple(columns), tuple(re.findall(r"`(\w+)`", key)))
 
 
 # Writing ---------------------------------------------------------------------
@@ -264,8 +275,7 @@ def _after(key: Sequence[str], last: Sequence[Any]) -> tuple[str, list[Any]]:
 
 
 def _line(value: object) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    return text.encode() + b"\n"
+    return _encode(value).encode() + b"\n"
 
 
 def _member(table: str) -> str:

@@ -46,15 +46,28 @@ def saved(filled: Board, tmp_path: Path) -> Path:
     return path
 
 
+def embedded_in(home: Path) -> Board:
+    """For what is no matter of the database: SQLite is the quickest."""
+    environ = {"DATABASE_URI": f"sqlite:{home}/database", "PATHS_HOME": str(home)}
+    named = {f"BACKOFFICE_{name}": text for name, text in environ.items()}
+    board = Board(config.load(None, named))
+    board.submit()
+    return board
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[Board]:
+    board = embedded_in(tmp_path)
+    yield board
+    board.close()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A backup to be broken; of SQLite, which makes no difference to it."""
+    """A backup to be broken."""
     home = tmp_path_factory.mktemp("whole")
-    environ = {"DATABASE_URI": f"sqlite:{home}/database", "PATHS_HOME": str(home)}
-    settings = config.load(None, {f"BACKOFFICE_{name}": text for name, text in environ.items()})
-    board = Board(settings)
-    board.submit()
-    backup.write(board.database, settings, home / "whole.backup")
+    board = embedded_in(home)
+    backup.write(board.database, board.settings, home / "whole.backup")
     board.close()
     return home / "whole.backup"
 
@@ -137,15 +150,15 @@ def publish(store: Any, path: str, state: str) -> None:
     )
 
 
-def test_it_never_replaces_a_file(filled: Board, saved: Path) -> None:
-    before = saved.read_bytes()
+def test_it_never_replaces_a_file(embedded: Board, whole: Path) -> None:
+    before = whole.read_bytes()
     with pytest.raises(Conflict, match="is there already"):
-        backup.write(filled.database, filled.settings, saved)
-    assert saved.read_bytes() == before
+        backup.write(embedded.database, embedded.settings, whole)
+    assert whole.read_bytes() == before
 
 
 def test_nor_one_that_comes_while_it_is_written(
-    filled: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedded: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "b"
     inner = backup._pack
@@ -156,30 +169,30 @@ def test_nor_one_that_comes_while_it_is_written(
 
     monkeypatch.setattr(backup, "_pack", meanwhile)
     with pytest.raises(Conflict, match="is there already"):
-        backup.write(filled.database, filled.settings, path)
+        backup.write(embedded.database, embedded.settings, path)
     assert path.read_text() == "somebody's"
 
 
-def test_what_a_killed_one_left_is_removed_by_the_next(filled: Board, tmp_path: Path) -> None:
+def test_what_a_killed_one_left_is_removed_by_the_next(embedded: Board, tmp_path: Path) -> None:
     left = tmp_path / ".new.part"
     (left / "tables").mkdir(parents=True)
     (left / "ready").write_text("half")
-    backup.write(filled.database, filled.settings, tmp_path / "new")
+    backup.write(embedded.database, embedded.settings, tmp_path / "new")
     assert not left.exists()
 
 
-def test_a_folder_that_is_missing_is_told(filled: Board, tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_told(embedded: Board, tmp_path: Path) -> None:
     with pytest.raises(BackofficeError, match=r"no backup was made: .*No such file"):
-        backup.write(filled.database, filled.settings, tmp_path / "none" / "b")
+        backup.write(embedded.database, embedded.settings, tmp_path / "none" / "b")
 
 
 def test_a_full_disk_leaves_nothing(
-    filled: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedded: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "small").mkdir()
     monkeypatch.setattr(backup, "_dump_table", full)
     with pytest.raises(BackofficeError, match="is full; make room"):
-        backup.write(filled.database, filled.settings, tmp_path / "small" / "b")
+        backup.write(embedded.database, embedded.settings, tmp_path / "small" / "b")
     assert list((tmp_path / "small").iterdir()) == []
 
 
@@ -406,7 +419,8 @@ def test_a_database_that_is_worked_on_is_refused(filled: Board, saved: Path) -> 
         assert restore.contents(filled.database, archive)["job"] == 3
 
 
-def test_the_service_must_not_run(settings: Settings) -> None:
+def test_the_service_must_not_run(embedded: Board) -> None:
+    settings = embedded.settings
     running = instance.take(settings.paths.run)
     with pytest.raises(Conflict, match="is running already"), restore.alone(settings):
         pass
@@ -459,7 +473,8 @@ def test_a_row_that_is_missing_is_noticed(filled: Board, saved: Path) -> None:
 
 
 @pytest.fixture
-def recipes(settings: Settings, tmp_path: Path) -> Settings:
+def recipes(embedded: Board, tmp_path: Path) -> Settings:
+    settings = embedded.settings
     own = tmp_path / "own"
     own.mkdir()
     (own / "mine.xml").write_text("<workflow/>")
@@ -493,6 +508,6 @@ def test_a_recipe_that_was_changed_stays(recipes: Settings, kept: Archive) -> No
     assert path.read_text() == "<changed/>"
 
 
-def test_a_recipe_without_a_folder_stays_in_the_archive(settings: Settings, kept: Archive) -> None:
-    (said,) = restore.recipes(kept, settings)
+def test_a_recipe_without_a_folder_stays_in_the_archive(embedded: Board, kept: Archive) -> None:
+    (said,) = restore.recipes(kept, embedded.settings)
     assert "stays in the archive" in said
