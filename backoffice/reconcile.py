@@ -20,7 +20,7 @@ from datetime import UTC
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from storm.locals import Store
 
@@ -38,6 +38,7 @@ WAIT = 10.0  # seconds without an answer after which a disk counts as hung
 DEEP_WAIT = 600.0  # the checksum of one large file takes its time
 PAGE = 500  # rows, or names in a folder, at a time
 _CLOCKS = 60.0  # seconds by which the clocks of a disk and the database may differ
+_FILE_URL = "file://"
 _EVERYWHERE = "lost+found"  # on disks with nothing lost, too
 
 
@@ -123,6 +124,9 @@ class _Parts:
         self.looks = looks
         self.deep = deep
         self.lingers: set[str] = set()
+        paths = settings.paths
+        places = [(f"{one}/", one) for one in (paths.work, paths.logs, *paths.roots)]
+        self.places = sorted(places, key=lambda one: -len(one[0]))  # the innermost first
 
     # Publications
 
@@ -214,10 +218,9 @@ class _Parts:
     def _file(
         self, number: int, href: str, tree: bool, size: int, sha256: str, task: int | None
     ) -> _Expected | None:
-        url = urlsplit(href)
-        if url.scheme != "file":
+        if not href.startswith(_FILE_URL):
             return None
-        path = Path(os.fsdecode(unquote_to_bytes(url.path)))
+        path = _path(href)
         noun = "source" if task is None else "file"
         where = path.parent if tree else path
         return _Expected(
@@ -237,10 +240,9 @@ class _Parts:
 
     def _place(self, path: Path) -> Path:
         """The disk it is on, as far as settings tell."""
-        paths = self.settings.paths
-        places = [paths.work, paths.logs, *paths.roots]
-        beneath = [place for place in places if path.is_relative_to(place)]
-        return max(beneath, key=lambda place: len(place.parts), default=Path(path.anchor))
+        text = str(path)
+        found = (place for prefix, place in self.places if text.startswith(prefix))
+        return next(found, Path(path.anchor))
 
     # What is left of jobs that are no more
 
@@ -282,7 +284,7 @@ class _Parts:
         running, made = self.database.read(_used, sorted(jobs))
         found = {(str(job), f"{name}-{attempt}") for job, name, attempt in running}
         for job, href in made:
-            parts = Path(os.fsdecode(unquote_to_bytes(urlsplit(href).path))).parts
+            parts = _path(href).parts
             # By names alone: the work folder may be reached by a link.
             found |= {(a, b) for a, b in itertools.pairwise(parts) if a == str(job)}
         return found
@@ -334,7 +336,7 @@ class _Parts:
         with suppress(Away):
             try:
                 listing = self.looks.look(root, lambda beat: os.scandir(root / folder))
-                while entries := self.looks.look(root, partial(_next, listing, root)):
+                while entries := self.looks.look(root, partial(_next, listing, folder)):
                     yield entries
             except FileNotFoundError:
                 return  # it went while we came
@@ -392,6 +394,10 @@ def _place_key(target: str, name: str) -> str:
         return ""
 
 
+def _path(href: str) -> Path:
+    return Path(os.fsdecode(unquote_to_bytes(href.removeprefix(_FILE_URL))))
+
+
 def _attempt(name: str) -> tuple[int, int]:
     """Task and number, of a staging folder; 0 for a stranger's."""
     match = re.fullmatch(r"(\d{1,18})-(\d{1,9})", name.removeprefix(STAGING))
@@ -431,10 +437,10 @@ def _compare(deep: bool, one: _Expected, beat: Beat) -> _Found | None:
 
 def _trouble(deep: bool, one: _Expected, beat: Beat) -> str:
     """How the thing differs from what was expected; empty if it does not."""
-    mode = one.path.lstat().st_mode
-    if not (stat.S_ISDIR(mode) if one.tree else stat.S_ISREG(mode)):
+    status = one.path.lstat()
+    if not (stat.S_ISDIR if one.tree else stat.S_ISREG)(status.st_mode):
         return f"is no {'folder' if one.tree else 'file'} any more"
-    size = files.size_of(one.path / "any" if one.tree else one.path, one.tree)
+    size = files.size_of(one.path / "any", one.tree) if one.tree else status.st_size
     if size != one.size:
         return f"has {size} bytes; it had {one.size}"
     if deep and one.sha256 and _digest(one, beat) != one.sha256:
@@ -466,13 +472,14 @@ def _changed(path: Path) -> float:
     return 0.0
 
 
-def _next(listing: Iterator[os.DirEntry[str]], root: Path, beat: Beat) -> list[_Entry]:
+def _next(listing: Iterator[os.DirEntry[str]], above: str, beat: Beat) -> list[_Entry]:
+    prefix = f"{above}/" if above else ""
     found = []
     for entry in itertools.islice(listing, PAGE):
         with suppress(FileNotFoundError):
             status = entry.stat(follow_symlinks=False)
             folder = entry.is_dir(follow_symlinks=False)
-            name = os.path.relpath(entry.path, root)
+            name = f"{prefix}{entry.name}"
             found.append(_Entry(name, folder, status.st_size, status.st_ctime))
         beat()
     return found

@@ -350,14 +350,14 @@ def test_a_disk_that_hangs_is_told_and_the_others_are_looked_at(
     for name in ("a.mp4", "b.mp4"):
         shelf.published(name)
     made.unlink()
-    free, inner = threading.Event(), files.size_of
+    free, inner = threading.Event(), reconcile._trouble
 
-    def hangs(path: Path, tree: bool = False) -> int:
-        if path.is_relative_to(shelf.site):
+    def hangs(deep: bool, one: Any, beat: Any) -> str:
+        if one.path.is_relative_to(shelf.site):
             free.wait(60)
-        return inner(path, tree)
+        return inner(deep, one, beat)
 
-    monkeypatch.setattr(files, "size_of", hangs)
+    monkeypatch.setattr(reconcile, "_trouble", hangs)
     found = shelf.look(wait=0.5)
     free.set()
     assert paths(found) == {"file-missing": [str(made)], "disk-away": [str(shelf.site)]}
