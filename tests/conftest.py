@@ -86,6 +86,7 @@ def _install(folder: Path) -> None:
         _program("mariadb-install-db", "mysql_install_db"),
         "--no-defaults",
         f"--datadir={folder / 'data'}",
+        f"--tmpdir={folder}",  # servers that start at once would remove each other's files
         "--auth-root-authentication-method=normal",
         "--skip-test-db",
         *_server_user(),
@@ -104,6 +105,7 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
         f"--datadir={folder / 'data'}",
         f"--socket={folder / 'socket'}",
         f"--pid-file={folder / 'pid'}",
+        f"--tmpdir={folder}",
         "--skip-networking",
         "--skip-log-bin",
         "--performance-schema=OFF",
