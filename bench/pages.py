@@ -25,7 +25,7 @@ PAGES = (
     *("/", "/jobs", "/jobs?state=succeeded", "/jobs?workflow=noop&submitter=bench", "/jobs/{job}"),
     *("/tasks", "/tasks/{job}", "/files", "/publications", "/queues", "/workers", "/workflows"),
     *("/workflows/web-video", "/profiles", "/profiles/mp4-360", "/schedules", "/events"),
-    *("/submit", "/tokens", "/about"),
+    *("/submit", "/tokens", "/about", "/metrics"),
 )
 
 
