@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -104,8 +105,11 @@ def test_a_forked_process_that_let_go_of_descriptors_reports_too(sentry: Sentry)
     log = setup(sentry.dsn)
     log.error("of the parent")
     assert len(told(sentry)) == 1  # so that its connection is open
+    lock = sentry_sdk.get_client().transport._worker._lock
+    lock.acquire()  # as when it is just sending
     pid = os.fork()
     if pid == 0:
+        signal.alarm(20)
         null = os.open(os.devnull, os.O_RDWR)
         for name in os.listdir("/proc/self/fd"):
             if int(name) > 2:
@@ -114,6 +118,7 @@ def test_a_forked_process_that_let_go_of_descriptors_reports_too(sentry: Sentry)
         log.error("of the child")
         logs.flush()
         os._exit(0)
+    lock.release()
     os.waitpid(pid, 0)
     messages = [one["logentry"]["message"] for one in told(sentry)]
     assert messages == ["of the parent", "of the child"]

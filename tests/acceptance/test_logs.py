@@ -126,23 +126,21 @@ def test_a_password_that_the_database_refuses_is_told_nowhere(
 
 
 @pytest.fixture
-def crashing(tmp_path: Path) -> Callable[[str], str]:
+def crashing(tmp_path: Path) -> Callable[..., str]:
     """A path to import from, where a function of the program raises at each call."""
 
-    def make(function: str) -> str:
+    def make(function: str, before: str = "()") -> str:
         module, _, name = function.partition(":")
-        code = f"import {module}\n{module}.{name} = lambda *_: 1 / 0\n"
+        code = f"import {module}\n{module}.{name} = lambda it: ({before}, 1 / 0)\n"
         (tmp_path / "sitecustomize.py").write_text(code)
         return f"{tmp_path}:{ROOT}"
 
     return make
 
 
-def test_sentry_is_told_of_a_crash_in_an_attempt(
-    site: Site, crashing: Callable[[str], str]
-) -> None:
+def test_sentry_is_told_of_a_crash_in_an_attempt(site: Site, crashing: Callable[..., str]) -> None:
     name = site.command("crash", "true", attempts="1")
-    environ = {"PYTHONPATH": crashing("backoffice.tasks.command:run")}
+    environ = {"PYTHONPATH": crashing("backoffice.tasks.command:run", "it.execute(['true'])")}
     with (
         receiving() as sentry,
         serving(site, **environ, BACKOFFICE_LOG_SENTRY=sentry.dsn) as client,
@@ -151,11 +149,12 @@ def test_sentry_is_told_of_a_crash_in_an_attempt(
         assert site.ended(job) == "failed"
         wait_for(lambda: sentry.events, "it is told")
         (event,) = sentry.events
+        assert lines(site.home / "service/error.log", "task.crashed", request)
     assert event["exception"]["values"][-1]["type"] == "ZeroDivisionError"
     assert event["tags"].items() >= {"job": str(job), "request": request}.items()
 
 
-def test_sentry_is_told_of_what_ends_a_part(site: Site, crashing: Callable[[str], str]) -> None:
+def test_sentry_is_told_of_what_ends_a_part(site: Site, crashing: Callable[..., str]) -> None:
     path = crashing("backoffice.scheduler:Scheduler.run")
     with receiving() as sentry:
         done = site.run("scheduler", PYTHONPATH=path, BACKOFFICE_LOG_SENTRY=sentry.dsn)
@@ -207,8 +206,8 @@ def rules(tmp_path: Path) -> Path:
     group = grp.getgrgid(os.getgid()).gr_name
     text = (ROOT / "etc/logrotate.d/backoffice").read_text()
     for shipped, here in (
-        ("/var/log/backoffice/*.log", f"{tmp_path}/logs/*.log"),
-        ("/var/log/backoffice-*/*.log", f"{tmp_path}/others-*/*.log"),
+        ("/var/log/backoffice/", f"{tmp_path}/logs/"),
+        ("/var/log/backoffice-", f"{tmp_path}/others-"),
         ("su backoffice adm", f"su {getpass.getuser()} {group}"),
         ("rotate 14", f"rotate {ROTATIONS + 5}"),
     ):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
-from middleware.request_id import RequestID
+from middleware.request_id import RequestID, current
 from tests.middleware.wsgi import call, hello
 
 
@@ -39,3 +39,28 @@ def test_a_well_formed_one_is_kept_where_it_is_trusted() -> None:
 def test_a_malformed_one_is_replaced(bad: str) -> None:
     answer = call(RequestID(hello, trust=True), HTTP_X_REQUEST_ID=bad)
     assert answer.headers["X-Request-ID"] not in ("", bad)
+
+
+def test_lines_of_a_log_can_have_it_while_the_request_lasts() -> None:
+    seen = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        seen.append(current.get())
+        try:
+            yield b"x"
+        finally:
+            seen.append(current.get())
+
+    answer = call(RequestID(app))
+    assert seen == [answer.headers["X-Request-ID"]] * 2
+    assert current.get() == ""
+
+
+def test_none_is_left_when_the_app_fails() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        call(RequestID(app))
+    assert current.get() == ""
