@@ -109,6 +109,7 @@ def test_a_forked_process_that_let_go_of_descriptors_reports_too(sentry: Sentry)
     lock.acquire()  # as when it is just sending
     pid = os.fork()
     if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(20)
         null = os.open(os.devnull, os.O_RDWR)
         for name in os.listdir("/proc/self/fd"):
