@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.acceptance.installation import PROGRAM, USER, Instance, add_instance, install
 from tests.acceptance.proc import wait_for
-from tests.machine import Machine
+from tests.machine import CHECKOUT, Machine
 
 ACTIONS = ("start", "stop", "restart", "try-restart", "reload", "force-reload", "configtest")
 LIGHT = "[service]\nparts = scheduler\n"  # starts fastest
@@ -164,6 +165,17 @@ def test_action_in_state(service: Instance, state: str, action: str, code: int, 
         assert not processes(service)
 
 
+def test_the_header_tells_when_it_is_to_be_started() -> None:
+    text = (CHECKOUT / "init.d/backoffice").read_text()
+    header = text.partition("### BEGIN INIT INFO\n")[2].partition("### END INIT INFO\n")[0]
+    fields = dict(re.findall(r"^# ([A-Z][A-Za-z-]+): +(\S.*)$", header, re.MULTILINE))
+    assert fields["Provides"] == "backoffice"
+    assert {"$local_fs", "$remote_fs", "$network"} <= set(fields["Required-Start"].split())
+    assert {"mariadb", "mysql"} <= set(fields["Should-Start"].split())
+    assert (fields["Default-Start"], fields["Default-Stop"]) == ("2 3 4 5", "0 1 6")
+    assert {"Required-Stop", "Should-Stop", "Short-Description", "Description"} <= set(fields)
+
+
 # Who may, and what must be there
 
 
@@ -302,8 +314,8 @@ def test_a_database_that_is_away_is_told_and_waited_for(configured: Instance) ->
     configured.machine.write("/etc/default/backoffice", default)
     done = configured.act("start")
     assert done.returncode == 1
-    assert "not ready after 2 s; it goes on trying." in done.stderr
-    assert "FAIL database" in done.stderr
+    assert done.stderr.startswith("not ready after 2 s; it goes on trying, ")
+    assert "\nFAIL database" in done.stderr
     assert status(configured) == 0
     assert configured.act("start").returncode == 0  # it runs; it is not said to be well
     assert configured.act("stop").returncode == 0
