@@ -299,6 +299,18 @@ def test_what_is_restored_is_what_was_there(filled: Board, saved: Path, tmp_path
     assert contents(filled.database, tmp_path / "after") == before
 
 
+def test_an_older_schema_is_brought_up_to_date(
+    filled: Board, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = migrations.Step(2, 1, "ALTER TABLE queue ADD COLUMN note VARCHAR(9) NULL")
+    every = [*migrations.steps(filled.database.dialect), newer]
+    monkeypatch.setattr(migrations, "steps", lambda dialect, folder=None: every)
+    take_back(filled.database, filled.settings, saved)
+    assert filled.read(migrations.version) == 2
+    assert not rows(filled.database, "SELECT note FROM queue")
+    migrations.require_current(filled.database)
+
+
 @pytest.fixture
 def others(tmp_path: Path, mariadb: MariaDB) -> Iterator[dict[str, Database]]:
     """An empty database of each kind."""
