@@ -27,6 +27,7 @@ from middleware.framing import StrictFraming
 from middleware.health import Health
 from middleware.maintenance import Maintenance
 from middleware.metrics import Metrics
+from middleware.own_writes import POSITION, OwnWrites
 from middleware.rate_limit import RateLimit
 from middleware.request_id import RequestID
 from middleware.robots import Robots
@@ -40,6 +41,19 @@ from middleware.trusted_proxy import TrustedProxy
 from tests.middleware.wsgi import Answer, call, environ, run
 
 Component = Callable[[Any], WSGIApplication]
+
+
+def _at(app: Any) -> WSGIApplication:
+    """An application that tells its position."""
+
+    def told(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[POSITION] = lambda: "7"
+        answer: Iterable[bytes] = app(environ, start_response)
+        return answer
+
+    return told
+
+
 LOGGER = logging.getLogger("tests.around")
 LOGGER.setLevel(logging.INFO)
 COMPONENTS: dict[str, Component] = {
@@ -60,6 +74,9 @@ COMPONENTS: dict[str, Component] = {
     "conditional": Conditional,
     "compression": lambda app: Compression(app, minimum=0),
     "store": lambda app: StorePerRequest(app, open=lambda environ: NotImplemented),
+    "own_writes": lambda app: OwnWrites(
+        _at(app), secret=b"sixteen bytes or more", merged=lambda one, other: other or one
+    ),
     "rate_limit": lambda app: RateLimit(app, rate=100, burst=1000),
     "maintenance": lambda app: Maintenance(app, mode=lambda: ""),
     "timing": Timing,

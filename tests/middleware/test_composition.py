@@ -18,6 +18,7 @@ from middleware.cross_site import CrossSite
 from middleware.health import Health
 from middleware.maintenance import Maintenance
 from middleware.metrics import Metrics
+from middleware.own_writes import POSITION, OwnWrites
 from middleware.problem import Problem
 from middleware.rate_limit import RateLimit
 from middleware.robots import Robots
@@ -40,6 +41,7 @@ class Site:
         self.registry = CollectorRegistry()
         for component in (
             lambda app: StorePerRequest(app, open=self.open),
+            lambda app: OwnWrites(app, secret=b"sixteen bytes or more", merged=lambda a, b: b or a),
             lambda app: Roles(app, needed=lambda environ: "viewer"),
             lambda app: CrossSite(app, secret=b"sixteen bytes or more"),
             lambda app: Authentication(app, anonymous=Identity("a", "viewer", "anonymous")),
@@ -58,6 +60,7 @@ class Site:
         self.app = app
 
     def open(self, environ: WSGIEnvironment) -> Site:
+        environ[POSITION] = lambda: "7"
         return self
 
     def commit(self) -> None:

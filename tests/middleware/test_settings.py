@@ -35,6 +35,13 @@ SETTINGS: dict[str, dict[str, str]] = {
     "conditional": {"limit": "1000"},
     "compression": {"minimum": "100", "gzip_level": "1", "brotli_quality": "1"},
     "store": {"open": f"{HERE}:nothing", "passing": f"{HERE}:nothing", "tries": "2", "key": "k"},
+    "own_writes": {
+        "secret": "sixteen bytes long",
+        "merged": f"{HERE}:nothing",
+        "header": "X-Token",
+        "cookie": "own",
+        "lifetime": "60",
+    },
     "rate_limit": {
         "rate": "0.5",
         "burst": "10",
