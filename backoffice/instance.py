@@ -87,9 +87,11 @@ def read(path: Path) -> int | None:
 
 
 def start_time(pid: int) -> str:
-    """In clock ticks since the host started; empty when there is no such process."""
+    """In clock ticks since the host started; empty when there is no such process,
+    or when it has ended and only waits to be buried."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]
+    state, *fields = stat.rpartition(")")[2].split()
+    return "" if state in "ZX" else fields[18]

@@ -109,3 +109,10 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_process_that_is_gone_has_no_start_time() -> None:
     assert instance.start_time(2**22 + 1) == ""
+
+
+def test_a_process_that_has_ended_does_not_run_though_nobody_has_buried_it() -> None:
+    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert instance.start_time(process.pid) == ""
+    process.wait()
