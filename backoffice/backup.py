@@ -52,7 +52,7 @@ _LEVEL = 5  # of compression: more takes longer than it is worth
 _TABLE = re.compile(r"^CREATE (?:VIRTUAL )?TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
 _MADE_ANEW = ("job_search", "file_search")  # by the scheduler
 _RECIPE = re.compile(r"(workflows|profiles)/(\d{1,3})/([\w][\w.-]*\.xml)")
-KINDS = ("workflows", "profiles")
+_KINDS = ("workflows", "profiles")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
 # Lists for people: of which rows, and what of them.
@@ -295,7 +295,7 @@ def _compressed(path: Path) -> Iterator[IO[bytes]]:
 
 def _copy_recipes(settings: Settings, folder: Path) -> None:
     """Those in the site's own folders; what is shipped comes with the program."""
-    for kind in KINDS:
+    for kind in _KINDS:
         for number, source in enumerate(getattr(settings.paths, kind)[1:], 1):
             for recipe in sorted(source.glob("*.xml")):
                 copy = folder / kind / str(number) / recipe.name

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
+import os
 import stat
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -171,6 +174,23 @@ def test_nor_one_that_comes_while_it_is_written(
     with pytest.raises(Conflict, match="is there already"):
         backup.write(embedded.database, embedded.settings, path)
     assert path.read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_disk_that_knows_no_links_will_do(
+    taken: bool, embedded: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "b"
+
+    def link(ready: Path, final: Path) -> None:
+        if taken:
+            path.write_text("somebody's")
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(Conflict) if taken else nullcontext():
+        backup.write(embedded.database, embedded.settings, path)
+    assert (path.read_bytes() == b"somebody's") is taken
 
 
 def test_what_a_killed_one_left_is_removed_by_the_next(embedded: Board, tmp_path: Path) -> None:
