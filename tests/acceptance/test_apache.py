@@ -46,6 +46,18 @@ SECRET = "secret"
 # One of each role, and one who may log in and has none.
 ROLES = {"admins": "anna", "operators": "oskar", "viewers": "vera"}
 USERS = dict.fromkeys([*ROLES.values(), "nobody"], SECRET)
+# What an admin may have set for the whole server, and must not count here.
+LOOSE = f"""
+LoadModule brotli_module {MODULES}/mod_brotli.so
+AddOutputFilterByType BROTLI_COMPRESS text/plain application/json application/xml
+<FilesMatch "[.]php$">
+    SetHandler server-status
+</FilesMatch>
+<Directory "/">
+    Options All
+    AllowOverride All
+</Directory>
+"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,9 @@ def behind(open_folder: Path) -> Iterator[Front]:
         address = site.home / "socket"
         with (
             serving(site, "backoffice", "web", address=address),
-            apache("backoffice.conf", USERS, SOCKET=address, PUBLISHED=site.publish) as server,
+            apache(
+                "backoffice.conf", USERS, before=LOOSE, SOCKET=address, PUBLISHED=site.publish
+            ) as server,
         ):
             yield Front(server, site, inside=False)
 
@@ -111,9 +125,9 @@ def inside(open_folder: Path) -> Iterator[Front]:
         }
         # Nothing of Apache's user is to be left in our folders.
         environ = {"BACKOFFICE_CONFIG": str(site.ini), "PYTHONDONTWRITEBYTECODE": "1"}
-        sockets = f"WSGISocketPrefix {open_folder}/wsgi\n"
+        more = f"{LOOSE}WSGISocketPrefix {open_folder}/wsgi\n"
         with apache(
-            "backoffice-wsgi.conf", USERS, before=sockets, environ=environ, **defines
+            "backoffice-wsgi.conf", USERS, before=more, environ=environ, **defines
         ) as server:
             yield Front(server, site, inside=True)
             assert server.stop() == 0
@@ -211,6 +225,7 @@ def test_static_files_are_apaches_and_kept_for_ever_under_the_names_in_pages(fro
         css = nobody.get("/static/app.css")
         assert css.headers["Content-Type"] == "text/css; charset=utf-8"
         assert css.headers["Cache-Control"] == "no-cache"
+        assert css.headers["X-Content-Type-Options"] == "nosniff"
         assert nobody.get("/static/app.css", If_None_Match=css.headers["ETag"]).status == 304
         assert nobody.get("/static/").status == 404
         assert nobody.get("/static/nothing.0123456789.css").status == 404
@@ -219,7 +234,7 @@ def test_static_files_are_apaches_and_kept_for_ever_under_the_names_in_pages(fro
 def test_what_can_be_compressed_is_compressed_once(front: Front) -> None:
     with front.visitor("vera", Accept_Encoding="gzip") as vera:
         packed = [vera.get(path) for path in ("/openapi.json", "/jobs?limit=500", "/static/app.js")]
-        small = vera.get("/health/live")
+        small = vera.get("/health/live", Accept_Encoding="br, gzip")
     for answer in packed:
         assert answer.headers.get_all("Content-Encoding") == ["gzip"]
         assert gzip.decompress(answer.body)[:1] in (b"{", b"<", b"/", b'"')
@@ -272,6 +287,7 @@ def test_published_media_come_in_ranges_and_with_their_types(front: Front) -> No
             assert part.headers["Server"] == "Apache"
         whole = vera.get("/published/show/clip.mp4", Accept_Encoding="gzip")
         assert whole.body == b"0123456789" * 100
+        assert whole.headers["Cache-Control"] == "private, no-cache"
         again = vera.get("/published/show/clip.mp4", If_None_Match=whole.headers["ETag"])
         assert again.status == 304
 
@@ -301,7 +317,7 @@ def test_nothing_published_is_run_listed_or_followed_out_of_its_folder(
 ) -> None:
     (published / "page.html").write_text(EVIL)
     (published / "page.php").write_text("a script")
-    (published / ".htaccess").write_text("Options +Indexes\n")
+    (published / ".htaccess").write_text("Header set X-Loose yes\n")
     staged = published.parent / ".backoffice-1-1"
     staged.mkdir(exist_ok=True)
     (staged / "half.mp4").write_text("half")
@@ -311,6 +327,7 @@ def test_nothing_published_is_run_listed_or_followed_out_of_its_folder(
         page = vera.get("/published/show/page.html")
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         assert page.headers["X-Content-Type-Options"] == "nosniff"
+        assert page.headers["X-Loose"] is None
         script = vera.get("/published/show/page.php")
         assert (script.status, script.body) == (200, b"a script")
         for path, refused in (
@@ -428,6 +445,7 @@ def test_a_document_that_is_too_large_is_refused(front: Front, framing: str, bod
     more = f"Authorization: {basic('anna', SECRET)}\r\nContent-Type: application/xml\r\n\r\n"
     answer = exchange(front.server.address, (head + more).encode() + body)
     assert statuses(answer) == [413]
+    assert (b"application/problem+xml" in answer) == (not front.inside)
 
 
 def test_a_host_that_is_not_ours_is_refused(front: Front) -> None:
@@ -520,7 +538,7 @@ class Before:
     def told(self, *lines: str, name: str = "vera") -> list[tuple[str, str]]:
         """The headers that the service sees when a client sends ``lines``."""
         asked = [
-            *("GET /tell HTTP/1.1", "Host: localhost", "Connection: close"),
+            *("GET /tell HTTP/1.1", "Host: localhost:8443", "Connection: close"),
             *([f"Authorization: {basic(name, SECRET)}"] if name else []),
             *lines,
         ]
@@ -559,10 +577,10 @@ def test_the_service_hears_from_apache_alone_who_asks_and_from_where(before: Bef
     wanted = {
         "X-Remote-User": "vera",
         "X-Forwarded-For": "127.0.0.1",
-        "X-Forwarded-Host": "localhost",
+        "X-Forwarded-Host": "localhost:8443",
         "X-Forwarded-Proto": "https",
         "X-Forwarded-Server": "localhost",
-        "Host": "localhost",
+        "Host": "localhost:8443",
     }
     names = re.compile("(?i)x.remote.user|x.forwarded|forwarded|x.real|host|authorization").match
     assert sorted(pair for pair in heard if names(pair[0])) == sorted(wanted.items())
@@ -592,7 +610,26 @@ def test_a_stream_arrives_piece_by_piece(before: Before) -> None:
 def test_health_is_not_told_to_other_hosts_without_a_login(before: Before) -> None:
     with client(before.server.address, X_Test_Client="192.0.2.7") as stranger:
         assert stranger.get("/health/ready").status == 401
-        assert stranger.get("/health/ready", Authorization=basic("vera", SECRET)).status == 200
+        for value in (basic("vera", SECRET), "Bearer some.token"):
+            assert stranger.get("/health/ready", Authorization=value).status == 200
+
+
+@pytest.mark.parametrize(
+    ("request_line", "more", "status"),
+    [
+        ("GET /tell HTTP/1.1", "", 200),
+        ("GET /tell HTTP/1.1", "X-A: b\r\n" * 61, 400),
+        ("BREW /tell HTTP/1.1", "", 501),
+    ],
+    ids=["nothing odd", "many headers", "an unknown method"],
+)
+def test_what_is_odd_does_not_reach_the_service(
+    before: Before, request_line: str, more: str, status: int
+) -> None:
+    head = f"{request_line}\r\nHost: localhost\r\nAuthorization: {basic('vera', SECRET)}\r\n"
+    answer = exchange(before.server.address, f"{head}{more}\r\n".encode())
+    assert statuses(answer) == [status]
+    assert (b"\r\nServer: Apache\r\n" in answer) == (status != 200)
 
 
 def test_while_the_service_is_away_apache_says_when_to_come_again(before: Before) -> None:
