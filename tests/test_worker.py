@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from backoffice import assignments, records
+from backoffice import assignments, jobs, records
 from backoffice.assignments import Assignment
 from backoffice.claims import Claimed
 from backoffice.config import Settings
@@ -26,7 +26,8 @@ def ended(board: Board, claimed: Claimed, outcome: Outcome) -> tuple[Assignment,
 
 
 def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
-    jobs = [board.submit(chain("one"), title=title) for title in ("good", "bad", "also good")]
+    titles = ("good", "bad", "also good")
+    submitted = [board.submit(chain("one"), title=title) for title in titles]
     worker = Worker(board.settings, board.database, monotonic=lambda: 0.0)
     worker.id = board.worker(slots=3)
     good, bad, also_good = board.claim(worker.id, 3)
@@ -38,9 +39,19 @@ def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
     ]
     worker._talk()
     assert not worker.outbox
-    states = [board.read(records.job, job)["state"] for job in jobs]
+    states = [board.read(records.job, job)["state"] for job in submitted]
     assert states == ["succeeded", "failed", "succeeded"]
-    assert "cannot be recorded" in board.read(records.job, jobs[1])["message"]
+    assert "cannot be recorded" in board.read(records.job, submitted[1])["message"]
+
+
+@pytest.mark.parametrize("request_id", ["", "0123456789abcdef"])
+def test_who_works_on_a_job_knows_which_request_brought_it(board: Board, request_id: str) -> None:
+    prepared = jobs.prepare(jobs.Request("chain"), {"chain": chain("one")}, ())
+    job, _ = board.do(jobs.submit, prepared, "ann", request_id)
+    (claimed,) = board.claim(board.worker())
+    (assignment,) = board.do(assignments.build, [claimed])
+    ids = {"task": claimed.held.task_id, "job": job, "attempt": 1, "worker": 1}
+    assert assignment.ids == ids | ({"request": request_id} if request_id else {})
 
 
 @dataclass
