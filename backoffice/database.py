@@ -20,6 +20,7 @@ request again, and in any case ends with ``release``.
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -44,7 +45,13 @@ from storm.uri import URI, URIError
 
 from backoffice import nodes, replication, tally
 from backoffice.config import DatabaseSettings
-from backoffice.errors import ConfigError, DatabaseUnavailable, Invalid, SchemaMismatch
+from backoffice.errors import (
+    BackofficeError,
+    ConfigError,
+    DatabaseUnavailable,
+    Invalid,
+    SchemaMismatch,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,6 +82,8 @@ FULL, READ_ONLY = frozenset({1021, 1114}), frozenset({1290, 1792, 1836})
 UNWRITABLE = FULL | READ_ONLY
 # What SQLite says of files rather than of statements.
 _TROUBLE = ("unable to open", "disk is full", "readonly", "disk I/O", "malformed", "not a database")
+
+_log = logging.getLogger(__name__)
 
 TRIES = 8  # of one transaction; with the pauses below, about three seconds
 
@@ -277,14 +286,16 @@ class Database:
     """Stores on one database, one a thread. Open it after a fork, not before.
 
     With ``replicas`` requests that only read are served by those that the
-    settings name, if any, and ``read`` by them when there is no primary. Without,
-    all is done by the primary, which is what whoever decides something needs.
+    settings name, if any, and ``read`` by them when there is no primary. None is
+    used that has not all that was there when the first request came: whoever has
+    looked at the schema before finds it so on each. Without, all is done by the
+    primary, which is what whoever decides something needs.
     """
 
     def __init__(self, settings: DatabaseSettings, *, replicas: bool = False) -> None:
         self._settings = settings
         self._replicas = replicas
-        self._floor = ""  # what every replica must have: the schema, for one
+        self._floor: str | None = None  # what every replica must have
         self._local = threading.local()
         self.dialect, self._storm = _storm_database(settings)
 
@@ -343,7 +354,7 @@ class Database:
         before = self._reading(True)
         connection = self._connection()
         if connection is not None:
-            connection.begin_reading(self._floor, prefer=replication.PRIMARY)
+            connection.begin_reading(self._floor or "", prefer=replication.PRIMARY)
         try:
             return self.transact(function, *args, **kwargs)
         finally:
@@ -361,23 +372,52 @@ class Database:
         self._reading(reading)
         connection = self._connection()
         if reading and connection is not None:
+            if self._floor is None:
+                self._floor = self.read(replication.head)
             connection.begin_reading(_both(after, self._floor))
         return store
 
     def position(self) -> str:
         """What this thread's last transaction has written or may have seen; empty
-        where there are no replicas."""
+        where there are no replicas, and for one that only read if it cannot be
+        asked any more. To be asked before ``release``."""
         store: Store | None = getattr(self._local, "store", None)
-        return replication.position(store) if self._replicas and store is not None else ""
+        if store is None or not self._replicas:
+            return ""
+        try:
+            return replication.position(store)
+        except Error as error:
+            return self._position_after(error)
 
-    def require_from_replicas(self) -> None:
-        """From now on use only replicas that have all that the primary has now."""
-        if self._replicas and self.replicated:
-            self._floor = self.transact(replication.head)
+    def _position_after(self, error: Error) -> str:
+        """The server went away after the commit. Where writes go to now, the head
+        covers what was committed, unless that is lost."""
+        _log.warning("the position cannot be asked: %s", error)
+        connection = self._connection()
+        if connection is None or connection.is_reading:
+            return ""
+        try:
+            return self.transact(replication.head)
+        except (BackofficeError, Error):
+            return ""
+
+    def apart(self, *, replicas: bool = False) -> Database:
+        """The same with connections of its own, for what is done beside a request.
+        It looks at the servers with the same eyes."""
+        other = Database(self._settings, replicas=replicas)
+        if self.replicated:
+            other._storm = self._storm
+        return other
 
     @property
     def replicated(self) -> bool:
         return isinstance(self._storm, ReplicatedMySQL)
+
+    @property
+    def takes_writes(self) -> bool:
+        """Whether there is somebody to write to, as far as is known."""
+        known = self._storm
+        return known.cluster.takes_writes() if isinstance(known, ReplicatedMySQL) else True
 
     def nodes(self) -> list[nodes.Status]:
         """Its servers, the one that takes writes first; none if there is but one."""

@@ -184,6 +184,11 @@ class Cluster:
         found = [node for node in self.primaries if node.up and node.writable is not False]
         return sorted(found, key=lambda node: node is not self.writer)
 
+    def takes_writes(self) -> bool:
+        """Whether there is a writer, as far as is known; asks nobody."""
+        self._watch(self.primaries)
+        return self.writer is not None
+
     def covers(self, node: Node, after: Position) -> bool:
         return node is self.writer or node.position.covers(after)
 

@@ -188,6 +188,11 @@ class ReplicatedConnection(mysql.MySQLConnection):
 
     # Reading
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether transactions that begin now only read."""
+        return self._reading
+
     @contextmanager
     def reading(self, after: str = "") -> Iterator[None]:
         """Transactions that begin within it only read. Ends none: the last one
@@ -215,13 +220,17 @@ class ReplicatedConnection(mysql.MySQLConnection):
             self._end()
 
     def position(self) -> Position:
+        """All that the server of the last transaction has: who wrote nothing may yet
+        have seen what others wrote just before."""
         session = self._session or self._last
         if session is None:
             return Position()
-        if self._is_for_reading(session) or not self._database.is_mariadb(session):
+        try:
             return self._applied(session)
-        (found,) = nodes.row(session.raw, "SELECT @@last_gtid")
-        return gtid.parse(found or "")
+        except Error:
+            if session is not self._session:
+                self._forget(session)
+            raise
 
     def head(self) -> Position:
         assert self._session is not None
@@ -229,9 +238,6 @@ class ReplicatedConnection(mysql.MySQLConnection):
 
     def _applied(self, session: Session) -> Position:
         return nodes.applied(session.raw, self._database.is_mariadb(session))[1]
-
-    def _is_for_reading(self, session: Session) -> bool:
-        return self._sessions.get((session.node, True)) is session
 
     # Storm's
 

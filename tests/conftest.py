@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import MySQLdb
 import pytest
@@ -18,6 +19,9 @@ import pytest
 from backoffice import config, migrations
 from backoffice.database import Database
 from tests.board import Board
+
+if TYPE_CHECKING:
+    from tests import replicas
 
 ClipFactory = Callable[..., Path]
 
@@ -51,8 +55,43 @@ class MariaDB:
             connection.close()
 
 
+# Set: what runs on MariaDB runs on a primary with two replicas, and nothing on SQLite.
+REPLICATED = bool(os.environ.get("BACKOFFICE_TEST_REPLICATED"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if REPLICATED:
+        items[:] = [one for one in items if "sqlite" not in _parameters(one).values()]
+
+
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    return dict(item.callspec.params) if hasattr(item, "callspec") else {}
+
+
+@dataclass(frozen=True)
+class Replicated(MariaDB):
+    """The primary, known by the URI of all."""
+
+    cluster: replicas.Replication
+
+    def uri(self, database: str) -> str:
+        return self.cluster.uri(database, probe=0.1, retry=0.5)
+
+
 @pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaDB]:
+def replicated() -> Iterator[Replicated]:
+    """A primary and two replicas, for the whole run: leave them as they were."""
+    from tests.replicas import replication
+
+    with replication() as cluster:
+        yield Replicated(cluster.primary.folder, cluster.primary.pid, cluster)
+
+
+@pytest.fixture(scope="session")
+def mariadb(request: pytest.FixtureRequest) -> Iterator[MariaDB]:
+    if REPLICATED:
+        yield request.getfixturevalue("replicated")
+        return
     # Not below pytest's folder: the path of a socket has room for 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="backoffice-mariadb-"))
     try:
@@ -135,11 +174,12 @@ def _wait_until_ready(server: MariaDB, process: subprocess.Popen[bytes]) -> None
 
 @pytest.fixture(params=["sqlite", "mariadb"])
 def database_uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URI of a database that is empty and this test's own, of each kind."""
+    """The URI of a database that is empty and this test's own, of each kind; of
+    "replicated" too for who asks for it."""
     if request.param == "sqlite":
         yield f"sqlite:{tmp_path}/backoffice.sqlite"
         return
-    server: MariaDB = request.getfixturevalue("mariadb")
+    server: MariaDB = request.getfixturevalue(request.param)
     name = f"bo_{next(_numbers)}"
     server.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
     yield server.uri(name)

@@ -179,6 +179,7 @@ class Replication:
             "GRANT REPLICATION SLAVE ON *.* TO replica@'127.0.0.1'",
             f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}'",
             f"GRANT ALL ON `test\\_%`.* TO {USER}@'%'",
+            f"GRANT ALL ON `bo\\_%`.* TO {USER}@'%'",
             "CREATE DATABASE test_first CHARACTER SET utf8mb4",
         )
         for other in self.members[1:]:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry, ProcessCollector
 from storm.locals import Store
 
-from backoffice import catalogue, database, ledger, logs, tokens
+from backoffice import catalogue, database, ledger, logs, replication, tokens
 from backoffice.config import AuthSettings, Settings, WebSettings
 from backoffice.database import Database
 from backoffice.files import share
@@ -41,6 +41,7 @@ from middleware.framing import StrictFraming
 from middleware.health import Health
 from middleware.maintenance import Maintenance
 from middleware.metrics import Metrics
+from middleware.own_writes import AFTER, POSITION, OwnWrites
 from middleware.rate_limit import RateLimit
 from middleware.request_id import RequestID
 from middleware.robots import Robots
@@ -58,6 +59,7 @@ Application = Callable[..., Iterable[bytes]]
 
 OPEN = ("/health/", "/static/")  # for everybody, whoever it is
 ANYBODY = Identity("anonymous", "admin", "anonymous")  # where nobody need log in
+TOKEN = "X-Backoffice-Token"  # what must be seen in replicas
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # health checks name no other
 
 
@@ -71,14 +73,18 @@ def make_app(
     web, auth = settings.web, settings.auth
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    base = base or Database(settings.database)
-    book = ledger.Book(Database(settings.database), apart=True)
+    base = base or Database(settings.database, replicas=True)
+    book = ledger.Book(base.apart(), apart=True)
     downloads = BoundedSemaphore(max(1, web.threads // 2))
     site = Site(settings, base, catalogue.load(settings), registry, pages.show, downloads)
     router = Router(routes)
 
     app = application(site, router)
     app = StorePerRequest(app, open=_opener(base, book), passing=database.again)
+    if base.replicated:
+        app = OwnWrites(
+            app, secret=_key(auth.secret), merged=replication.merged, header=TOKEN, cookie="own"
+        )
     app = Roles(app, needed=_role_needed(router))
     app = CrossSite(app, secret=_key(auth.secret))
     app = Authentication(
@@ -94,7 +100,7 @@ def make_app(
     app = BodyLimit(app, limit=settings.limits.document)
     app = TimeLimit(app, seconds=web.body_timeout)
     app = StaticFiles(app, root=share("static"), prefix="static/")
-    app = Health(app, checks=partial(readiness.reasons, Database(settings.database), settings))
+    app = Health(app, checks=partial(readiness.reasons, base.apart(replicas=True), settings))
     if web.rate:
         app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
     app = OwnProblems(app)
@@ -133,7 +139,9 @@ class Unit:
 def _opener(base: Database, book: ledger.Book) -> Callable[[Environ], Unit]:
     def open(environ: Environ) -> Unit:
         reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        return Unit(base.request_store(reading), base.release, book)
+        store = base.request_store(reading, environ.get(AFTER, ""))
+        environ[POSITION] = base.position
+        return Unit(store, base.release, book)
 
     return open
 

@@ -27,7 +27,7 @@ _log = logging.getLogger("backoffice.web")
 
 class Web:
     def __init__(self, settings: Settings) -> None:
-        self.database = Database(settings.database)
+        self.database = Database(settings.database, replicas=True)
         self.server = WebServer(
             make_app(settings, base=self.database),
             settings.web.listen,
