@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from backoffice import files, reconcile
+from backoffice import config, files, reconcile
 from backoffice.claims import Held
 from backoffice.config import Target
 from backoffice.looks import Away, Looks
@@ -91,21 +92,42 @@ class Shelf:
         self.board.do(lambda s: s.execute(f"UPDATE task SET type = '{kind}' WHERE state='running'"))
 
 
-@pytest.fixture
-def shelf(board: Board, source: Path) -> Shelf:
+def stocked(board: Board) -> Shelf:
+    source = board.settings.paths.roots[0] / "clip.mp4"
+    source.write_bytes(FILM)
     return Shelf(board, source)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    """On SQLite, for what is a matter of the disks alone."""
+    (tmp_path / "media").mkdir()
+    named = {
+        "DATABASE_URI": f"sqlite:{tmp_path}/database",
+        "PATHS_HOME": str(tmp_path),
+        "PATHS_ROOTS": "media",
+    }
+    board = Board(config.load(None, {f"BACKOFFICE_{name}": text for name, text in named.items()}))
+    yield stocked(board)
+    board.close()
+
+
+@pytest.fixture
+def each_shelf(board: Board) -> Shelf:
+    """On each database: every question is put to both of them."""
+    return stocked(board)
 
 
 def paths(found: dict[str, list[Difference]]) -> dict[str, list[str]]:
     return {kind: [one.path for one in those] for kind, those in found.items()}
 
 
-def test_what_is_as_it_should_be_is_no_difference(shelf: Shelf) -> None:
-    shelf.encoded()
-    shelf.published("a/film.mp4")
-    shelf.published("a/hls", tree=True)
-    (shelf.site / "lost+found").mkdir()
-    assert shelf.look() == shelf.look(deep=True) == {}
+def test_what_is_as_it_should_be_is_no_difference(each_shelf: Shelf) -> None:
+    each_shelf.encoded()
+    each_shelf.published("a/film.mp4")
+    each_shelf.published("a/hls", tree=True)
+    (each_shelf.site / "lost+found").mkdir()
+    assert each_shelf.look() == each_shelf.look(deep=True) == {}
 
 
 def test_an_installation_that_has_done_nothing_yet_has_none(board: Board) -> None:
@@ -113,11 +135,11 @@ def test_an_installation_that_has_done_nothing_yet_has_none(board: Board) -> Non
     assert list(reconcile.differences(board.database, board.settings)) == []
 
 
-def test_what_is_gone_from_a_target_is_missing(shelf: Shelf) -> None:
-    film, package = shelf.published("film.mp4"), shelf.published("hls", tree=True)
+def test_what_is_gone_from_a_target_is_missing(each_shelf: Shelf) -> None:
+    film, package = each_shelf.published("film.mp4"), each_shelf.published("hls", tree=True)
     film.unlink()
     shutil.rmtree(package)
-    found = shelf.look()
+    found = each_shelf.look()
     assert paths(found) == {"publication-missing": [str(film), str(package)]}
     assert [one.subject for one in found["publication-missing"]] == [
         "publication 1",
@@ -149,30 +171,34 @@ def test_a_link_or_folder_in_the_place_of_a_file_is_a_change(shelf: Shelf) -> No
     assert said == ["is no file any more", "is no folder any more"]
 
 
-def test_what_nobody_published_is_found_in_any_folder(shelf: Shelf) -> None:
-    shelf.published("a/b/film.mp4")
-    package = shelf.published("hls", tree=True)
-    strange = [shelf.site / "a/b/other.mp4", shelf.site / "x/y/z.mp4", shelf.site / "top.mp4"]
+def test_what_nobody_published_is_found_in_any_folder(each_shelf: Shelf) -> None:
+    each_shelf.published("a/b/film.mp4")
+    package = each_shelf.published("hls", tree=True)
+    strange = [
+        each_shelf.site / "a/b/other.mp4",
+        each_shelf.site / "x/y/z.mp4",
+        each_shelf.site / "top.mp4",
+    ]
     for path in strange:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"12345")
-    (shelf.site / os.fsdecode(b"\xff.mp4")).write_bytes(b"1")
+    (each_shelf.site / os.fsdecode(b"\xff.mp4")).write_bytes(b"1")
     (package / "d").write_bytes(b"in a package it is a change of it")
-    found = shelf.look()
+    found = each_shelf.look()
     assert sorted(paths(found)["publication-unknown"])[:3] == sorted(map(str, strange))
     assert len(found["publication-unknown"]) == 4
     assert len(found["publication-changed"]) == 1
     assert {one.size for one in found["publication-unknown"]} == {5, 1}
 
 
-def test_what_was_retracted_and_is_still_there_lingers(shelf: Shelf) -> None:
-    film = shelf.published("film.mp4")
-    shelf.retract(1)
-    assert paths(shelf.look()) == {"publication-lingering": [str(film)]}
+def test_what_was_retracted_and_is_still_there_lingers(each_shelf: Shelf) -> None:
+    film = each_shelf.published("film.mp4")
+    each_shelf.retract(1)
+    assert paths(each_shelf.look()) == {"publication-lingering": [str(film)]}
     film.write_bytes(b"somebody's own")
-    assert paths(shelf.look()) == {"publication-unknown": [str(film)]}
+    assert paths(each_shelf.look()) == {"publication-unknown": [str(film)]}
     film.unlink()
-    assert shelf.look() == {}
+    assert each_shelf.look() == {}
 
 
 def test_what_replaced_a_retracted_one_is_well(shelf: Shelf) -> None:
@@ -212,15 +238,15 @@ def test_a_target_that_is_not_mounted_is_told_once(shelf: Shelf) -> None:
 # Files and logs
 
 
-def test_files_and_logs_that_are_gone_are_missing(shelf: Shelf) -> None:
-    made = shelf.encoded()
+def test_files_and_logs_that_are_gone_are_missing(each_shelf: Shelf) -> None:
+    made = each_shelf.encoded()
     made.unlink()
-    shelf.source.unlink()
-    shutil.rmtree(shelf.board.settings.paths.logs / "attempts")
-    assert paths(shelf.look()) == {
-        "source-missing": [str(shelf.source)],
+    each_shelf.source.unlink()
+    shutil.rmtree(each_shelf.board.settings.paths.logs / "attempts")
+    assert paths(each_shelf.look()) == {
+        "source-missing": [str(each_shelf.source)],
         "file-missing": [str(made)],
-        "log-missing": [str(shelf.board.settings.paths.logs / "attempts/1/encode.log")],
+        "log-missing": [str(each_shelf.board.settings.paths.logs / "attempts/1/encode.log")],
     }
 
 
@@ -244,23 +270,25 @@ def test_logs_of_other_hosts_are_not_looked_for_here(shelf: Shelf) -> None:
 # What is left
 
 
-def test_folders_of_jobs_that_are_no_more_are_left(shelf: Shelf) -> None:
-    left = [shelf.board.settings.paths.work / "jobs/99", shelf.board.settings.paths.logs]
+def test_folders_of_jobs_that_are_no_more_are_left(each_shelf: Shelf) -> None:
+    left = [each_shelf.board.settings.paths.work / "jobs/99", each_shelf.board.settings.paths.logs]
     left[1] = left[1] / "attempts/98"
     for folder in left:
         (folder / "deep").mkdir(parents=True)
         (folder / "deep/file").write_bytes(b"123")
-    found = shelf.look()
+    found = each_shelf.look()
     assert paths(found) == {"work-left": [str(left[0])], "log-left": [str(left[1])]}
     assert found["work-left"][0].size == 3
 
 
-def test_a_folder_of_an_attempt_is_left_when_it_runs_no_more_and_made_nothing(shelf: Shelf) -> None:
-    held = shelf.claim()
-    folder = shelf.folder(held)
-    assert shelf.look() == {}
-    shelf.board.finish(held, "failed", "no", retry=False)
-    assert paths(shelf.look()) == {"work-left": [str(folder)]}
+def test_a_folder_of_an_attempt_is_left_when_it_runs_no_more_and_made_nothing(
+    each_shelf: Shelf,
+) -> None:
+    held = each_shelf.claim()
+    folder = each_shelf.folder(held)
+    assert each_shelf.look() == {}
+    each_shelf.board.finish(held, "failed", "no", retry=False)
+    assert paths(each_shelf.look()) == {"work-left": [str(folder)]}
 
 
 def test_a_work_folder_behind_a_link_is_the_same(shelf: Shelf, tmp_path: Path) -> None:
@@ -272,16 +300,16 @@ def test_a_work_folder_behind_a_link_is_the_same(shelf: Shelf, tmp_path: Path) -
     assert shelf.look() == {}
 
 
-def test_staging_is_left_when_its_attempt_lives_no_more(shelf: Shelf) -> None:
-    held = shelf.claim()
-    staging = shelf.site / f".backoffice-{held.task_id}-{held.attempt}"
-    strange = shelf.site / ".backoffice-strange"
+def test_staging_is_left_when_its_attempt_lives_no_more(each_shelf: Shelf) -> None:
+    held = each_shelf.claim()
+    staging = each_shelf.site / f".backoffice-{held.task_id}-{held.attempt}"
+    strange = each_shelf.site / ".backoffice-strange"
     for folder in (staging, strange):
         folder.mkdir()
         (folder / "0").write_bytes(FILM)
-    assert paths(shelf.look()) == {"staging-left": [str(strange)]}
-    shelf.board.finish(held, "failed", "no", retry=False)
-    found = shelf.look()
+    assert paths(each_shelf.look()) == {"staging-left": [str(strange)]}
+    each_shelf.board.finish(held, "failed", "no", retry=False)
+    found = each_shelf.look()
     assert sorted(paths(found)["staging-left"]) == sorted([str(staging), str(strange)])
     assert found["staging-left"][0].size == len(FILM)
 
@@ -289,14 +317,14 @@ def test_staging_is_left_when_its_attempt_lives_no_more(shelf: Shelf) -> None:
 # Beside the service
 
 
-def test_what_a_running_task_has_just_published_is_no_difference(shelf: Shelf) -> None:
-    held = shelf.claim()
-    shelf.set_type("publish")
-    new = shelf.site / "new.mp4"
+def test_what_a_running_task_has_just_published_is_no_difference(each_shelf: Shelf) -> None:
+    held = each_shelf.claim()
+    each_shelf.set_type("publish")
+    new = each_shelf.site / "new.mp4"
     new.write_bytes(FILM)
-    assert shelf.look() == {}
-    shelf.board.finish(held, "failed", "no", retry=False)
-    assert paths(shelf.look()) == {"publication-unknown": [str(new)]}
+    assert each_shelf.look() == {}
+    each_shelf.board.finish(held, "failed", "no", retry=False)
+    assert paths(each_shelf.look()) == {"publication-unknown": [str(new)]}
 
 
 def test_what_a_running_task_has_just_retracted_is_no_difference(shelf: Shelf) -> None:
@@ -328,14 +356,14 @@ def test_what_was_recorded_while_we_looked_is_no_difference(
 
 
 def test_every_row_is_looked_at_over_many_pages(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    each_shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = [shelf.published(f"{n}/film.mp4") for n in range(5)]
+    gone = [each_shelf.published(f"{n}/film.mp4") for n in range(5)]
     for path in gone:
         path.unlink()
         path.with_name("strange").write_bytes(b"")
     monkeypatch.setattr(reconcile, "PAGE", 2)
-    found = shelf.look()
+    found = each_shelf.look()
     assert paths(found)["publication-missing"] == list(map(str, gone))
     assert len(found["publication-unknown"]) == 5
 
