@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -112,4 +113,6 @@ def machine(machine_factory: MachineFactory) -> Iterator[Machine]:
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Debian package of this checkout."""
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("dpkg is missing: this is no Debian")
     return build(tmp_path_factory.mktemp("package"))

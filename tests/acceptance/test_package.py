@@ -19,6 +19,17 @@ from tests.machine import Machine
 pytestmark = pytest.mark.timeout(400)  # the first of them waits for the build
 
 INI = "/etc/backoffice/backoffice.ini"
+INSTANCE = """
+cd /etc/backoffice
+install -d -o backoffice -g backoffice /var/lib/backoffice-eu /var/log/backoffice-eu
+cp backoffice.ini backoffice-eu.ini
+sed -i 's|/var/[a-z]*/backoffice|&-eu|; s|^#parts = .*|parts = scheduler|' backoffice-eu.ini
+chgrp backoffice backoffice-eu.ini && chmod 640 backoffice-eu.ini
+runuser -u backoffice -- backoffice --config /etc/backoffice/backoffice-eu.ini migrate
+ln -s backoffice /etc/init.d/backoffice-eu
+update-rc.d backoffice-eu defaults
+/etc/init.d/backoffice-eu start
+"""  # as an admin makes one
 DATA, LOGS, RUN = "/var/lib/backoffice", "/var/log/backoffice", "/run/backoffice"
 
 # What it contains -------------------------------------------------------------
@@ -252,10 +263,14 @@ def reinstall(machine: Machine) -> str:
     return done.stdout
 
 
-def test_what_was_stopped_is_not_started_by_an_upgrade(installed: Machine) -> None:
+def test_an_upgrade_starts_the_instances_that_ran_and_no_others(installed: Machine) -> None:
+    installed.run("sh", "-exc", INSTANCE)
     installed.run("/etc/init.d/backoffice", "stop")
+    installed.run("rm", "/var/lib/backoffice-eu/backoffice.sqlite")  # it is made anew
     reinstall(installed)
     assert status(installed) == 3
+    installed.run("/etc/init.d/backoffice-eu", "status")
+    installed.run("/etc/init.d/backoffice-eu", "stop")
     installed.run("/etc/init.d/backoffice", "start")
 
 
@@ -278,7 +293,7 @@ def test_a_database_that_cannot_be_made_does_not_break_an_installation(
     installed.run("mv", database, f"{database}.away")
     installed.run("mkdir", database)
     said = reinstall(installed)
-    assert f"backoffice --config {INI} migrate && service backoffice start" in said
+    assert f"runuser -u backoffice -- backoffice --config {INI} migrate" in said
     assert "Traceback" not in said
     installed.run("rmdir", database)
     installed.run("mv", f"{database}.away", database)
