@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
+from typing import Any
 
 import pytest
 
@@ -115,19 +116,20 @@ def inside(open_folder: Path) -> Iterator[Front]:
         site.work.mkdir()
         for path in (site.home, *site.home.rglob("*")):
             shutil.chown(path, user())
-        defines = {
-            "WSGI": SHIPPED / "backoffice.wsgi",
-            "VENV": _venv(open_folder / "venv"),
-            "USER": user(),
-            "HOME": site.home,
-            "SITE": SHIPPED / "backoffice.conf",
-            "PUBLISHED": site.publish,
-        }
         # Nothing of Apache's user is to be left in our folders.
         environ = {"BACKOFFICE_CONFIG": str(site.ini), "PYTHONDONTWRITEBYTECODE": "1"}
         more = f"{LOOSE}WSGISocketPrefix {open_folder}/wsgi\n"
         with apache(
-            "backoffice-wsgi.conf", USERS, before=more, environ=environ, **defines
+            "backoffice-wsgi.conf",
+            USERS,
+            before=more,
+            environ=environ,
+            WSGI=SHIPPED / "backoffice.wsgi",
+            VENV=_venv(open_folder / "venv"),
+            USER=user(),
+            HOME=site.home,
+            SITE=SHIPPED / "backoffice.conf",
+            PUBLISHED=site.publish,
         ) as server:
             yield Front(server, site, inside=True)
             assert server.stop() == 0
@@ -471,9 +473,9 @@ class Stub(ThreadingUnixStreamServer):
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
-    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+    def process_request(self, request: Any, client_address: Any) -> None:
         self._connections.append(request)
-        super().process_request(request, client_address)  # type: ignore[arg-type]
+        super().process_request(request, client_address)
 
     def stop(self) -> None:
         """All connections end with it, those that are kept too."""
