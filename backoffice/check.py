@@ -6,8 +6,10 @@ well says what to do.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,13 +18,15 @@ from pathlib import Path
 
 from lxml import etree
 
-from backoffice import catalogue, files, logs, media, migrations, publishers
+from backoffice import catalogue, files, logs, media, migrations, nodes, publishers
 from backoffice.catalogue import Catalogue
 from backoffice.config import LogSettings, Settings
 from backoffice.database import Database, clock
 from backoffice.errors import BackofficeError
+from backoffice.nodes import Status
 from backoffice.terminal import size
 
+LAG_WITHIN = 3.0  # seconds
 LEAST_FREE = 1_000_000_000  # bytes: less than this will not last for long
 
 
@@ -64,6 +68,14 @@ def _asked(what: str, ask: Callable[[], str]) -> Line:
 def _database(settings: Settings) -> Iterator[Line]:
     try:
         database = Database(settings.database)
+    except BackofficeError as error:
+        yield Line(False, "database", str(error))
+        return
+    yield from map(_node, _nodes(database))
+    if database.replicated and not settings.auth.secret:
+        text = "is not set: each web server would forget what users wrote through another"
+        yield Line(False, "[auth] secret", text)
+    try:
         database.read(clock)
     except BackofficeError as error:
         yield Line(False, "database", str(error))
@@ -76,6 +88,29 @@ def _database(settings: Settings) -> Iterator[Line]:
 
     yield _asked("schema", schema)
     database.close()
+
+
+def _nodes(database: Database) -> list[Status]:
+    """How late a replica is shows when the primary has been looked at first."""
+    until = time.monotonic() + LAG_WITHIN
+    while True:
+        found = database.nodes()
+        unknown = [one for one in found if one.state == nodes.LATE and one.lag is None]
+        if not (unknown and database.takes_writes) or time.monotonic() > until:
+            return found
+        time.sleep(0.05)
+
+
+def _node(one: Status) -> Line:
+    what = f"database {one.name}"
+    if one.state == nodes.DOWN:
+        return Line(False, what, f"{one.role}, down: {one.error}")
+    if one.role == nodes.PRIMARY:
+        return Line(True, what, "primary, up")
+    if one.state == nodes.UP:
+        return Line(True, what, f"replica, up, {one.lag or 0:.1f} s late")
+    late = f"{one.lag:.0f} s" if one.lag and math.isfinite(one.lag) else "nobody knows how"
+    return Line(False, what, f"replica, {late} late: not read from until it has caught up")
 
 
 def _recipes(settings: Settings) -> Iterator[Line]:

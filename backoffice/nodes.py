@@ -30,7 +30,8 @@ from typing import Any
 from backoffice import gtid
 from backoffice.gtid import Position
 
-PRIMARY, REPLICA = "primary", "replica"
+PRIMARY, REPLICA = ROLES = "primary", "replica"
+UP, LATE, DOWN = STATES = "up", "late", "down"
 RANDOM, LEAST_LAG = BALANCES = "random", "least-lag"
 TO_PRIMARY, REFUSE = FALLBACKS = "primary", "refuse"
 HEADS = 1000  # positions of the writer that are remembered
@@ -131,12 +132,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Status:
-    """A node for those who look. ``state`` is "up", "late" or "down"."""
+    """A node for those who look. A replica is late too while its lag is not known."""
 
     name: str
-    role: str
-    state: str
-    lag: float | None  # seconds
+    role: str  # of ROLES
+    state: str  # of STATES
+    lag: float | None  # seconds; infinite: for longer than this process has looked
     reads: int  # transactions of this process
     writes: int
     share: float  # of all reads, 0 to 1
@@ -185,9 +186,9 @@ class Cluster:
         return sorted(found, key=lambda node: node is not self.writer)
 
     def takes_writes(self) -> bool:
-        """Whether there is a writer, as far as is known; asks nobody."""
-        self._watch(self.primaries)
-        return self.writer is not None
+        """Whether there is a writer, as far as is known; waits for nobody."""
+        self._watch(())
+        return self.writer is not None or not all(one.looked.is_set() for one in self.primaries)
 
     def covers(self, node: Node, after: Position) -> bool:
         return node is self.writer or node.position.covers(after)
@@ -251,10 +252,10 @@ class Cluster:
 
     def _state(self, node: Node) -> str:
         if not node.up:
-            return "down"
+            return DOWN
         if node is self.writer or node not in self.replicas or self._is_fresh(node):
-            return "up"
-        return "late"
+            return UP
+        return LATE
 
     # Looking
 

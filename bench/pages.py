@@ -24,6 +24,7 @@ HTML = "text/html"
 PAGES = (
     *("/", "/jobs", "/jobs?state=succeeded", "/jobs?workflow=noop&submitter=bench", "/jobs/{job}"),
     *("/tasks", "/tasks/{job}", "/files", "/publications", "/queues", "/workers", "/workflows"),
+    "/nodes",
     *("/workflows/web-video", "/profiles", "/profiles/mp4-360", "/schedules", "/events"),
     *("/submit", "/tokens", "/about", "/metrics"),
 )

@@ -107,6 +107,8 @@ RECORDS: dict[str, dict[str, Any]] = {
         "queues": ["*"], "tags": frozenset({"b", "a"}), "started": NOW, "heartbeat": NOW,
         "running": [3, 4], "version": "0.1",
     },
+    "node": {"name": "db1:3306", "role": "replica", "state": "late", "lag": float("inf"),
+             "reads": 7, "writes": 0, "share": 0.25, "message": "gone away"},
     "queue": {"name": "default", "paused": False, "limit": None, "ready": 0, "running": 2,
               "oldest": 0.25},
     "event": {"id": 1, "at": NOW, "actor": "alice", "action": "submitted", "job": 1, "task": None,

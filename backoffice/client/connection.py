@@ -31,6 +31,7 @@ from backoffice.errors import (
 
 PAUSES = (0.5, 1.0, 2.0)  # seconds before each repetition
 LONGEST_WAIT = 30.0  # seconds; a service that asks for more is not waited for
+OWN = "X-Backoffice-Token"  # what the service's replicas must have seen
 _CONNECT = 5.0  # seconds
 _TOKEN_HELP = (
     "give a token: in BACKOFFICE_TOKEN, or in a file with --token-file"
@@ -115,10 +116,23 @@ class Connection:
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT)),
             transport=transport,
             trust_env=not place.local,  # a proxy is not for what is on this host
+            event_hooks={"request": [self._ask_for_own], "response": [self._note_own]},
         )
+        self._own: dict[bool, str] = {}
 
     def close(self) -> None:
         self.http.close()
+
+    # What was written is seen again, also where another server is read from. Of
+    # several threads a late answer that only looked takes no write away.
+
+    def _ask_for_own(self, request: httpx.Request) -> None:
+        if own := ",".join(dict.fromkeys(self._own.values())):
+            request.headers[OWN] = own
+
+    def _note_own(self, answer: httpx.Response) -> None:
+        if own := answer.headers.get(OWN):
+            self._own = {**self._own, answer.request.method == "GET": own}
 
     # Ask
 

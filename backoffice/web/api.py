@@ -200,6 +200,7 @@ def _routes() -> tuple[Route, ...]:
         ),
         Route("GET", "/workers/{id}", s.show_worker, "A worker", gives="worker"),
         _control("/workers/{id}/drain", s.drain, "Finish what it runs, and stop", "worker"),
+        Route("GET", "/nodes", s.list_nodes, "Servers of the database", gives="nodes"),
         Route("GET", "/schedules", s.list_schedules, "Schedules by name", gives="schedules"),
         # Definitions
         Route("GET", "/workflows", s.list_workflows, "Workflows by name", gives="workflows"),

@@ -135,6 +135,7 @@ WORKER = Shape(
     "worker",
     "id name host pid state slots queues tags started heartbeat running version",
 )
+NODE = Shape("node", "name role state lag reads writes share", texts="message")
 QUEUE = Shape("queue", "name paused limit ready running oldest")
 EVENT = Shape("event", "id at actor action job task subject", values="detail")
 TOKEN = Shape("token", "id name role state created created_by expires revoked last_used secret")
@@ -180,7 +181,7 @@ RESULT = Shape(
 SHAPES = {
     shape.tag: shape
     for shape in (
-        *(JOB, TASK, ATTEMPT, FILE, WORKER, QUEUE, EVENT, PUBLICATION, WHY, SCHEDULE),
+        *(JOB, TASK, ATTEMPT, FILE, WORKER, NODE, QUEUE, EVENT, PUBLICATION, WHY, SCHEDULE),
         *(WORKFLOW, PROFILE, SERVICE, RESULT, TOKEN, PLAN, DIFFERENCE),
     )
 }

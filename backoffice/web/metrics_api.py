@@ -2,8 +2,9 @@
 
 Of the whole: what the database holds, and what all processes have counted
 (``ledger``); every web server of one database tells the same of it. Of this
-process: its requests. Of this host: its disks. Owns the names; what is counted
-has its names in ``tally``.
+process: its requests, and the servers of a replicated database as it sees them.
+Of this host: its disks. Owns the names; what is counted has its names in
+``tally``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from webob import Response
 
 from backoffice import __version__, census, disks, ledger, records, tally, tasks
 from backoffice.disks import Disk
+from backoffice.nodes import DOWN, Status
 from backoffice.records import Record
 from backoffice.states import ATTEMPT_STATES, RUNNING, WORKER_STATES
 from backoffice.tally import Key
@@ -62,6 +64,7 @@ class _Figures:
         yield from _workers(store)
         yield _tick(kept)
         yield from _counted(kept, tuple(site.settings.targets))
+        yield from _nodes(site.database.nodes())
         yield from _disks(disks.of(site.settings).each())
 
 
@@ -142,6 +145,30 @@ def _histogram(histogram: tally.Histogram, kept: Counts) -> Metric:
             buckets.append(("+Inf" if math.isinf(bound) else str(float(bound)), total))
         family.add_metric(values, buckets, kept[histogram.sum(*values)])
     return family
+
+
+# The servers of a replicated database ---------------------------------------
+
+
+def _nodes(found: Sequence[Status]) -> Iterator[Metric]:
+    """As this process sees them; reads and writes are its transactions."""
+    labels = ["node", "role"]
+    up = GaugeMetricFamily(f"{PREFIX}database_node_up", "1 if it answers, 0 if not", labels=labels)
+    text = "How late it is, in seconds, if that is known"
+    lag = GaugeMetricFamily(f"{PREFIX}database_node_lag_seconds", text, labels=labels)
+    text = "Transactions of this process that it served, which only read"
+    reads = CounterMetricFamily(f"{PREFIX}database_node_reads", text, labels=labels)
+    text = "Transactions of this process that it served, which may write"
+    writes = CounterMetricFamily(f"{PREFIX}database_node_writes", text, labels=labels)
+    for one in found:
+        where = [one.name, one.role]
+        up.add_metric(where, float(one.state != DOWN))
+        reads.add_metric(where, one.reads)
+        writes.add_metric(where, one.writes)
+        if one.lag is not None:
+            lag.add_metric(where, one.lag)
+    if found:
+        yield from (up, lag, reads, writes)
 
 
 # Of this host ---------------------------------------------------------------

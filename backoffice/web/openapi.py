@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from backoffice import __version__, states
+from backoffice import __version__, nodes, states
 from backoffice.web.documents import PLURALS, SHAPES, Shape
 from backoffice.web.queries import LARGEST_ID
 from backoffice.web.routes import Parameter, Route
@@ -40,18 +40,24 @@ _KEYS: dict[str, Schema] = {
     "task.state": {"enum": list(states.TASK_STATES)},
     "attempt.state": {"enum": list(states.ATTEMPT_STATES)},
     "worker.state": {"enum": list(states.WORKER_STATES)},
+    "node.state": {"enum": list(nodes.STATES)},
+    "node.role": {"enum": list(nodes.ROLES)},
     "publication.state": {"enum": list(states.PUBLICATION_STATES)},
     **dict.fromkeys(("facts", "report", "detail"), _ANY),
     **dict.fromkeys(("parameters", "metadata"), _MAP),
     **dict.fromkeys(("tags", "needs", "queues", "reasons", "choices"), _TEXTS),
     **dict.fromkeys(
-        ("progress", "eta", "cpu_seconds", "wall_seconds", "oldest", "speed_factor"), _NUMBER
+        (
+            *("progress", "eta", "cpu_seconds", "wall_seconds", "oldest", "speed_factor"),
+            *("lag", "share"),
+        ),
+        _NUMBER,
     ),
     **dict.fromkeys(
         (
             *("job", "task", "file", "worker", "made_by", "last_job", "size", "version", "attempt"),
             *("attempts", "number", "exit_status", "peak_memory", "log_size", "pid", "slots"),
-            *("ready", "running", "limit", "matched", "possible", "done"),
+            *("ready", "running", "limit", "matched", "possible", "done", "reads", "writes"),
         ),
         _WHOLE,
     ),

@@ -33,6 +33,7 @@ PAGES: dict[str, Page] = {
     "queue": site_pages.queue,
     "workers": site_pages.workers,
     "worker": site_pages.worker,
+    "nodes": site_pages.nodes,
     "schedules": site_pages.schedules,
     "workflows": recipe_pages.workflows,
     "workflow": recipe_pages.workflow,

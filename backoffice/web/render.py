@@ -19,6 +19,7 @@ from webob import Response
 
 from backoffice import __version__
 from backoffice.files import share
+from backoffice.nodes import DOWN, UP
 from backoffice.states import CANCELLED, FAILED, PAUSED, RUNNING, SUCCEEDED
 from backoffice.web.call import Call
 
@@ -29,6 +30,7 @@ NAVIGATION = (  # path, name, and the key that leads there after "g"
     ("/publications", "Publications", "p"),
     ("/queues", "Queues", "q"),
     ("/workers", "Workers", "w"),
+    ("/nodes", "Database", "d"),
     ("/workflows", "Workflows", "r"),
     ("/profiles", "Profiles", "e"),
     ("/schedules", "Schedules", "s"),
@@ -36,6 +38,7 @@ NAVIGATION = (  # path, name, and the key that leads there after "g"
 )
 # Shapes beside the colours: nobody must tell states apart by colour alone.
 SIGNS = {RUNNING: "▶", SUCCEEDED: "✓", FAILED: "✗", CANCELLED: "⊘", PAUSED: "❚❚"}
+SIGNS |= {UP: "✓", DOWN: "✗"}
 NONE = Markup('<span class="none">–</span>')  # where there is no value
 _loader: TemplateLoader | None = None
 _loading = threading.Lock()
@@ -58,6 +61,7 @@ def page(
         **{"static": call.environ["middleware.static"], "token": _token(call)},
         **{"may": call.may if identity else _nobody},
         **{"state": state, "moment": moment, "size": size, "span": span},
+        **{"writable": call.site.database.takes_writes},
         **{"user": identity and identity.name, "role": identity and identity.role},
         **data,
     )

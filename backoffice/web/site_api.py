@@ -11,6 +11,7 @@ from webob import Response
 from backoffice import __version__, figures, jobs, records
 from backoffice.errors import Invalid, NotFound
 from backoffice.files import share
+from backoffice.nodes import Status
 from backoffice.profiles import Profile
 from backoffice.records import Record
 from backoffice.web import atom, queries
@@ -24,6 +25,7 @@ LINKS = (
     ("publications", "Publications"),
     ("queues", "Queues"),
     ("workers", "Workers"),
+    ("nodes", "Servers of the database, if it is replicated"),
     ("workflows", "Workflows"),
     ("profiles", "Profiles"),
     ("schedules", "Schedules"),
@@ -119,6 +121,15 @@ def show_worker(call: Call, id: int) -> Response:
 def drain(call: Call, id: int) -> Response:
     jobs.drain(call.store, id, call.user)
     return show_worker(call, id)
+
+
+def list_nodes(call: Call) -> Response:
+    """As this process sees them, with the transactions that are its own."""
+    return call.show("nodes", [_node(one) for one in call.site.database.nodes()])
+
+
+def _node(one: Status) -> Record:
+    return {**vars(one), "message": one.error}
 
 
 def list_schedules(call: Call) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sqlite3
@@ -19,6 +20,7 @@ from backoffice import __version__, disks, figures, media, migrations, records
 from backoffice.config import Settings, Watch
 from backoffice.database import clock, is_mysql
 from backoffice.errors import BackofficeError
+from backoffice.nodes import UP
 from backoffice.records import Record
 from backoffice.states import ACTIVE, DRAINING, LOST, STOPPED
 from backoffice.web import overview_page, render
@@ -112,6 +114,36 @@ def worker(call: Call, one: Record, headers: Headers) -> Response:
         age=span(max(0.0, (clock(call.store) - one["heartbeat"]).total_seconds())),
         address=call.url(f"/workers/{one['id']}"),
         running=join([overview_page.task_row(call, task) for task in told]),
+    )
+
+
+# The database ---------------------------------------------------------------
+
+
+def nodes(call: Call, found: Sequence[Record], headers: Headers) -> Response:
+    database = call.site.database
+    return render.page(
+        call,
+        "nodes.html",
+        title="Database",
+        server=_server(call.store),
+        rows=join([_node(one) for one in found]),
+        up=sum(one["state"] == UP for one in found),
+        count=len(found),
+        writes=database.takes_writes,
+    )
+
+
+def _node(one: Record) -> Markup:
+    lag = one["lag"]
+    late = NONE if lag is None else span(lag) if math.isfinite(lag) else "unknown"
+    return row(
+        '<tr><th scope="row" class="mono long">%s</th><td>%s</td><td>%s</td>'
+        '<td class="number">%s</td><td class="number">%s</td><td class="number">%s</td>'
+        '<td class="number">%s %%</td><td class="long" dir="auto">%s</td></tr>',
+        *(one["name"], one["role"], state(one["state"]), late, one["reads"], one["writes"]),
+        f"{100 * one['share']:.0f}",
+        row('<span class="error">%s</span>', one["message"]) if one["message"] else "",
     )
 
 

@@ -23,7 +23,7 @@ PAGES = [
     *("/", "/jobs", "/jobs/1", "/tasks/1", "/files", "/files/1", "/publications"),
     *("/publications/1", "/queues", "/queues/default", "/workers", "/workers/1", "/workflows"),
     *("/workflows/web-video", "/profiles", "/profiles/mp4-360", "/schedules", "/events", "/about"),
-    *("/submit", "/submit?workflow=web-video", "/tokens"),
+    *("/nodes", "/submit", "/submit?workflow=web-video", "/tokens"),
 ]
 
 

@@ -58,6 +58,7 @@ def viewer(settings: Settings) -> Visitor:
     [
         ("/queues", "A queue appears with its first task"),
         ("/workers", "Start one on any host"),
+        ("/nodes", "One server takes all reads and writes"),
         ("/schedules", "[schedule NAME]"),
         ("/schedules", "[watch NAME]"),
     ],
@@ -232,7 +233,7 @@ def test_about_tells_that_changes_are_refused(
 # All of them ----------------------------------------------------------------
 
 PAGES = (
-    *("/queues", "/queues/default", "/workers", "/workers/1", "/schedules", "/about"),
+    *("/queues", "/queues/default", "/workers", "/workers/1", "/nodes", "/schedules", "/about"),
     *("/workflows", "/workflows/web-video", "/profiles", "/profiles/hls-ladder"),
 )
 
