@@ -8,7 +8,7 @@
 /^\[paths\]/,/^\[/ {
     s|^#home = .*|&\nhome = /var/lib/backoffice|
     s|^#work = .*|&\nwork = work|
-    s|^#logs = .*|&\nlogs = /var/log/backoffice/attempts|
+    s|^#logs = .*|&\nlogs = /var/log/backoffice|
     s|^#run = .*|&\nrun = /run/backoffice|
     s|^#roots = .*|&\nroots = media|
 }
