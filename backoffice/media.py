@@ -105,6 +105,8 @@ def _start(
     parent = os.getpid()
 
     def prepare() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         die_with(parent, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if memory:
@@ -114,6 +116,9 @@ def _start(
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
+    # One that comes for our whole group waits until the child is the program: until
+    # then our own handler would get it there, and nothing would end.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         return subprocess.Popen(
             list(argv),
@@ -128,6 +133,8 @@ def _start(
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TaskFailed(f"cannot start {argv[0]}: {reason}; is it installed?") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:

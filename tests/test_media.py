@@ -103,6 +103,24 @@ def test_a_child_dies_with_the_one_that_started_it(tmp_path: Path) -> None:
         assert select.select([child], [], [], 10)[0], "the child outlived its parent"
 
 
+def test_a_child_ends_that_is_told_to_before_it_is_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our own handler is not for it."""
+    monkeypatch.setattr(media, "die_with", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+    def own(number: int, frame: object) -> None:
+        raise AssertionError("ours was called")
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        completed, _ = shell(tmp_path, "sleep 60")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert completed.signal == signal.SIGTERM
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 def test_ending_is_noticed_though_a_grandchild_holds_the_pipes(tmp_path: Path) -> None:
     done, lines = shell(tmp_path, "sleep 60 & echo $!; echo last >&2")
     os.kill(int(done.stdout), signal.SIGKILL)
