@@ -133,8 +133,12 @@ class Daemon:
         self.notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         try:
             new, waiting = config.reload(self.settings, os.environ)
-            self._reload(new)
             logs.setup(new.log)
+            try:
+                self._reload(new)
+            except BackofficeError:
+                logs.setup(self.settings.log)
+                raise
         except BackofficeError as error:
             _log.error(line("reload.refused", part=self.name, reason=error))
             return False

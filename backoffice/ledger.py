@@ -74,8 +74,8 @@ class Book:
     """Writes down what this process counts, when it is asked to and it is time.
 
     ``scheduler`` says that it is one, which is heard of even if there is nothing
-    to write; ``apart``, that it keeps no connection between two writes. Trouble goes to the log alone: what could not be written is written
-    the next time.
+    to write; ``apart``, that it keeps no connection between two writes. Trouble
+    goes to the log alone: what could not be written is written the next time.
     """
 
     def __init__(

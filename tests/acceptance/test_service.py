@@ -234,6 +234,14 @@ def test_hup_with_a_broken_workflow_is_refused(running: Boss, site_there: Site) 
         broken.unlink()
 
 
+def test_hup_with_a_log_that_cannot_be_written_is_refused(running: Boss, site_there: Site) -> None:
+    site_there.set("worker", slots="5")
+    site_there.set("log", to="files", folder="/proc/nowhere")
+    rewrite(site_there)
+    refuses(running, "cannot be written")
+    assert worker(site_there)[0] != 5
+
+
 def refuses(boss: Boss, words: str) -> None:
     """One line says why, and the old settings go on in every part."""
     begin = len(boss.site.log())
