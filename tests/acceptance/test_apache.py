@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -75,6 +76,15 @@ class Front:
         with client(self.server.address, **given, **always) as made:
             yield made
 
+    def set_viewers(self, names: str) -> None:
+        """And have the settings read anew."""
+        self.site.set("auth", viewers=names)
+        _ = self.site.settings  # the file is written
+        if self.inside:
+            (self.site.home / "backoffice.wsgi").touch()
+        else:
+            self.site.processes[-1].send_signal(signal.SIGHUP)
+
     def jobs(self) -> list[tuple[int, str]]:
         return [tuple(row) for row in self.site.rows("SELECT id, state FROM job ORDER BY id")]
 
@@ -114,6 +124,7 @@ def inside(open_folder: Path) -> Iterator[Front]:
     _require_mod_wsgi()
     for site in filled(_site(open_folder / "inside")):
         site.work.mkdir()
+        shutil.copy(SHIPPED / "backoffice.wsgi", site.home)
         for path in (site.home, *site.home.rglob("*")):
             shutil.chown(path, user())
         # Nothing of Apache's user is to be left in our folders.
@@ -124,7 +135,7 @@ def inside(open_folder: Path) -> Iterator[Front]:
             USERS,
             before=more,
             environ=environ,
-            WSGI=SHIPPED / "backoffice.wsgi",
+            WSGI=site.home / "backoffice.wsgi",
             VENV=_venv(open_folder / "venv"),
             USER=user(),
             HOME=site.home,
@@ -252,6 +263,36 @@ def test_the_request_id_is_in_apaches_log_too(front: Front) -> None:
 
     wait_for(logged, "the request is logged")
     assert " vera [" in logged()[0]
+
+
+def test_settings_are_read_anew_and_no_request_meets_it(front: Front) -> None:
+    met: list[int] = []
+    done = threading.Event()
+
+    def asked_by(name: str) -> int:
+        with front.visitor(name) as visitor:
+            return visitor.get("/jobs?limit=1").status
+
+    def ask() -> None:
+        while not done.is_set():
+            met.append(asked_by("vera"))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for names, status in (("vera nobody", 200), (ROLES["viewers"], 403)):
+            front.set_viewers(names)
+
+            def counts(wanted: int = status) -> bool:
+                return asked_by("nobody") == wanted
+
+            wait_for(counts, f"nobody gets {status}")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert set(met) == {200}
 
 
 # Published media ------------------------------------------------------------
