@@ -63,8 +63,9 @@ class Post(socketserver.ThreadingTCPServer):
         password: str = "",
         context: ssl.SSLContext | None = None,
         starts: bool = False,
+        port: int = 0,
     ) -> None:
-        super().__init__(("127.0.0.1", 0), _Post)
+        super().__init__(("127.0.0.1", port), _Post)
         self.refuses, self.password = refuses, password
         self.context, self.starts = context, starts
         self.mail: list[tuple[list[str], EmailMessage]] = []  # recipients and message
