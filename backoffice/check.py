@@ -91,11 +91,11 @@ def _database(settings: Settings) -> Iterator[Line]:
 
 
 def _nodes(database: Database) -> list[Status]:
-    """How late a replica is shows when the primary has been looked at first."""
+    """How late a replica is shows only after some looks at all of them."""
     until = time.monotonic() + LAG_WITHIN
     while True:
         found = database.nodes()
-        unknown = [one for one in found if one.state == nodes.LATE and one.lag is None]
+        unknown = [one for one in found if one.state == nodes.LATE and not _is_known(one.lag)]
         if not (unknown and database.takes_writes) or time.monotonic() > until:
             return found
         time.sleep(0.05)
@@ -109,8 +109,12 @@ def _node(one: Status) -> Line:
         return Line(True, what, "primary, up")
     if one.state == nodes.UP:
         return Line(True, what, f"replica, up, {one.lag or 0:.1f} s late")
-    late = f"{one.lag:.0f} s" if one.lag and math.isfinite(one.lag) else "nobody knows how"
+    late = f"{one.lag:.0f} s" if _is_known(one.lag) else "nobody knows how"
     return Line(False, what, f"replica, {late} late: not read from until it has caught up")
+
+
+def _is_known(lag: float | None) -> bool:
+    return lag is not None and math.isfinite(lag)
 
 
 def _recipes(settings: Settings) -> Iterator[Line]:

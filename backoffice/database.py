@@ -531,7 +531,8 @@ def explained(error: BaseException) -> BaseException:
     if code(error) == NO_SUCH_TABLE or "no such table" in str(error):
         return SchemaMismatch("the database has not its tables yet: run 'backoffice migrate'")
     text = str(error)
-    away = passing(error) and code(error) != DUPLICATE
+    nobody = isinstance(error, replication.NodeUnavailable)
+    away = nobody or (passing(error) and code(error) != DUPLICATE)
     known = code(error) in AWAY | REFUSED | UNWRITABLE or any(words in text for words in _TROUBLE)
     if away or known:
         return _unavailable(error)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import MySQLdb
+from MySQLdb.cursors import DictCursor
 
 from tests.conftest import _program, _server_user
 
@@ -138,6 +139,18 @@ class Member:
         ((outcome,),) = self.run(f"SELECT MASTER_GTID_WAIT('{position}', {WITHIN})")
         return bool(outcome == 0)
 
+    def number_of_last(self) -> int:
+        """Of the last transaction that it has applied."""
+        ((position,),) = self.run("SELECT @@GLOBAL.gtid_slave_pos")
+        return int(position.rpartition("-")[2])
+
+    def apply_all(self) -> None:
+        """What it has been sent, before it is made the primary."""
+        with self.connect() as connection:
+            cursor = connection.cursor(DictCursor)
+            cursor.execute("SHOW SLAVE STATUS")
+            assert self.has(cursor.fetchone()["Gtid_IO_Pos"])
+
     def stop(self) -> None:
         """As SIGSTOP does: it takes connections, and never answers."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -200,6 +213,14 @@ class Replication:
         for other in self.replicas:
             if other.process is not None:
                 other.follow(member)
+
+    def replace(self) -> Member:
+        """After the primary's death: the replica that was sent most takes its place."""
+        for replica in self.replicas:
+            replica.apply_all()
+        ahead = max(self.replicas, key=lambda one: one.number_of_last())
+        self.promote(ahead)
+        return ahead
 
     def uri(self, database: str, **options: object) -> str:
         """Every server may become the primary."""
