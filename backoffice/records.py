@@ -408,8 +408,12 @@ def queues(store: Store) -> list[Record]:
     tasks to be submitted has been ready. Only the index is read, however many
     tasks there are."""
     now = clock(store)
+    running = _count(store, "SELECT lane_id, COUNT(*), 0 FROM task WHERE state = 'running'")
+    ready = _count(store, "SELECT lane_id, COUNT(*), MIN(id) FROM task WHERE state = 'ready'")
+    since = _ready_since(store, [first for _, _, first in ready])
     found: dict[str, Record] = {}
     lanes: dict[int, Record] = {}
+    # After what is in them: one may appear at any time, and none goes.
     rows = store.execute(
         "SELECT lane.id, lane.queue, queue.paused, queue.capacity FROM lane"
         " LEFT JOIN queue ON queue.name = lane.queue ORDER BY lane.queue, lane.id"
@@ -419,30 +423,27 @@ def queues(store: Store) -> list[Record]:
         lanes[lane] = found.setdefault(
             name, {"name": name, "paused": bool(paused), "limit": capacity, **empty}
         )
-    for lane, count in store.execute(
-        "SELECT lane_id, COUNT(*) FROM task WHERE state = 'running' GROUP BY lane_id"
-    ).get_all():
+    for lane, count, _ in running:
         lanes[lane]["running"] += count
-    _count_ready(store, lanes, now)
+    for lane, count, first in ready:
+        queue = lanes[lane]
+        queue["ready"] += count
+        if first in since:
+            age = max(0.0, round((now - since[first]).total_seconds(), 1))
+            queue["oldest"] = max(age, queue["oldest"] or 0.0)
     return list(found.values())
 
 
-def _count_ready(store: Store, lanes: Mapping[int, Record], now: datetime) -> None:
-    rows = store.execute(
-        "SELECT lane_id, COUNT(*), MIN(id) FROM task WHERE state = 'ready' GROUP BY lane_id"
-    ).get_all()
-    if not rows:
-        return
-    first = [row[2] for row in rows]
-    since = dict(
-        store.execute(f"SELECT id, ready_at FROM task WHERE id IN ({marks(first)})", first)
-    )
-    for lane, count, one in rows:
-        queue, ready = lanes[lane], moment(since.get(one))
-        queue["ready"] += count
-        if ready is not None:
-            age = max(0.0, round((now - ready).total_seconds(), 1))
-            queue["oldest"] = max(age, queue["oldest"] or 0.0)
+def _count(store: Store, select: str) -> list[tuple[int, int, int]]:
+    rows: list[tuple[int, int, int]] = store.execute(f"{select} GROUP BY lane_id").get_all()
+    return rows
+
+
+def _ready_since(store: Store, tasks: Sequence[int]) -> dict[int, datetime]:
+    if not tasks:
+        return {}
+    rows = store.execute(f"SELECT id, ready_at FROM task WHERE id IN ({marks(tasks)})", tasks)
+    return {task: since for task, at in rows if (since := moment(at)) is not None}
 
 
 def schedules(store: Store) -> list[Record]:

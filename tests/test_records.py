@@ -3,9 +3,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lxml import etree
+from storm.locals import Store
 from storm.tracer import install_tracer, remove_tracer
 
 from backoffice import files, jobs, leases, records, xmlsafe
@@ -220,6 +222,30 @@ def test_queues_show_what_waits_and_what_runs(board: Board) -> None:
     assert (encode["ready"], encode["running"]) == (1, 1)
     assert 0 <= encode["oldest"] < 60
     assert (quick["name"], quick["paused"], quick["ready"]) == ("quick", True, 1)
+
+
+def test_queues_that_appear_while_they_are_counted_do_no_harm(board: Board) -> None:
+    other = Board(board.settings)
+
+    class Busy:
+        """Between any two statements somebody submits to a queue of his own."""
+
+        def __init__(self, store: Store) -> None:
+            self.store = store
+            self.turn = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.store, name)
+
+        def execute(self, *args: Any) -> Any:
+            found = self.store.execute(*args)
+            self.turn += 1
+            other.submit(chain("one", queue=f"q{self.turn}"))
+            return found
+
+    found = board.read(lambda store: records.queues(Busy(store)))
+    assert {one["ready"] for one in found} <= {0, 1}
+    other.close()
 
 
 def test_a_queue_with_nothing_in_it_is_shown_too(board: Board) -> None:
