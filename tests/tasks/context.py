@@ -71,8 +71,8 @@ class FakeContext:
 class _Lines(AttemptLog):
     """A log in memory."""
 
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__(Path())
+    def __init__(self, settings: config.Settings, assignment: Assignment, lines: list[str]) -> None:
+        super().__init__(settings, assignment)
         self._lines = lines
 
     def __call__(self, line: str) -> None:
@@ -85,7 +85,8 @@ class _Engine(RealContext):
     def __init__(self, fake: FakeContext) -> None:
         held = Held(fake.id, fake.attempt, 1, fake.job.id)
         assignment = Assignment(held, fake.name, "test", fake.job, {}, (), (), 0, 0)
-        super().__init__(assignment, None, fake.settings, _Lines(fake.lines), _folder=fake.folder)
+        log = _Lines(fake.settings, assignment, fake.lines)
+        super().__init__(assignment, None, fake.settings, log, _folder=fake.folder)
         self.fake = fake
 
     def _tell(self, message: tuple[Any, ...]) -> Any:
