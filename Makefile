@@ -11,6 +11,8 @@ PYTHON := $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; \
     done)
 TESTS = tests
+# So many at a time; each process starts servers of its own. A file stays together.
+SIDE_BY_SIDE = --numprocesses auto --maxprocesses 4 --dist loadfile
 # storm and mysqlclient have parts in C.
 COMPILED = gcc libc6-dev python3-dev python3-venv libmariadb-dev pkg-config
 
@@ -25,7 +27,7 @@ demo: $(VENV)/.runtime ## Publish a clip from end to end; MEDIA=/path/to/clip.mp
 	@$(BIN)/python -m backoffice.demo
 
 test: $(VENV)/.test ## Run the tests, on SQLite and on a MariaDB of their own; TESTS=tests/test_x.py
-	@$(BIN)/python -m pytest -m "not slow" $(TESTS)
+	@$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(TESTS)
 
 test-slow: $(VENV)/.test ## Run the tests that take minutes: kills, races, the real thing
 	@$(BIN)/python -m pytest -m slow $(TESTS)

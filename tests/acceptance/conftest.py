@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -112,7 +115,15 @@ def machine(machine_factory: MachineFactory) -> Iterator[Machine]:
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Debian package of this checkout."""
+    """A Debian package of this checkout, built once for all processes of a run."""
     if shutil.which("dpkg-deb") is None:
         pytest.skip("dpkg is missing: this is no Debian")
-    return build(tmp_path_factory.mktemp("package"))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "package"
+    folder.mkdir(exist_ok=True)
+    told = folder / "path"
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            told.write_text(str(build(Path(tempfile.mkdtemp(dir=folder)))))
+    return Path(told.read_text())

@@ -144,7 +144,7 @@ def test_its_settings_are_those_of_an_installed_service(tree: Path) -> None:
     assert settings.database.uri == f"sqlite:{DATA}/backoffice.sqlite"
     assert settings.paths.work == Path(f"{DATA}/work")
     assert settings.paths.roots == (Path(f"{DATA}/media"),)
-    assert settings.paths.logs == Path(f"{LOGS}/attempts")
+    assert settings.paths.logs == Path(LOGS)
     assert settings.paths.run == Path(RUN)
     assert (settings.log.to, settings.log.folder) == ("files", Path(LOGS))
     assert settings.web.listen == Path(f"{RUN}/web.sock")
