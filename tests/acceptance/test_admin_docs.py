@@ -141,9 +141,6 @@ done
     "/usr/sbin/a2ensite": r"""#!/bin/sh
 exec ln -s "../sites-available/$1.conf" "/etc/apache2/sites-enabled/$1.conf"
 """,
-    "/usr/sbin/a2dissite": r"""#!/bin/sh
-for name in "$@"; do rm -f "/etc/apache2/sites-enabled/$name.conf"; done
-""",
     "/usr/sbin/apachectl": r"""#!/bin/sh
 export APACHE_LOG_DIR=/var/log/apache2
 case "$1" in
@@ -230,6 +227,11 @@ def installed(
     follow(machine, FIRST)
     yield machine
     machine.end()
+
+
+def test_the_pages_come_with_the_package(installed: Machine) -> None:
+    there = installed.run("ls", "/usr/share/doc/backoffice/docs").stdout.split()
+    assert set(there) == {page.name for page in DOCS.glob("*.md")}
 
 
 @pytest.mark.parametrize(
