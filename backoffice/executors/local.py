@@ -149,8 +149,14 @@ def _children() -> set[int]:
 
 
 def process_mark(pid: int) -> str:
-    """Names a process for ever: an id alone may be another's tomorrow."""
-    return f"{pid}:{_start_time(pid)}"
+    """Names a process for ever: an id alone may be another's tomorrow, or that of
+    a process in a container."""
+    return f"{_namespace()}:{pid}:{_start_time(pid)}"
+
+
+def _namespace() -> str:
+    """Where process ids mean what they mean to us."""
+    return os.readlink("/proc/self/ns/pid").replace(":", "")
 
 
 def kill_orphans() -> int:
@@ -167,7 +173,7 @@ def kill_orphans() -> int:
             continue
         try:
             mark = _environment(pid).get(b"BO_WORKER", b"").decode("ascii", "replace")
-            if mark and not _alive(mark):
+            if mark and _is_ours_and_gone(mark):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 count += 1
         except OSError:
@@ -177,9 +183,11 @@ def kill_orphans() -> int:
     return count
 
 
-def _alive(mark: str) -> bool:
-    pid = mark.split(":")[0]
-    return pid.isdigit() and process_mark(int(pid)) == mark
+def _is_ours_and_gone(mark: str) -> bool:
+    """Of a worker elsewhere, in a container say, nobody knows here whether it lives."""
+    namespace, _, rest = mark.partition(":")
+    pid = rest.split(":")[0]
+    return namespace == _namespace() and pid.isdigit() and process_mark(int(pid)) != mark
 
 
 def _environment(pid: int) -> dict[bytes, bytes]:

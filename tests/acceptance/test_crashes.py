@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from backoffice import jobs
+from backoffice.executors.local import process_mark
 from backoffice.scheduler import SWEEP_EVERY
 from tests.acceptance import proc
 from tests.acceptance.proc import wait_for
@@ -383,20 +384,25 @@ def test_what_a_killed_worker_left_behind_is_ended_by_the_next(site: Site) -> No
 def test_a_stranger_with_a_dead_workers_process_id_is_never_signalled(site: Site) -> None:
     """The mark of a worker that is gone names a process id that is now a
     stranger's, and the stranger itself bears no mark."""
-    stranger = subprocess.Popen(["sleep", "300"], env={"PATH": os.environ["PATH"]})
-    marked = subprocess.Popen(
-        ["sleep", "300"],
-        env={"PATH": os.environ["PATH"], "BO_WORKER": f"{stranger.pid}:1:another-boot"},
-    )
+    stranger = sleeper("")
+    here = process_mark(stranger.pid).split(":")[0]
+    marked = sleeper(f"{here}:{stranger.pid}:1:another-boot")
+    elsewhere = sleeper(f"pid[1]:{stranger.pid}:1:another-boot")
     try:
         site.start("worker")
         site.started()
         wait_for(lambda: marked.poll() is not None, "what the dead worker left is ended", 10)
         assert stranger.poll() is None
+        assert elsewhere.poll() is None  # a container's: who knows whether its worker lives?
     finally:
-        for process in (stranger, marked):
+        for process in (stranger, marked, elsewhere):
             process.kill()
             process.wait()
+
+
+def sleeper(mark: str) -> subprocess.Popen[bytes]:
+    environ = {"PATH": os.environ["PATH"]} | ({"BO_WORKER": mark} if mark else {})
+    return subprocess.Popen(["sleep", "300"], env=environ)
 
 
 def test_a_task_of_a_type_that_a_worker_does_not_know_fails_and_the_worker_goes_on(
