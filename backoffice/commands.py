@@ -93,7 +93,8 @@ def _check_schema(database: Database) -> int:
     if not todo:
         say("the schema is current")
         return DONE
-    say(f"{len(todo)} steps are missing, from version {todo[0].version}: run 'backoffice migrate'")
+    missing = "1 step is" if len(todo) == 1 else f"{len(todo)} steps are"
+    say(f"{missing} missing, from version {todo[0].version}: run 'backoffice migrate'")
     return FAILED
 
 
