@@ -391,8 +391,14 @@ def is_mariadb(version: str) -> bool:
 def _thread(cluster: Cluster, node: Node, closed: threading.Event) -> None:
     """It must not keep a cluster alive that nobody uses any more."""
     known = weakref.ref(cluster)
-    address, connect = node.address, cluster.connect
-    eye = Eye(lambda: connect(address, True))
+    address = node.address
+
+    def connect() -> Any:
+        alive = known()
+        assert alive is not None  # it looks by this eye
+        return alive.connect(address, True)
+
+    eye = Eye(connect)
 
     def loop() -> None:
         pause = 0.0
@@ -401,4 +407,4 @@ def _thread(cluster: Cluster, node: Node, closed: threading.Event) -> None:
             del alive
         eye.close()
 
-    threading.Thread(target=loop, name=f"watch {node.address}", daemon=True).start()
+    threading.Thread(target=loop, name=f"watch {address}", daemon=True).start()

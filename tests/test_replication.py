@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -214,6 +216,27 @@ def pairs(cluster: Replication, count: int, wait: bool) -> int:
 
 def test_what_one_has_written_one_reads(cluster: Replication) -> None:
     assert pairs(cluster, 25, wait=True) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_thousand_times_one_reads_what_one_has_written(cluster: Replication) -> None:
+    """While replicas are 0 to 2 seconds late, now so and now so."""
+    done = threading.Event()
+
+    def change() -> None:
+        while not done.wait(0.5):
+            random.choice(cluster.replicas).delay(random.choice((0, 1, 2)))
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        assert pairs(cluster, 1250, wait=True) == 0
+    finally:
+        done.set()
+        changing.join()
+        for replica in cluster.replicas:
+            replica.delay(0)
 
 
 def test_without_the_wait_one_reads_older_data(cluster: Replication) -> None:
@@ -447,6 +470,20 @@ def test_it_is_left_when_it_turns_read_only_in_the_midst(
         cluster.primary.run("SET GLOBAL read_only = OFF")
     store.rollback()
     wait_for(lambda: replication.connection_of(store).cluster.writer is not None)
+
+
+def test_nobody_looks_at_servers_that_nobody_uses_any_more(cluster: Replication) -> None:
+    def watching() -> int:
+        return sum(one.name.startswith("watch ") for one in threading.enumerate())
+
+    before = watching()
+    store = Store(create_database(cluster.uri("test_first", probe=0.05)))
+    assert names(store) is not None
+    assert watching() == before + 3
+    store.close()
+    del store
+    gc.collect()
+    wait_for(lambda: watching() <= before)
 
 
 # The URI --------------------------------------------------------------------
