@@ -16,11 +16,11 @@ SIDE_BY_SIDE = --numprocesses auto --maxprocesses 4 --dist loadfile
 # storm and mysqlclient have parts in C.
 COMPILED = gcc libc6-dev python3-dev python3-venv libmariadb-dev pkg-config
 
-.PHONY: help demo test test-slow screenshots check completion bench install uninstall deb clean
+.PHONY: help demo test test-slow test-replicated screenshots check completion bench install uninstall deb clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.runtime ## Publish a clip from end to end; MEDIA=/path/to/clip.mp4, DEMO_EXIT=1
 	@tools/apt-install ffmpeg
@@ -31,6 +31,10 @@ test: $(VENV)/.test ## Run the tests, on SQLite and on a MariaDB of their own; T
 
 test-slow: $(VENV)/.test ## Run the tests that take minutes: kills, races, the real thing
 	@$(BIN)/python -m pytest -m slow $(TESTS)
+
+test-replicated: $(VENV)/.test ## The tests of engine and pages, on a primary with two replicas
+	@BACKOFFICE_TEST_REPLICATED=1 $(BIN)/python -m pytest -m "not slow" \
+	    --ignore=tests/acceptance $(TESTS)
 
 screenshots: $(VENV)/.test ## Take the pictures in docs/screenshots anew
 	@$(BIN)/python -m tests.acceptance.screenshots

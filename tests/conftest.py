@@ -17,6 +17,7 @@ import MySQLdb
 import pytest
 
 from backoffice import config, migrations
+from backoffice import database as database_module
 from backoffice.database import Database
 from tests.board import Board
 
@@ -85,6 +86,18 @@ def replicated() -> Iterator[Replicated]:
 
     with replication() as cluster:
         yield Replicated(cluster.primary.folder, cluster.primary.pid, cluster)
+
+
+@pytest.fixture(autouse=REPLICATED)
+def _everybody_has_seen_all(replicated: Replicated, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests write beside the application, and bring no token to it."""
+    both = database_module._both
+
+    def with_all(one: str, other: str) -> str:
+        ((position,),) = replicated.cluster.primary.run("SELECT @@GLOBAL.gtid_binlog_pos")
+        return both(both(one, other), position)
+
+    monkeypatch.setattr(database_module, "_both", with_all)
 
 
 @pytest.fixture(scope="session")
