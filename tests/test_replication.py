@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from storm.exceptions import DatabaseError, DisconnectionError
@@ -19,6 +21,7 @@ from tests.replicas import Member, Replication, wait_for
 from tests.replicas import replication as servers
 
 replication.register()
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Thing:
@@ -496,6 +499,27 @@ def test_hosts_and_options_are_read() -> None:
     assert options.primaries == (Address("db1", 3306), Address("db2", 3307))
     assert options.replicas == (Address("db2", 3307), Address("/run/x.sock"))
     assert options.max_lag == 2.5
+
+
+URIS = re.compile(r"mysql-replicated://[^\s\"`…]*\?[^\s\"`…)]+(?![^\s\"`)]*…)")
+
+
+@pytest.mark.parametrize(
+    "path", ["docs/replication.md", "etc/backoffice.ini", "backoffice/replication.py"]
+)
+def test_what_is_documented_is_taken(path: str) -> None:
+    found = [replication.options_of(URI(uri)) for uri in URIS.findall((ROOT / path).read_text())]
+    assert found
+    assert all(one.replicas for one in found)
+
+
+def test_each_option_is_documented_with_its_default() -> None:
+    told = (ROOT / "docs/replication.md").read_text()
+    for name, default in vars(replication.options_of(URI("mysql-replicated://db/x"))).items():
+        shown = {"primaries": None, "replicas": "none"}.get(name, default)
+        if shown is not None:
+            text = f"{shown:g}" if isinstance(shown, float) else str(shown)
+            assert re.search(rf"\| `{name}` \| `?{text}`? \|", told), name
 
 
 @pytest.mark.parametrize(
