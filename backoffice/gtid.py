@@ -73,12 +73,16 @@ def parse(text: str) -> Position:
 def _parsed(part: str) -> Position:
     if match := _MARIADB.fullmatch(part):
         domain, server, number = match.groups()
+        if max(int(domain), int(server)) >= 1 << 32 or int(number) >= 1 << 64:
+            raise ValueError("a number of the position is too large")
         return Position({domain: ((1, int(number)),)}, {domain: server})
     if match := _MYSQL.fullmatch(part):
         ranges: Ranges = ()
         for one in match[2].strip(":").split(":"):
             first, _, last = one.partition("-")
             low, high = int(first), int(last or first)
+            if high >= 1 << 63:
+                raise ValueError("a number of the position is too large")
             if high < low:
                 raise ValueError("a range of the position ends before it begins")
             ranges = _union(ranges, ((low, high),))

@@ -412,8 +412,10 @@ class ReplicatedConnection(mysql.MySQLConnection):
         parameters = str(self._after), self.cluster.options.wait
         try:
             (outcome,) = nodes.row(session.raw, statement, parameters)
-        except Error:
-            self._forget(session)
+        except Error as error:
+            # A server may just not understand a position of another kind.
+            if _code(error) >= _CLIENT or _code(error) in DISCONNECTED:
+                self._forget(session)
             return False
         if outcome != 0:
             return False
