@@ -232,7 +232,8 @@ def test_a_browser_sees_what_it_has_written(place: Place, late: None) -> None:
 def test_what_a_submission_has_found_is_found_again(place: Place, late: None) -> None:
     """It wrote nothing, and its job is somebody else's."""
     key = f"found {time.monotonic()}"
-    first = Script(place.app).submit(place, key)
+    with ThreadPoolExecutor(1) as elsewhere:  # by another connection
+        first = elsewhere.submit(Script(place.app).submit, place, key).result()
     script = Script(place.app)
     again = script.submit(place, key)
     assert (first.status, again.status) == (201, 200)
@@ -278,18 +279,20 @@ def test_replicas_that_lag_behind_a_migration_are_not_read(
     replicated: Replicated, tmp_path: Path
 ) -> None:
     cluster = replicated.cluster
+    cluster.primary.run("CREATE DATABASE test_migrated CHARACTER SET utf8mb4")
+    cluster.settle()
+    environ = {
+        "BACKOFFICE_DATABASE_URI": cluster.uri("test_migrated", probe=0.1, retry=0.2, wait=0.1),
+        "BACKOFFICE_PATHS_HOME": str(tmp_path),
+        "BACKOFFICE_WEB_RATE": "0",
+    }
+    settings = config.load(None, environ)
+    base = Database(settings.database, replicas=True)
+    wait_for(lambda: all(one.state == "up" for one in base.nodes()))
     for replica in cluster.replicas:
         replica.run("STOP SLAVE SQL_THREAD")
     try:
-        cluster.primary.run("CREATE DATABASE test_migrated CHARACTER SET utf8mb4")
-        environ = {
-            "BACKOFFICE_DATABASE_URI": cluster.uri("test_migrated", probe=0.1, retry=0.2, wait=0.1),
-            "BACKOFFICE_PATHS_HOME": str(tmp_path),
-            "BACKOFFICE_WEB_RATE": "0",
-        }
-        settings = config.load(None, environ)
         migrations.migrate(Database(settings.database))
-        base = Database(settings.database, replicas=True)
         script = Script(make_app(settings, base=base), forgetful=True)
         assert {script("GET", "/jobs").status for _ in range(10)} == {200}
     finally:
