@@ -369,8 +369,10 @@ class Database:
         ``transact`` and ``read`` in this thread would end its transaction. Raises
         DatabaseUnavailable, and Invalid if ``after`` is no position."""
         store = self.store()
-        self._reading(reading)
         connection = self._connection()
+        if connection is not None and connection.is_reading:
+            self.release()  # some body that this thread began is still being read
+        self._reading(reading)
         if reading and connection is not None:
             if self._floor is None:
                 self._floor = self.read(replication.head)

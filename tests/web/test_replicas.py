@@ -309,6 +309,15 @@ def test_replicas_that_lag_behind_a_migration_are_not_read(
 # How they are ---------------------------------------------------------------
 
 
+def test_a_thread_may_begin_a_request_while_a_body_is_still_being_read(place: Place) -> None:
+    where = "SELECT @@server_id"
+    primary = (place.servers.primary.number,)
+    assert place.base.request_store(True).execute(where).get_one() != primary
+    assert place.base.request_store(True).execute(where).get_one() != primary
+    assert place.base.request_store(False).execute(where).get_one() == primary
+    place.base.release()
+
+
 def test_every_server_is_shown(place: Place) -> None:
     visitor = Visitor(place.app)
     place.wait_until_up()
