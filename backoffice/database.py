@@ -350,17 +350,19 @@ class Database:
         self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Like ``transact`` for a function that only reads: on SQLite it never
-        waits for a writer."""
+        waits for a writer. Within a request that only reads, it sees at least what
+        that must see."""
         before = self._reading(True)
         connection = self._connection()
-        if connection is not None:
-            connection.begin_reading(self._floor or "", prefer=replication.PRIMARY)
+        begins = connection if connection is not None and not connection.is_reading else None
+        if begins is not None:
+            begins.begin_reading(self._floor or "", prefer=replication.PRIMARY)
         try:
             return self.transact(function, *args, **kwargs)
         finally:
             self._reading(before)
-            if connection is not None:
-                connection.end_reading()
+            if begins is not None:
+                begins.end_reading()
 
     def request_store(self, reading: bool, after: str = "") -> Store:
         """This thread's store for one request. With ``reading`` it must only be

@@ -21,6 +21,7 @@ from MySQLdb.cursors import DictCursor
 from tests.conftest import _program, _server_user
 
 USER, PASSWORD = "program", "pass@word"  # with what a URI must escape
+DATABASES = ("test\\_%", "bo\\_%", "openapi", "mutations")  # of tests that run there
 WITHIN = 30.0  # seconds for anything to come true
 _lent: set[int] = set()
 
@@ -191,8 +192,7 @@ class Replication:
             "CREATE USER replica@'127.0.0.1'",
             "GRANT REPLICATION SLAVE ON *.* TO replica@'127.0.0.1'",
             f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}'",
-            f"GRANT ALL ON `test\\_%`.* TO {USER}@'%'",
-            f"GRANT ALL ON `bo\\_%`.* TO {USER}@'%'",
+            *(f"GRANT ALL ON `{names}`.* TO {USER}@'%'" for names in DATABASES),
             "CREATE DATABASE test_first CHARACTER SET utf8mb4",
         )
         for other in self.members[1:]:

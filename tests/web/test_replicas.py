@@ -309,6 +309,17 @@ def test_replicas_that_lag_behind_a_migration_are_not_read(
 # How they are ---------------------------------------------------------------
 
 
+def test_a_long_list_is_streamed_from_replicas(place: Place) -> None:
+    script = Script(place.app)
+    script.submit(place)
+    place.servers.settle()
+    reads = reads_of(place, place.servers.primary)
+    answer = script("GET", "/jobs.xml?limit=5000")
+    assert answer.status == 200
+    assert len(etree.fromstring(answer.body)) >= 1
+    assert reads_of(place, place.servers.primary) == reads
+
+
 def test_a_thread_may_begin_a_request_while_a_body_is_still_being_read(place: Place) -> None:
     where = "SELECT @@server_id"
     primary = (place.servers.primary.number,)
