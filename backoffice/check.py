@@ -108,9 +108,13 @@ def _node(one: Status) -> Line:
     if one.role == nodes.PRIMARY:
         return Line(True, what, "primary, up")
     if one.state == nodes.UP:
-        return Line(True, what, f"replica, up, {one.lag or 0:.1f} s late")
+        return Line(True, what, f"replica, up{_late(one.lag)}")
     late = f"{one.lag:.0f} s" if _is_known(one.lag) else "nobody knows how"
     return Line(False, what, f"replica, {late} late: not read from until it has caught up")
+
+
+def _late(lag: float | None) -> str:
+    return f", {lag:.1f} s late" if _is_known(lag) else ""
 
 
 def _is_known(lag: float | None) -> bool:

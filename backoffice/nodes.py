@@ -253,9 +253,7 @@ class Cluster:
     def _state(self, node: Node) -> str:
         if not node.up:
             return DOWN
-        if node is self.writer or node not in self.replicas or self._is_fresh(node):
-            return UP
-        return LATE
+        return UP if node not in self.replicas or self._may_read(node) else LATE
 
     # Looking
 
