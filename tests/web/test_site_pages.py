@@ -58,13 +58,17 @@ def viewer(settings: Settings) -> Visitor:
     [
         ("/queues", "A queue appears with its first task"),
         ("/workers", "Start one on any host"),
-        ("/nodes", "One server takes all reads and writes"),
         ("/schedules", "[schedule NAME]"),
         ("/schedules", "[watch NAME]"),
     ],
 )
 def test_an_empty_list_says_what_to_do(visitor: Visitor, path: str, told: str) -> None:
     assert told in main(visitor, path)
+
+
+@pytest.mark.parametrize("database_uri", ["sqlite"], indirect=True)
+def test_where_there_is_one_server_its_page_says_so(visitor: Visitor) -> None:
+    assert "One server takes all reads and writes: SQLite" in main(visitor, "/nodes")
 
 
 # Queues ---------------------------------------------------------------------
