@@ -64,7 +64,7 @@ class _Figures:
         yield from _workers(store)
         yield _tick(kept)
         yield from _counted(kept, tuple(site.settings.targets))
-        yield from _nodes(site.database.nodes())
+        yield from of_nodes(site.database.nodes())
         yield from _disks(disks.of(site.settings).each())
 
 
@@ -150,7 +150,7 @@ def _histogram(histogram: tally.Histogram, kept: Counts) -> Metric:
 # The servers of a replicated database ---------------------------------------
 
 
-def _nodes(found: Sequence[Status]) -> Iterator[Metric]:
+def of_nodes(found: Sequence[Status]) -> Iterator[Metric]:
     """As this process sees them; reads and writes are its transactions."""
     labels = ["node", "role"]
     up = GaugeMetricFamily(f"{PREFIX}database_node_up", "1 if it answers, 0 if not", labels=labels)

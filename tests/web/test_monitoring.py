@@ -14,12 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backoffice import cli, jobs, tally
 from backoffice.ledger import Book
+from backoffice.nodes import Status
+from backoffice.web import metrics_api
 from tests.board import Board, chain
 from tests.web.visitor import Visitor
 
 ROOT = Path(__file__).resolve().parents[2]
 ETC = ROOT / "etc"
 ALERTS, DASHBOARD = ETC / "prometheus" / "alerts.yml", ETC / "grafana" / "backoffice.json"
+NODE = Status("db2", "replica", "up", 0.0, 1, 0, 1.0, "")  # of a database with replicas
 OF_PROMETHEUS = {"up", "ALERTS"}
 OF_TARGETS = {"job", "instance"}  # labels that Prometheus adds
 
@@ -39,7 +42,8 @@ def told(board: Board, visitor: Visitor) -> dict[str, set[str]]:
     Book(board.database).write()
     visitor.get("/jobs")
     found: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(visitor.get("/metrics").text):
+    families = [*text_string_to_metric_families(visitor.get("/metrics").text)]
+    for family in (*families, *metrics_api.of_nodes([NODE])):
         for one in family.samples:
             found.setdefault(one.name, set()).update(one.labels)
     return found
