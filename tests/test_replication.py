@@ -50,10 +50,12 @@ def _store(cluster: Replication, **options: object) -> Iterator[Store]:
     cluster.settle()
     database = create_database(cluster.uri("test_first", probe=0.1, retry=0.5, **options))
     store = Store(database)
-    wait_for(lambda: all(one.state == "up" for one in replication.status(store)))
-    yield store
-    store.close()
-    database.close()
+    try:
+        wait_for(lambda: all(one.state == "up" for one in replication.status(store)))
+        yield store
+    finally:
+        store.close()
+        database.close()
 
 
 def server_of(store: Store) -> int:
@@ -476,17 +478,15 @@ def test_it_is_left_when_it_turns_read_only_in_the_midst(
 
 
 def test_nobody_looks_at_servers_that_nobody_uses_any_more(cluster: Replication) -> None:
-    def watching() -> int:
-        return sum(one.name.startswith("watch ") for one in threading.enumerate())
-
-    before = watching()
+    before = set(threading.enumerate())
     store = Store(create_database(cluster.uri("test_first", probe=0.05)))
     assert names(store) is not None
-    assert watching() == before + 3
+    watching = set(threading.enumerate()) - before
+    assert len(watching) == 3
     store.close()
     del store
     gc.collect()
-    wait_for(lambda: watching() <= before)
+    wait_for(lambda: not any(one.is_alive() for one in watching))
 
 
 # The URI --------------------------------------------------------------------
