@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from backoffice import migrations, preflight
 from backoffice.config import Settings
@@ -21,6 +23,7 @@ from middleware import request_id
 
 LOOK_EVERY = 60.0  # seconds; signals come at once
 BIND_WITHIN = 2.0  # seconds for a server before us to leave the place
+_M_ARENA_MAX, _ARENAS = -8, 2  # of mallopt(3)
 
 _log = logging.getLogger("backoffice.web")
 
@@ -107,5 +110,13 @@ def _limits(settings: Settings) -> Limits:
 def main(settings: Settings) -> int:
     """Serve in the foreground until told to stop."""
     preflight.prepare_folders(settings)
+    _share_heaps()
     Web(settings).run()
     return 0
+
+
+def _share_heaps() -> None:
+    """glibc gives each thread a heap of its own, which grows to the most that it
+    ever needed: with these the process stays as large as all need at once."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
