@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -89,7 +90,9 @@ def replicated() -> Iterator[Replicated]:
 
 
 @pytest.fixture(autouse=REPLICATED)
-def _everybody_has_seen_all(replicated: Replicated, monkeypatch: pytest.MonkeyPatch) -> None:
+def _everybody_has_seen_all(
+    replicated: Replicated, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Tests write beside the application, and bring no token to it."""
     both = database_module._both
 
@@ -98,6 +101,8 @@ def _everybody_has_seen_all(replicated: Replicated, monkeypatch: pytest.MonkeyPa
         return both(both(one, other), position)
 
     monkeypatch.setattr(database_module, "_both", with_all)
+    yield
+    gc.collect()  # or hundreds of threads would watch servers for databases nobody uses
 
 
 @pytest.fixture(scope="session")
