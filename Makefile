@@ -34,7 +34,7 @@ test-slow: $(VENV)/.test ## Run the tests that take minutes: kills, races, the r
 
 test-replicated: $(VENV)/.test ## The tests of engine and pages, on a primary with two replicas
 	@BACKOFFICE_TEST_REPLICATED=1 $(BIN)/python -m pytest -m "not slow" \
-	    --ignore=tests/acceptance $(TESTS)
+	    --ignore=tests/acceptance --ignore=tests/web/test_replicas.py $(SIDE_BY_SIDE) $(TESTS)
 
 screenshots: $(VENV)/.test ## Take the pictures in docs/screenshots anew
 	@$(BIN)/python -m tests.acceptance.screenshots

@@ -303,15 +303,13 @@ def test_a_missing_server_may_come_back(tmp_path: Path) -> None:
 
 
 @only_mariadb
-def test_too_many_connections_are_said_to_be_that(
-    mariadb: MariaDB, plain: Database, database_uri: str
-) -> None:
+def test_too_many_connections_are_said_to_be_that(mariadb: MariaDB, plain: Database) -> None:
     plain.close()
     mariadb.execute("CREATE USER narrow@localhost WITH MAX_USER_CONNECTIONS 1")
     mariadb.execute("GRANT ALL ON *.* TO narrow@localhost")
     narrow = MySQLdb.connect(user="narrow", unix_socket=str(mariadb.socket))
     try:
-        error = refusal(database_uri.replace("root@", "narrow@"))
+        error = refusal(f"mysql://narrow@localhost/mysql?unix_socket={mariadb.socket}")
     finally:
         narrow.close()
         mariadb.execute("DROP USER narrow@localhost")
