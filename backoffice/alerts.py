@@ -31,6 +31,7 @@ from backoffice.config import Alert, Floor, Settings
 from backoffice.database import Database, clock, insert_many, marks, moment, use_index
 from backoffice.disks import Disk, Room
 from backoffice.logs import line
+from backoffice.outcomes import STALLED, TOOK_TOO_LONG
 from backoffice.senders import Item, Notice
 
 FIRST_AGAIN = timedelta(seconds=10)  # after a try that failed
@@ -56,8 +57,7 @@ class Kind(NamedTuple):
     why: str = ""  # where the event does not say
 
 
-# As worker.py words it when it ends an attempt.
-_STALLED = re.compile(r"[^:]*: (stalled: no progress for|took longer than its time limit of) ")
+_STALLED = re.compile(f"[^:]*: ({STALLED}|{TOOK_TOO_LONG}) ")
 
 KINDS: Mapping[str, Kind] = {
     "job.failed": Kind({"job.failed": "failed"}, "jobs failed"),

@@ -45,12 +45,8 @@ def _full(count: int, key: Key, kept: Kept) -> float:
 
 
 def _some(store: Store, state: str) -> int:
-    (count,) = store.execute(
-        f"SELECT COUNT(*) FROM (SELECT 1 FROM job{use_index(store, 'job_state')}"
-        " WHERE state = ? LIMIT ?) some",
-        (state, COUNTED + 1),
-    ).get_one()
-    return int(count)
+    rows = f"job{use_index(store, 'job_state')} WHERE state = ?"
+    return figures.count(store, rows, state, most=COUNTED + 1)
 
 
 class Census:

@@ -169,12 +169,7 @@ def _first_ready(store: Store, lane: int) -> datetime | None:
 
 def count_ready(store: Store, lane: int) -> int:
     """At most COUNTED + 1."""
-    (count,) = store.execute(
-        "SELECT COUNT(*) FROM"
-        " (SELECT 1 FROM task WHERE state = 'ready' AND lane_id = ? LIMIT ?) some",
-        (lane, COUNTED + 1),
-    ).get_one()
-    return int(count)
+    return count(store, "task WHERE state = 'ready' AND lane_id = ?", lane, most=COUNTED + 1)
 
 
 def _rates(store: Store, now: datetime, queues: Mapping[int, str]) -> dict[str, float]:
@@ -280,14 +275,14 @@ def _tags(lanes: Sequence[_Lane]) -> str:
 
 def paused_jobs(store: Store) -> int:
     """At most COUNTED + 1."""
-    return _count(store, "SELECT 1 FROM job WHERE state = 'paused' LIMIT ?")
+    return count(store, "job WHERE state = 'paused'", most=COUNTED + 1)
 
 
 def scheduled_tasks(store: Store) -> tuple[int, datetime | None]:
     """How many tasks wait for a time, at most COUNTED + 1, and the next of these times."""
-    count = _count(store, "SELECT 1 FROM task WHERE state = 'scheduled' LIMIT ?")
+    tasks = count(store, "task WHERE state = 'scheduled'", most=COUNTED + 1)
     (coming,) = store.execute("SELECT MIN(run_at) FROM task WHERE state = 'scheduled'").get_one()
-    return count, moment(coming)
+    return tasks, moment(coming)
 
 
 def no_scheduler(store: Store) -> str:
@@ -300,9 +295,12 @@ def no_scheduler(store: Store) -> str:
     return ""
 
 
-def _count(store: Store, query: str) -> int:
-    (count,) = store.execute(f"SELECT COUNT(*) FROM ({query}) some", (COUNTED + 1,)).get_one()
-    return int(count)
+def count(store: Store, rows: str, *values: object, most: int) -> int:
+    """How many such rows there are, and no further than ``most``."""
+    (found,) = store.execute(
+        f"SELECT COUNT(*) FROM (SELECT 1 FROM {rows} LIMIT ?) some", (*values, most)
+    ).get_one()
+    return int(found)
 
 
 # Watch folders --------------------------------------------------------------

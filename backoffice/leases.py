@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from storm.locals import Store
 
@@ -221,10 +221,27 @@ def living(store: Store, attempts: Iterable[tuple[int, int]]) -> set[tuple[int, 
     return asked & {(task, attempt) for task, attempt in rows}
 
 
-def mark_lost_workers(store: Store, silent: Sequence[tuple[int, datetime]], now: datetime) -> None:
-    """Workers that have not been heard of for a lease, each with its last
-    heartbeat: one that has had another since is not lost."""
-    for worker_id, heartbeat in silent:
+class Present(NamedTuple):
+    """A worker that has not ended and is not known to be lost."""
+
+    id: int
+    heartbeat: datetime
+    lease: float  # seconds
+    host: str
+    pid: int
+
+
+def present(store: Store) -> list[Present]:
+    rows = store.execute(
+        "SELECT id, heartbeat, lease, host, pid FROM worker WHERE state IN ('active', 'draining')"
+    ).get_all()
+    return [Present(one, moment(beat) or datetime.min, *rest) for one, beat, *rest in rows]
+
+
+def mark_lost_workers(store: Store, silent: Sequence[Present], now: datetime) -> None:
+    """Workers that have not been heard of for a lease: one that has had another
+    heartbeat since is not lost."""
+    for worker_id, heartbeat, *_ in silent:
         if _changed(
             store,
             "UPDATE worker SET state = ? WHERE id = ? AND heartbeat = ?"

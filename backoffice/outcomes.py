@@ -35,6 +35,8 @@ from backoffice.states import (
 MAX_LOSSES = 5  # of its worker, before a task is set aside
 LONGEST_BACKOFF = timedelta(hours=1)
 LONGEST_MESSAGE = 4000  # characters; the rest is in the log
+# How messages begin of what was ended for its time; alerts look for them.
+STALLED, TOOK_TOO_LONG = "stalled: no progress for", "took longer than its time limit of"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from urllib.parse import unquote_to_bytes
 
 from storm.locals import Store
 
-from backoffice import files, leases
+from backoffice import files, leases, publishers
 from backoffice.config import Settings, Target
 from backoffice.database import Database, marks, moment
 from backoffice.errors import BackofficeError
@@ -39,6 +39,7 @@ DEEP_WAIT = 600.0  # the checksum of one large file takes its time
 PAGE = 500  # rows, or names in a folder, at a time
 _CLOCKS = 60.0  # seconds by which the clocks of a disk and the database may differ
 _FILE_URL = "file://"
+_NOBODYS = (0, 0)  # an attempt that there is not
 _EVERYWHERE = "lost+found"  # on disks with nothing lost, too
 
 
@@ -179,7 +180,8 @@ class _Parts:
 
     def _staged(self, root: Path, staged: Sequence[_Entry]) -> Iterator[Difference]:
         # First the disk was read, now the database: who stages has claimed before.
-        attempts = {one.name: _attempt(one.name) for one in staged}
+        tokens = {one.name: one.name.removeprefix(STAGING) for one in staged}
+        attempts = {name: publishers.attempt_of(one) or _NOBODYS for name, one in tokens.items()}
         living = self.database.read(leases.living, list(attempts.values())) if attempts else set()
         for name, attempt in attempts.items():
             if attempt not in living:
@@ -396,12 +398,6 @@ def _place_key(target: str, name: str) -> str:
 
 def _path(href: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(href.removeprefix(_FILE_URL))))
-
-
-def _attempt(name: str) -> tuple[int, int]:
-    """Task and number, of a staging folder; 0 for a stranger's."""
-    match = re.fullmatch(r"(\d{1,18})-(\d{1,9})", name.removeprefix(STAGING))
-    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _is_staging(name: str) -> bool:

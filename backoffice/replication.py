@@ -126,8 +126,8 @@ def head(store: Store) -> str:
     connection = connection_of(store)
     if connection is None:
         return ""
-    store.execute("SELECT 1")
-    return str(connection.head())
+    store.execute("SELECT 1")  # begins one
+    return str(connection.position())
 
 
 def merged(one: str, other: str) -> str:
@@ -226,18 +226,11 @@ class ReplicatedConnection(mysql.MySQLConnection):
         if session is None:
             return Position()
         try:
-            return self._applied(session)
+            return nodes.applied(session.raw, self._database.is_mariadb(session))[1]
         except Error:
             if session is not self._session:
                 self._forget(session)
             raise
-
-    def head(self) -> Position:
-        assert self._session is not None
-        return self._applied(self._session)
-
-    def _applied(self, session: Session) -> Position:
-        return nodes.applied(session.raw, self._database.is_mariadb(session))[1]
 
     # Storm's
 

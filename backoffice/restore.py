@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from backoffice import backup, events, instance, jobs, leases, migrations, outco
 from backoffice.backup import Archive, Table
 from backoffice.claims import Held
 from backoffice.config import Settings
-from backoffice.database import Database, clock, is_mysql, marks, moment
+from backoffice.database import Database, clock, is_mysql, marks
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
 from backoffice.looks import Away, Beat, Looks
 from backoffice.outcomes import Outcome
@@ -105,9 +105,9 @@ def _count(store: Store, table: str) -> int:
 def _require_no_workers(database: Database) -> None:
     workers, now = database.read(_workers)
     living = [
-        f"{host} (process {pid})"
-        for _, beat, host, pid, lease in workers
-        if beat + timedelta(seconds=lease) > now
+        f"{one.host} (process {one.pid})"
+        for one in workers
+        if one.heartbeat + timedelta(seconds=one.lease) > now
     ]
     if living:
         raise Conflict(
@@ -116,11 +116,8 @@ def _require_no_workers(database: Database) -> None:
         )
 
 
-def _workers(store: Store) -> tuple[list[Any], Any]:
-    rows = store.execute(
-        "SELECT id, heartbeat, host, pid, lease FROM worker WHERE state IN ('active', 'draining')"
-    ).get_all()
-    return [(one, moment(beat), *rest) for one, beat, *rest in rows], clock(store)
+def _workers(store: Store) -> tuple[list[leases.Present], datetime]:
+    return leases.present(store), clock(store)
 
 
 # The rows ----------------------------------------------------------------------
@@ -265,9 +262,7 @@ def _give_back(database: Database) -> None:
             (one, Outcome(RELEASED, "the database was restored")) for one in held[start:][:_AT_ONCE]
         ]
         database.transact(_end, some)
-    workers, now = database.read(_workers)
-    silent = [(worker, beat) for worker, beat, *_ in workers]
-    database.transact(leases.mark_lost_workers, silent, now)
+    database.transact(leases.mark_lost_workers, *database.read(_workers))
 
 
 def _end(store: Store, some: Sequence[tuple[Held, Outcome]]) -> None:

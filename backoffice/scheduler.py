@@ -19,7 +19,6 @@ import fnmatch
 import hashlib
 import logging
 import os
-import re
 import socket
 import stat
 import threading
@@ -28,6 +27,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from cronsim import CronSim
 from storm.locals import Store
@@ -51,7 +51,7 @@ from backoffice import (
 )
 from backoffice.alerts import Teller
 from backoffice.catalogue import Catalogue
-from backoffice.config import Schedule, Settings, Target, Watch
+from backoffice.config import Alert, Schedule, Settings, Target, Watch
 from backoffice.daemon import Daemon
 from backoffice.database import Database, clock, insert_many, moment
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable, TaskFailed
@@ -68,6 +68,9 @@ TELL_EVERY = 2.0
 DISKS_EVERY = 30.0
 DISKS_WAIT = 5.0
 _log = logging.getLogger("backoffice.scheduler")
+
+T = TypeVar("T")
+W = TypeVar("W")
 
 
 @dataclass
@@ -110,7 +113,7 @@ class Rescue:
         running, workers, now = self.database.read(_look)
         seen = self.monotonic()
         self.leases.forget_others({lease.held for lease in running})
-        self.beats.forget_others({worker for worker, _, _ in workers})
+        self.beats.forget_others({one.id for one in workers})
         over = [
             lease
             for lease in running
@@ -123,13 +126,13 @@ class Rescue:
         ]
         given_back = sum([self._give_back(lease) for lease in over])
         silent = [
-            (worker, beat)
-            for worker, beat, length in workers
+            one
+            for one in workers
             if _over(
-                beat + timedelta(seconds=length),
+                one.heartbeat + timedelta(seconds=one.lease),
                 now,
-                self.beats.unchanged(worker, beat, seen),
-                length,
+                self.beats.unchanged(one.id, one.heartbeat, seen),
+                one.lease,
             )
         ]
         if silent:
@@ -148,12 +151,8 @@ class Rescue:
         return True
 
 
-def _look(store: Store) -> tuple[list[leases.Lease], list[tuple[int, datetime, float]], datetime]:
-    rows = store.execute(
-        "SELECT id, heartbeat, lease FROM worker WHERE state IN ('active', 'draining')"
-    ).get_all()
-    workers = [(worker, moment(beat) or datetime.min, lease) for worker, beat, lease in rows]
-    return leases.leases(store), workers, clock(store)
+def _look(store: Store) -> tuple[list[leases.Lease], list[leases.Present], datetime]:
+    return leases.leases(store), leases.present(store), clock(store)
 
 
 def _over(until: datetime, now: datetime, watched: float, length: float) -> bool:
@@ -295,20 +294,13 @@ class Sweep:
 
     def _clear(self, publisher: Publisher) -> list[str]:
         # First this, then the database: who stages has claimed before.
-        staged = {_attempt(token): token for token in publisher.staged() if _TOKEN.fullmatch(token)}
+        found = {publishers.attempt_of(token): token for token in publisher.staged()}
+        staged = {one: token for one, token in found.items() if one is not None}
         if not staged:
             return []
         living = self.database.read(leases.living, list(staged))
         ended = [token for one, token in staged.items() if one not in living]
         return [token for token in ended if publisher.clear(token)]
-
-
-_TOKEN = re.compile(r"\d{1,18}-\d{1,9}")  # task and number; others' are left alone
-
-
-def _attempt(token: str) -> tuple[int, int]:
-    task, _, number = token.partition("-")
-    return int(task), int(number)
 
 
 # Watch folders --------------------------------------------------------------
@@ -525,34 +517,41 @@ class Scheduler:
     def _arrange(self) -> None:
         """Look into what the settings name now. A watch folder that stays as it was
         keeps what it has seen."""
-        watches, targets = self.settings.watches, self.settings.targets
-        for name, (folder, loop) in list(self.folders.items()):
-            folder.settings, folder.recipes = self.settings, self.recipes
-            if watches.get(name) != folder.watch:
-                loop.end()
-                del self.folders[name]
-        for name, (sweep, loop) in list(self.sweeps.items()):
-            if targets.get(name) != sweep.target:
-                loop.end()
-                del self.sweeps[name]
-        for name in watches.keys() - self.folders.keys():
-            folder = WatchFolder(watches[name], self.database, self.settings, self.recipes)
-            self.folders[name] = folder, Loop(f"watch {name}", folder.run, WATCH_EVERY)
-        for name in targets.keys() - self.sweeps.keys():
-            sweep = Sweep(self.database, targets[name])
-            self.sweeps[name] = sweep, Loop(f"target {name}", sweep.run, SWEEP_EVERY)
-        self._arrange_alerts()
+        settings = self.settings
+        for folder, _ in self.folders.values():
+            folder.settings, folder.recipes = settings, self.recipes
+        for teller, _ in self.tellers.values():
+            teller.settings = settings
+        _match(self.folders, settings.watches, lambda one: one.watch, self._watch)
+        _match(self.sweeps, settings.targets, lambda one: one.target, self._sweep)
+        _match(self.tellers, settings.alerts, lambda one: one.alert, self._tell)
 
-    def _arrange_alerts(self) -> None:
-        wanted = self.settings.alerts
-        for name, (teller, loop) in list(self.tellers.items()):
-            teller.settings = self.settings
-            if wanted.get(name) != teller.alert:
-                loop.end()
-                del self.tellers[name]
-        for name in wanted.keys() - self.tellers.keys():
-            teller = Teller(wanted[name], self.database, self.settings)
-            self.tellers[name] = teller, Loop(f"alert {name}", teller.run, TELL_EVERY)
+    def _watch(self, watch: Watch) -> tuple[WatchFolder, Loop]:
+        folder = WatchFolder(watch, self.database, self.settings, self.recipes)
+        return folder, Loop(f"watch {watch.name}", folder.run, WATCH_EVERY)
+
+    def _sweep(self, target: Target) -> tuple[Sweep, Loop]:
+        sweep = Sweep(self.database, target)
+        return sweep, Loop(f"target {target.name}", sweep.run, SWEEP_EVERY)
+
+    def _tell(self, alert: Alert) -> tuple[Teller, Loop]:
+        teller = Teller(alert, self.database, self.settings)
+        return teller, Loop(f"alert {alert.name}", teller.run, TELL_EVERY)
+
+
+def _match(
+    running: dict[str, tuple[T, Loop]],
+    wanted: Mapping[str, W],
+    of: Callable[[T], W],
+    begin: Callable[[W], tuple[T, Loop]],
+) -> None:
+    """End what is wanted no more, or not as it is, and begin what is missing."""
+    for name, (one, loop) in list(running.items()):
+        if wanted.get(name) != of(one):
+            loop.end()
+            del running[name]
+    for name in wanted.keys() - running.keys():
+        running[name] = begin(wanted[name])
 
 
 def main(settings: Settings) -> int:

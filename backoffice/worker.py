@@ -44,7 +44,7 @@ from backoffice.errors import BackofficeError, DatabaseUnavailable
 from backoffice.executors import attempt
 from backoffice.executors.local import Slot, kill_orphans, kill_strays
 from backoffice.logs import line
-from backoffice.outcomes import Outcome
+from backoffice.outcomes import STALLED, TOOK_TOO_LONG, Outcome
 from backoffice.prctl import adopt_orphans
 from backoffice.states import CANCELLED, FAILED, LOST, RELEASED, SUCCEEDED
 
@@ -341,10 +341,10 @@ class Worker:
                     one.slot.signal(signal.SIGKILL)
             elif now - one.started > one.assignment.timeout > 0:
                 limit = f"{one.assignment.timeout:g} s"
-                self._end(one, Outcome(FAILED, f"took longer than its time limit of {limit}"))
+                self._end(one, Outcome(FAILED, f"{TOOK_TOO_LONG} {limit}"))
             elif now - one.heard > one.assignment.stall > 0 and not one.fencing:
                 limit = f"{one.assignment.stall:g} s"
-                self._end(one, Outcome(FAILED, f"stalled: no progress for {limit}"))
+                self._end(one, Outcome(FAILED, f"{STALLED} {limit}"))
             elif self.stop_by is not None and now >= self.stop_by:
                 self._end(one, Outcome(RELEASED, "handed back: its worker stops"))
         self._retire_idle(now)

@@ -20,6 +20,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from middleware import paste
+from middleware.held import close
 from middleware.problem import instance_of
 
 _unsafe = re.compile(r"[^\x20!\x23-\x5b\x5d-\x7e]").sub
@@ -103,9 +104,7 @@ class _Response:
 
     def close(self) -> None:
         try:
-            close = getattr(self._result, "close", None)
-            if close is not None:
-                close()
+            close(self._result)
         finally:
             self._log()
 

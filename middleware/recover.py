@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from middleware.held import close
 from middleware.problem import Problem
 
 # Given the exception; returns the problem to send, or None to raise it again.
@@ -71,6 +72,4 @@ class Recovering:
         return problem(self._environ, again)
 
     def close(self) -> None:
-        close = getattr(self._result, "close", None)
-        if close is not None:
-            close()
+        close(self._result)

@@ -17,6 +17,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from middleware import paste
+from middleware.held import close
 
 KEY = "middleware.request_id"
 
@@ -73,9 +74,7 @@ class _Response:
 
     def close(self) -> None:
         try:
-            close = getattr(self._result, "close", None)
-            if close is not None:
-                close()
+            close(self._result)
         finally:
             current.set("")
 

@@ -133,14 +133,20 @@ def test_a_worker_that_ends_of_its_own_will_stays_away_and_a_web_server_does_not
     assert (worker.ended, web.ended) == (True, False)
 
 
-def test_a_silent_part_is_killed(
-    parent: Service, launch: Callable[[str], None], now: list[float]
-) -> None:
+def silent(parent: Service, launch: Callable[[str], None], now: list[float]) -> Part:
+    """A part that was heard of once, and then for too long not."""
     launch("import time; time.sleep(60)")
     part = parent.parts[0]
     parent._keep(part)
     parent._hear(part, {"WATCHDOG": "1"})
     now[0] += parent.silence + 1
+    return part
+
+
+def test_a_silent_part_is_killed(
+    parent: Service, launch: Callable[[str], None], now: list[float]
+) -> None:
+    part = silent(parent, launch, now)
     parent._keep(part)
     assert part.process is not None
     assert part.process.wait(10) == -signal.SIGKILL
@@ -149,11 +155,7 @@ def test_a_silent_part_is_killed(
 def test_nobody_is_blamed_for_silence_while_the_parent_itself_was_stopped(
     parent: Service, launch: Callable[[str], None], now: list[float]
 ) -> None:
-    launch("import time; time.sleep(60)")
-    part = parent.parts[0]
-    parent._keep(part)
-    parent._hear(part, {"WATCHDOG": "1"})
-    now[0] += parent.silence + 1
+    part = silent(parent, launch, now)
     parent._forgive()
     assert not parent._hangs(part, now[0])
 

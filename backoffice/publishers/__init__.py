@@ -8,6 +8,7 @@ module of this package; its file name is the ``type`` of a ``[target …]``.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,15 @@ class Publisher(Protocol):
     def clear(self, token: str) -> bool:
         """Remove what an attempt that has ended left half done. False: nothing
         was there, or its process is not quite dead after all."""
+
+
+_TOKEN = re.compile(r"(\d{1,18})-(\d{1,9})")
+
+
+def attempt_of(token: str) -> tuple[int, int] | None:
+    """The task, and the attempt's number; None if the token is a stranger's."""
+    match = _TOKEN.fullmatch(token)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def open(target: Target) -> Publisher:

@@ -19,6 +19,7 @@ from webob.response import EmptyResponse
 
 from backoffice.web.call import Call, Site
 from backoffice.web.routes import Router
+from middleware.held import close
 
 _UNKNOWN = Host("", 0, "")
 
@@ -84,9 +85,7 @@ class _Exchange:
         return iter(self._body)
 
     def close(self) -> None:
-        close = getattr(self._body, "close", None)
         try:
-            if close is not None:
-                close()
+            close(self._body)
         finally:
             cherrypy.serving.clear()

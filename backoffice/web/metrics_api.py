@@ -24,7 +24,7 @@ from prometheus_client.core import (
 from storm.locals import Store
 from webob import Response
 
-from backoffice import __version__, census, disks, ledger, records, tally, tasks
+from backoffice import __version__, census, disks, ledger, migrations, records, tally, tasks
 from backoffice.disks import Disk
 from backoffice.nodes import DOWN, Status
 from backoffice.records import Record
@@ -78,7 +78,7 @@ def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Met
 def _versions(store: Store) -> Iterator[Metric]:
     build = {"version": __version__, "python": platform.python_version()}
     yield InfoMetricFamily(f"{PREFIX}build", "What this process runs", build)
-    (version,) = store.execute("SELECT MAX(version) FROM schema_step").get_one()
+    version = migrations.version(store)
     yield GaugeMetricFamily(f"{PREFIX}schema_version", "The last migration applied", version)
 
 

@@ -27,6 +27,7 @@ from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.workers.threadpool import ThreadPool, WorkerThread
 
 from backoffice.web.gate import Gate, Inbox, Limits, Request
+from middleware.held import close
 
 LOG = logging.getLogger("backoffice.web")
 NAME = "Backoffice"  # and no version: it would tell strangers what to try
@@ -208,9 +209,7 @@ class _Gateway(wsgi.Gateway_10):
             if self._left and self._has_body():
                 raise RuntimeError("the response is shorter than its Content-Length")
         finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
+            close(result)
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None

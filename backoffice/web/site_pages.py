@@ -213,14 +213,13 @@ def about(call: Call) -> Response:
 
 
 def _versions(settings: Settings, store: Store) -> dict[str, str]:
-    dialect = "mysql" if is_mysql(store) else "sqlite"
     return {
         "Backoffice": __version__,
         "Python": platform.python_version(),
         "ffmpeg": _tool(settings.tools.ffmpeg),
         "ffprobe": _tool(settings.tools.ffprobe),
         "Database": _server(store),
-        "Schema": f"version {migrations.steps(dialect)[-1].version}",
+        "Schema": f"version {migrations.version(store)}",
         "System": f"{platform.system()} {platform.release()}, {platform.node()}",
     }
 
