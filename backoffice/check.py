@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lxml import etree
 
-from backoffice import catalogue, files, logs, media, migrations, nodes, publishers
+from backoffice import catalogue, confinement, files, logs, media, migrations, nodes, publishers
 from backoffice.catalogue import Catalogue
 from backoffice.config import LogSettings, Settings
 from backoffice.database import Database, clock
@@ -144,7 +144,7 @@ def _folders(folders: tuple[Path, ...]) -> str:
 
 
 def _encoders(settings: Settings, known: Catalogue) -> str:
-    there = media.encoders(settings.tools.ffmpeg)
+    there = media.encoders(settings.tools.ffmpeg, confinement.of_tools(settings))
     users: dict[str, list[str]] = {}
     for profile in known.profiles.values():
         for encoder in profile.encoders:
@@ -163,11 +163,22 @@ def _encoders(settings: Settings, known: Catalogue) -> str:
 
 def _tools(settings: Settings) -> Iterator[Line]:
     for name in ("ffmpeg", "ffprobe"):
-        yield _asked(name, partial(_version, getattr(settings.tools, name)))
+        yield _asked(name, partial(_version, getattr(settings.tools, name), settings))
+    yield _confinement(settings)
 
 
-def _version(tool: str) -> str:
-    return f"{tool}, version {media.version(tool)}"
+def _version(tool: str, settings: Settings) -> str:
+    return f"{tool}, version {media.version(tool, confinement.of_tools(settings))}"
+
+
+def _confinement(settings: Settings) -> Line:
+    what, mode = "confinement", settings.limits.confine
+    if mode == confinement.NONE:
+        text = "none, by [limits] confine: ffmpeg may do all that the service may"
+        return Line(True, what, text)
+    found = confinement.missing()
+    text = f"missing: {'; '.join(found)}" if found else "files, network, system calls, resources"
+    return Line(not (mode == confinement.REQUIRE and confinement.lacks()), what, f"{mode}; {text}")
 
 
 def _writable(what: str, folder: Path) -> Line:

@@ -91,6 +91,8 @@ class ToolSettings:
     ffmpeg: str
     ffprobe: str
     threads: int  # 0: ffmpeg decides
+    read: tuple[Path, ...]  # absolute, as the following
+    devices: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,16 @@ class Floor:
 
 @dataclass(frozen=True)
 class LimitSettings:
-    memory: int  # bytes; 0: no limit
+    confine: str
+    memory: int  # bytes; 0: no limit, as in the following three
+    cpu: float  # seconds of processor time
+    processes: int
+    output: int  # bytes a file
     pixels: int  # width × height
     streams: int
     frame_rate: float
     duration: float  # seconds
     document: int  # bytes of XML
-    output: int  # bytes a file; 0: no limit
     disk_free: Floor
 
 
@@ -185,6 +190,9 @@ class Target:
 class Command:
     name: str
     argv: tuple[str, ...]
+    confine: bool = True
+    network: bool = False
+    read: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -587,15 +595,20 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("ffmpeg", _required, "ffmpeg"),
         Key("ffprobe", _required, "ffprobe"),
         Key("threads", _whole(0, 256), "0"),
+        Key("read", _paths, ""),
+        Key("devices", _paths, ""),
     ),
     "limits": (
-        Key("memory", _size(0), "0"),
+        Key("confine", _choice("no", "auto", "require"), "auto"),
+        Key("memory", _size(0), "8G"),
+        Key("cpu", _seconds(0), "48h"),
+        Key("processes", _whole(0, 1_000_000), "4096"),
+        Key("output", _size(0), "512G"),
         Key("pixels", _area, "8192x4320"),
         Key("streams", _whole(1, 10000), "64"),
         Key("frame_rate", _number(1, 100000), "240"),
         Key("duration", _seconds(1), "24h"),
         Key("document", _size(1024), "1M"),
-        Key("output", _size(0), "0"),
         Key("disk_free", _floor, "5%"),
     ),
     "retention": (
@@ -643,7 +656,12 @@ NAMED: dict[str, tuple[Key, ...]] = {
         Key("path", _path_or_none, ""),
         Key("url", _url, ""),
     ),
-    "command": (Key("argv", _argv),),
+    "command": (
+        Key("argv", _argv),
+        Key("confine", _yes, "yes"),
+        Key("network", _yes, "no"),
+        Key("read", _paths, ""),
+    ),
     "watch": (
         Key("folder", _path),
         Key("pattern", _required, "*"),
@@ -1002,7 +1020,7 @@ def _build(source: str, raw: _Raw) -> Settings:
         service=ServiceSettings(**values["service"]),
         worker=WorkerSettings(**values["worker"]),
         scheduler=SchedulerSettings(**values["scheduler"]),
-        tools=ToolSettings(**values["tools"]),
+        tools=ToolSettings(**_absolute(values["tools"], home)),
         limits=LimitSettings(**values["limits"]),
         retention=RetentionSettings(**values["retention"]),
         notify=NotifySettings(**values["notify"]),

@@ -16,6 +16,7 @@ from typing import Any
 from backoffice import tasks as task_types
 from backoffice import workflows
 from backoffice.config import Settings
+from backoffice.confinement import NOTHING, Confinement
 from backoffice.errors import BackofficeError
 from backoffice.jobs import Prepared
 from backoffice.tasks import Job, Plan, Publication, Source
@@ -60,6 +61,7 @@ class _Context:
     id: int = 0
     attempt: int = 1
     publications: Sequence[Publication] = ()
+    confinement: Confinement = NOTHING
 
     def execute(
         self,
@@ -68,6 +70,7 @@ class _Context:
         duration: float | None = None,
         start: float = 0.0,
         share: float = 1.0,
+        confined: Confinement | None = None,
     ) -> str:
         raise AssertionError(f"planning task {self.name} must not run {argv[0]}")
 

@@ -13,6 +13,7 @@ import re
 import stat
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -53,11 +54,45 @@ def resolve(name: str, roots: Sequence[Path]) -> Path:
         real = Path(os.path.realpath(path, strict=True))
     except OSError as error:
         # Outside the roots nobody learns what exists and what does not.
-        _confine(name, Path(os.path.realpath(path)), roots)
-        raise Invalid(f"{name}: cannot be read ({error.strerror}); check the path") from error
+        with suppress(OSError):  # a link that is being exchanged
+            _confine(name, Path(os.path.realpath(path)), roots)
+        raise _unreadable(name, error) from error
     _confine(name, real, roots)
     _require_regular(name, real)
     return real
+
+
+def _unreadable(name: str, error: OSError) -> Invalid:
+    return Invalid(f"{name}: cannot be read ({error.strerror}); check the path")
+
+
+def open_beneath(name: str, roots: Sequence[Path], *, parent: bool = False) -> tuple[int, Path]:
+    """A descriptor of the file that ``resolve`` finds, or with ``parent`` of its
+    folder, and its real path. What was exchanged for a link meanwhile is refused:
+    the kernel says where the file that is open lies. The caller closes it.
+
+    Raises Invalid.
+    """
+    real = resolve(name, roots)
+    wanted = real.parent if parent else real
+    # Without a wait: there may be a pipe by now.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(wanted, flags | (os.O_DIRECTORY if parent else 0))
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    try:
+        _require_same(name, descriptor, wanted, stat.S_ISDIR if parent else stat.S_ISREG)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, real
+
+
+def _require_same(name: str, descriptor: int, wanted: Path, kind: Callable[[int], bool]) -> None:
+    there = os.readlink(f"/proc/self/fd/{descriptor}")
+    if there != str(wanted) or not kind(os.fstat(descriptor).st_mode):
+        raise Invalid(f"{name}: was exchanged for another file while it was opened; leave it alone")
 
 
 def _absolute(name: str) -> str:
@@ -103,7 +138,10 @@ def _confine(name: str, real: Path, roots: Sequence[Path]) -> None:
 
 
 def _require_regular(name: str, real: Path) -> None:
-    mode = os.stat(real).st_mode
+    try:
+        mode = os.stat(real).st_mode
+    except OSError as error:  # it was there a moment ago
+        raise _unreadable(name, error) from error
     if stat.S_ISDIR(mode):
         raise Invalid(f"{name}: is a folder; name a file in it")
     if not stat.S_ISREG(mode):

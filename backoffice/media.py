@@ -15,20 +15,25 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
+from unicodedata import category
 
 from backoffice.config import Settings
+from backoffice.confinement import NOTHING, Confinement, entrance, of_tools
 from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed
 from backoffice.prctl import die_with
 
 TAIL: Final = 64 << 10  # characters of stderr that are kept
-STDOUT: Final = 16 << 20  # characters of stdout that are kept
+STDOUT: Final = 16 << 20  # bytes of stdout that are kept
 FULL: Final = 64 << 10  # bytes; with less room than this a disk is full
-LINE: Final = 8 << 10  # a longer line is cut into several
+LINE: Final = 8 << 10  # bytes; a longer line of a log is cut into several
+_FD: Final = "/proc/self/fd/"
 
 # Containers that hold pictures and sound themselves. Whatever can name other
 # files (hls, dash, concat, sdp, imf …) or has no clock (raw streams) stays out:
@@ -54,6 +59,8 @@ class Completed:
     cpu_seconds: float
     peak_memory: int  # bytes
     wall_seconds: float
+    overflowed: bool = False  # there was more on stdout than is kept
+    cpu_exhausted: bool = False  # it was ended at its limit
 
 
 def run(
@@ -63,22 +70,24 @@ def run(
     log: Callable[[str], None],
     on_stdout_line: Callable[[str], None] | None = None,
     on_tick: Callable[[], None] | None = None,
-    memory: int = 0,
-    file_size: int = 0,
+    confined: Confinement = NOTHING,
     environment: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Completed:
     """Run ``argv`` in ``folder`` and wait for it; its exit status is not judged.
 
     The child stays in our process group, and is killed when the *thread* that
     called this ends: call it from one that lives as long as the work. Should a
     callback raise, the child is killed and the exception goes on. ``on_tick``
-    is called at least once a second. ``memory`` and ``file_size`` are bytes; 0
-    is no limit. Raises TaskFailed when the program cannot be started.
+    is called at least once a second. The child may use what ``confined`` allows.
+    ``names`` maps descriptors (``/proc/self/fd/7``) to the names that lines of
+    its stderr show in their place. Raises TaskFailed when the program cannot be
+    started.
     """
     started = time.monotonic()
-    child = _start(argv, folder, memory, file_size, environment or {})
+    child = _start(argv, folder, confined, environment or {})
     try:
-        output = _Output(log, on_stdout_line)
+        output = _Output(log, on_stdout_line, names or {})
         status, usage = _attend(child, output, on_tick)
     except BaseException:
         child.kill()
@@ -88,19 +97,22 @@ def run(
         for pipe in (child.stdout, child.stderr):
             if pipe is not None:
                 pipe.close()
+    cpu_seconds = usage.ru_utime + usage.ru_stime
     return Completed(
         status=os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1,
         signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
         stdout=output.stdout.text(),
+        overflowed=output.stdout.overflowed,
         stderr_tail=output.stderr.text(),
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        cpu_seconds=cpu_seconds,
+        cpu_exhausted=0 < confined.cpu <= cpu_seconds + 1 and status != 0,
         peak_memory=usage.ru_maxrss * 1024,
         wall_seconds=time.monotonic() - started,
     )
 
 
 def _start(
-    argv: Sequence[str], folder: Path, memory: int, file_size: int, extra: Mapping[str, str]
+    argv: Sequence[str], folder: Path, confined: Confinement, extra: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     parent = os.getpid()
 
@@ -108,31 +120,33 @@ def _start(
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         die_with(parent, signal.SIGKILL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if memory:
-            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        if file_size:
-            # Ignored, so that the write fails with an error ffmpeg can tell.
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+        inner.enter()
 
-    # One that comes for our whole group waits until the child is the program: until
-    # then our own handler would get it there, and nothing would end.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        return subprocess.Popen(
-            list(argv),
-            cwd=folder,
-            env=_environment(folder, extra),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            preexec_fn=prepare,
-        )
+        # One that comes for our whole group waits until the child is the program: until
+        # then our own handler would get it there, and nothing would end.
+        with entrance(confined, argv[0]) as inner, _without_term():
+            return subprocess.Popen(
+                list(argv),
+                cwd=folder,
+                env=_environment(folder, extra),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=confined.descriptors,
+                preexec_fn=prepare,
+            )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TaskFailed(f"cannot start {argv[0]}: {reason}; is it installed?") from error
+
+
+@contextmanager
+def _without_term() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -143,6 +157,9 @@ def _environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
         "HOME": str(folder),
+        "TMPDIR": str(folder),
+        # Else each thread reserves address space, which [limits] memory counts.
+        "MALLOC_ARENA_MAX": "4",
         **{k: v for k, v in os.environ.items() if k.startswith("BO_")},
         **extra,
     }
@@ -171,82 +188,138 @@ def _attend(
                 for key, _ in selector.select(timeout=0.5):
                     if key.data is None:
                         ended = True
-                    elif key.data.read(key.fd) == 0:
+                    elif _read(key.fd, key.data) == 0:
                         selector.unregister(key.fileobj)
                 if on_tick is not None and (now := time.monotonic()) - ticked >= 0.5:
                     ticked = now
                     on_tick()
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
-        output.stdout.drain(child.stdout.fileno())
-        output.stderr.drain(child.stderr.fileno())
+        _drain(child.stdout.fileno(), output.stdout)
+        _drain(child.stderr.fileno(), output.stderr)
         return status, usage
     finally:
         os.close(process)
 
 
 class _Output:
+    """What the two pipes bring: ``stderr`` goes to the log line by line, ``stdout`` to
+    its callback, or is kept as it is."""
+
     def __init__(
-        self, log: Callable[[str], None], on_stdout_line: Callable[[str], None] | None
+        self,
+        log: Callable[[str], None],
+        on_stdout_line: Callable[[str], None] | None,
+        names: Mapping[str, str],
     ) -> None:
-        self.stdout = _Stream(on_stdout_line, 0 if on_stdout_line else STDOUT)
-        self.stderr = _Stream(log, TAIL)
+        self.stdout: _Lines | _Kept = _Lines(on_stdout_line) if on_stdout_line else _Kept()
+        self.stderr = _Lines(log, TAIL, names)
 
 
-class _Stream:
-    """One pipe: cut into lines for somebody, its last ``keep`` characters kept."""
+class _Kept:
+    """The bytes of one pipe, unchanged: they will be parsed."""
 
-    def __init__(self, on_line: Callable[[str], None] | None, keep: int) -> None:
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self.overflowed = False
+
+    def add(self, block: bytes) -> None:
+        room = STDOUT - len(self._data)
+        self._data += block[:room]
+        self.overflowed |= len(block) > room
+
+    def end(self) -> None:
+        pass
+
+    def text(self) -> str:
+        return self._data.decode("utf-8", "replace")
+
+
+class _Lines:
+    """One pipe cut into printable lines; their last ``keep`` characters are kept."""
+
+    overflowed = False
+
+    def __init__(
+        self,
+        on_line: Callable[[str], None],
+        keep: int = 0,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
         self._on_line = on_line
         self._keep = keep
+        self._names = names or {}
         self._rest = b""
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque()
         self._size = 0
 
-    def read(self, descriptor: int) -> int:
-        """Take what is there; 0 at the end, -1 when there is nothing now."""
-        try:
-            block = os.read(descriptor, 1 << 16)
-        except BlockingIOError:
-            return -1
+    def add(self, block: bytes) -> None:
         *lines, self._rest = re.split(rb"[\r\n]", self._rest + block)
         while len(self._rest) > LINE:
             lines.append(self._rest[:LINE])
             self._rest = self._rest[LINE:]
         for line in lines:
             self._take(line)
-        return len(block)
 
-    def drain(self, descriptor: int) -> None:
-        for _ in range(64):  # more than a pipe holds: a grandchild may write for ever
-            if self.read(descriptor) <= 0:
-                break
+    def end(self) -> None:
         if self._rest:
             self._take(self._rest)
             self._rest = b""
 
     def _take(self, line: bytes) -> None:
-        text = _printable(line.decode("utf-8", "replace"))
+        text = _printable(_named(line.decode("utf-8", "replace"), self._names))
         if not text:
             return
-        if self._on_line is not None:
-            self._on_line(text)
+        self._on_line(text)
         if not self._keep:
             return
         self._lines.append(text)
         self._size += len(text) + 1
         while self._size > self._keep and len(self._lines) > 1:
-            self._size -= len(self._lines.pop(0)) + 1
+            self._size -= len(self._lines.popleft()) + 1
 
     def text(self) -> str:
         return "\n".join(self._lines)
 
 
+def _read(descriptor: int, into: _Lines | _Kept) -> int:
+    """Take what is there; 0 at the end, -1 when there is nothing now."""
+    try:
+        block = os.read(descriptor, 1 << 16)
+    except BlockingIOError:
+        return -1
+    into.add(block)
+    return len(block)
+
+
+def _drain(descriptor: int, into: _Lines | _Kept) -> None:
+    for _ in range(64):  # more than a pipe holds: a grandchild may write for ever
+        if _read(descriptor, into) <= 0:
+            break
+    into.end()
+
+
+def _named(text: str, names: Mapping[str, str]) -> str:
+    if not names or _FD not in text:
+        return text
+    return re.sub(f"{_FD}[0-9]+", lambda match: names.get(match[0], match[0]), text)
+
+
+def named(argv: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """``argv`` as people can type it: with paths in place of descriptors."""
+    return [_named(argument, names) for argument in argv]
+
+
 def _printable(text: str) -> str:
-    """Control characters would forge lines in logs, or drive a terminal."""
+    """For logs: control characters would forge lines there, or drive a terminal, and
+    marks of direction would show them in another order. Blanks of all kinds stay."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)
+    return "".join(c if _is_shown(c) else f"\\x{ord(c):02x}" for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character == "\t" or character.isprintable() or category(character) == "Zs"
 
 
 @dataclass
@@ -328,59 +401,87 @@ def probe(
     settings: Settings,
     log: Callable[[str], None] = lambda line: None,
     *,
+    name: str = "",
     formats: str = FORMATS,
 ) -> dict[str, Any]:
     """The facts of a media file, as stored with it.
 
     Raises TaskFailed, without retry, for what is no media file or exceeds the
-    limits of the settings. ``formats`` widens what may be opened, which is for
-    playlists that we have written ourselves.
+    limits of the settings. ``name`` is what messages call it, if ``path`` is a
+    descriptor. ``formats`` widens what may be opened, to playlists that we have
+    written ourselves; their neighbours can then be read too.
     """
-    _check_readable(path)
-    document = _document(path, settings, log, formats)
+    looked = _Probed(path, name or path.name, settings)
+    _check_readable(looked)
+    document = _document(looked, log, formats)
     facts = _facts(document)
     if not facts["video"] and not facts["audio"]:
-        raise _bad(path, "has neither picture nor sound")
-    _check_limits(path, document, facts, settings)
+        raise looked.bad("has neither picture nor sound")
+    _check_limits(looked, document, facts)
     return facts
 
 
-def _document(
-    path: Path, settings: Settings, log: Callable[[str], None], formats: str
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Probed:
+    path: Path
+    name: str
+    settings: Settings
+
+    def bad(self, what: str) -> TaskFailed:
+        return TaskFailed(f"{self.name} {what}", retry=False)
+
+
+def _document(looked: _Probed, log: Callable[[str], None], formats: str) -> dict[str, Any]:
     """ffprobe's own answer."""
     argv = [
-        *(settings.tools.ffprobe, "-v", "error", "-of", "json"),
+        *(looked.settings.tools.ffprobe, "-v", "error", "-of", "json"),
         *("-show_format", "-show_streams", "-show_chapters", "-show_error"),
         *_input_limits(formats),
-        *("-i", f"file:{path.absolute()}"),
+        *("-i", f"file:{looked.path.absolute()}"),
     ]
-    done = run(argv, folder=Path("/"), log=log, memory=settings.limits.memory)
+    readable = looked.path if formats == FORMATS else looked.path.parent
+    done = run(
+        argv,
+        folder=Path("/"),
+        log=log,
+        confined=of_tools(looked.settings, read=[readable.absolute()]),
+        names=_name_of_descriptor(looked),
+    )
     document: dict[str, Any] = {}
     if done.status == 0:
-        try:
-            document = json.loads(done.stdout)
-        except ValueError as error:
-            raise _bad(path, "has too many streams to be described") from error
+        document = _parsed(looked, done)
     if done.status != 0 or "error" in document or "format" not in document:
         if done.signal:
             raise failure(done)
-        raise _bad(path, _why_no_media(path, done))
+        raise looked.bad(_why_no_media(looked, done))
     return document
 
 
-def _check_readable(path: Path) -> None:
+def _name_of_descriptor(looked: _Probed) -> dict[str, str]:
+    match = re.match(f"{_FD}[0-9]+", str(looked.path))
+    return {match[0]: looked.name} if match else {}
+
+
+def _parsed(looked: _Probed, done: Completed) -> dict[str, Any]:
+    if done.overflowed:
+        raise looked.bad("has too many streams, chapters or tags to be described")
     try:
-        with open(path, "rb"):
-            size = path.stat().st_size
+        document: dict[str, Any] = json.loads(done.stdout, strict=False)
+    except ValueError as error:
+        raise looked.bad(
+            f"is described by ffprobe in a form that cannot be read: {error}"
+        ) from error
+    return document
+
+
+def _check_readable(looked: _Probed) -> None:
+    try:
+        with open(looked.path, "rb"):
+            size = looked.path.stat().st_size
     except OSError as error:
-        raise TaskFailed(f"{path.name} cannot be read: {error.strerror}") from error
+        raise TaskFailed(f"{looked.name} cannot be read: {error.strerror}") from error
     if size == 0:
-        raise _bad(path, "is empty (0 bytes); copy it again")
-
-
-def _bad(path: Path, what: str) -> TaskFailed:
-    return TaskFailed(f"{path.name} {what}", retry=False)
+        raise looked.bad("is empty (0 bytes); copy it again")
 
 
 _PLAYLIST = re.compile(
@@ -392,10 +493,12 @@ _NO_MEMORY = re.compile(r"annot allocate memory|failed to map segment")
 _MOV_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov", b"pnot"})
 
 
-def _why_no_media(path: Path, done: Completed) -> str:
-    with open(path, "rb") as stream:
+def _why_no_media(looked: _Probed, done: Completed) -> str:
+    with open(looked.path, "rb") as stream:
         head = stream.read(4096)
-    reason = _last_line(done.stderr_tail).removeprefix(f"file:{path.absolute()}: ")
+    reason = _last_line(done.stderr_tail)
+    for shown in (looked.path.absolute(), looked.name):
+        reason = reason.removeprefix(f"file:{shown}: ")
     refused = re.search(r"\[(\S+) @ \w+\] (?:\[\w+\] )?Format not on whitelist", done.stderr_tail)
     if _PLAYLIST.match(head) or (refused and refused[1] in ("hls", "dash", "concat", "sdp")):
         return "is a playlist, not a media file; give the media file itself"
@@ -408,29 +511,25 @@ def _why_no_media(path: Path, done: Completed) -> str:
     return f"is not a video or sound file (ffprobe: {reason})"
 
 
-def _check_limits(
-    path: Path, document: Mapping[str, Any], facts: Mapping[str, Any], settings: Settings
-) -> None:
-    limits = settings.limits
+def _check_limits(looked: _Probed, document: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    limits = looked.settings.limits
     streams = len(document.get("streams", ()))
     if streams > limits.streams:
-        raise _bad(path, f"has {streams} streams; [limits] streams allows {limits.streams}")
+        raise looked.bad(f"has {streams} streams; [limits] streams allows {limits.streams}")
     if facts["duration"] > limits.duration:
-        raise _bad(
-            path,
-            f"lasts {facts['duration']:.0f} s; [limits] duration allows {limits.duration:.0f} s",
+        raise looked.bad(
+            f"lasts {facts['duration']:.0f} s; [limits] duration allows {limits.duration:.0f} s"
         )
     for stream in document.get("streams", ()):
         pixels = _integer(stream.get("width")) * _integer(stream.get("height"))
         if pixels > limits.pixels:
             size = f"{stream['width']}×{stream['height']}"
-            raise _bad(path, f"is {size}; [limits] pixels allows {limits.pixels} in all")
+            raise looked.bad(f"is {size}; [limits] pixels allows {limits.pixels} in all")
     for video in facts["video"]:
         if video["frame_rate"] > limits.frame_rate:
-            raise _bad(
-                path,
+            raise looked.bad(
                 f"has {video['frame_rate']:g} frames a second;"
-                f" [limits] frame_rate allows {limits.frame_rate:g}",
+                f" [limits] frame_rate allows {limits.frame_rate:g}"
             )
 
 
@@ -463,13 +562,18 @@ def _common(stream: Mapping[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "index": stream["index"],
         "codec": stream.get("codec_name", "unknown"),
-        "language": tags.get("language", "und"),
+        "language": _language(tags.get("language", "")),
     }
     # Matroska keeps a stream's length in a tag.
     seconds = _number(stream.get("duration")) or _clock(tags.get("duration", ""))
     if seconds:
         facts["duration"] = seconds
     return facts
+
+
+def _language(tag: str) -> str:
+    """A tag of BCP 47 or ISO 639; files hold all kinds of text there."""
+    return tag if re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}", tag) else "und"
 
 
 def _video(stream: Mapping[str, Any]) -> dict[str, Any]:
@@ -600,7 +704,7 @@ def explain(completed: Completed) -> str:
     """One sentence why a command failed, ending in the tool's own last word on it."""
     if number := _killed(completed):
         return f"it was ended from outside by {_signal_name(number)}"
-    if completed.signal:
+    if completed.signal and not completed.cpu_exhausted:
         return f"it crashed ({_signal_name(completed.signal)}){_quote(completed.stderr_tail)}"
     meaning, _ = _meaning(completed)
     return (meaning or f"it ended with status {completed.status}") + _quote(completed.stderr_tail)
@@ -608,6 +712,8 @@ def explain(completed: Completed) -> str:
 
 def _killed(completed: Completed) -> int:
     """The signal by which somebody else ended the command, or 0."""
+    if completed.cpu_exhausted:
+        return 0
     if completed.signal in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         return completed.signal
     # ffmpeg catches the milder ones, closes its file and exits with 255.
@@ -623,6 +729,8 @@ def _signal_name(number: int) -> str:
 
 
 def _meaning(completed: Completed) -> tuple[str, bool]:
+    if completed.cpu_exhausted:
+        return "it took more processor time than [limits] cpu allows", False
     tail = completed.stderr_tail.lower()
     for words, meaning, retry in _MEANINGS:
         if words in tail:
@@ -663,20 +771,23 @@ def _bare(line: str) -> str:
 
 
 @lru_cache
-def version(tool: str) -> str:
+def version(tool: str, confined: Confinement = NOTHING) -> str:
     """The version of ffmpeg or ffprobe, such as ``5.1.9-0+deb12u1``."""
-    match = re.match(r"\S+ version (\S+)", _ask(tool, "-version"))
+    match = re.match(r"\S+ version (\S+)", _ask(tool, "-version", confined))
     if match is None:
         raise TaskFailed(f"{tool} is not ffmpeg or ffprobe; see [tools]", retry=False)
     return match[1]
 
 
 @lru_cache
-def encoders(tool: str) -> frozenset[str]:
+def encoders(tool: str, confined: Confinement = NOTHING) -> frozenset[str]:
     """The encoders that this ffmpeg has."""
-    return frozenset(re.findall(r"^ [VAS][A-Z.]{5} (\w+)", _ask(tool, "-encoders"), re.MULTILINE))
+    return frozenset(
+        re.findall(r"^ [VAS][A-Z.]{5} (\w+)", _ask(tool, "-encoders", confined), re.MULTILINE)
+    )
 
 
-def _ask(tool: str, option: str) -> str:
-    done = run([tool, "-hide_banner", option], folder=Path("/"), log=lambda line: None)
+def _ask(tool: str, option: str, confined: Confinement) -> str:
+    argv = [tool, "-hide_banner", option]
+    done = run(argv, folder=Path("/"), log=lambda line: None, confined=confined)
     return done.stdout

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 
+from backoffice import confinement
 from backoffice.config import Settings
 from backoffice.errors import ConfigError, Invalid
 
@@ -35,3 +36,6 @@ def require_tools(settings: Settings) -> None:
         if shutil.which(program) is None:
             message = f"{program} is not there: install ffmpeg, or say where it is"
             raise ConfigError(message, source=settings.source, section="tools", key=name)
+    if settings.limits.confine == confinement.REQUIRE and (lacks := confinement.lacks()):
+        message = f"needs {' and '.join(lacks)}, which this kernel does not have; set auto"
+        raise ConfigError(message, source=settings.source, section="limits", key="confine")

@@ -26,6 +26,7 @@ from backoffice import (
     __version__,
     assignments,
     claims,
+    confinement,
     leases,
     ledger,
     media,
@@ -616,7 +617,7 @@ def _send(slot: Slot, message: object) -> None:
 
 def _ffmpeg_version(settings: Settings) -> str:
     try:
-        return media.version(settings.tools.ffmpeg)
+        return media.version(settings.tools.ffmpeg, confinement.of_tools(settings))
     except BackofficeError as error:
         _log.warning(line("ffmpeg.missing", reason=error))
         return ""
@@ -626,6 +627,9 @@ def main(settings: Settings) -> int:
     """Run a worker in the foreground until it is drained or stopped."""
     preflight.prepare_folders(settings)
     preflight.require_tools(settings)
+    confinement.prepare()
+    if lacks := confinement.missing():
+        _log.warning(line("confinement.incomplete", missing="; ".join(lacks)))
     database = Database(settings.database)
     for name in sorted(tasks.names() - {"notify"}):
         tasks.load(name)  # before forking, so that no attempt pays for it

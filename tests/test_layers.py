@@ -14,9 +14,21 @@ ROOT = Path(__file__).resolve().parent.parent
 # stands for a module or a whole package.
 LAYERS = [
     {"errors"},
-    {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy", "webhooks"},
+    {
+        "states",
+        "files",
+        "xmlsafe",
+        "prctl",
+        "landlock",
+        "seccomp",
+        "completeness",
+        "tally",
+        "privacy",
+        "webhooks",
+    },
     {"instance", "sdnotify", "bus"},
     {"config"},
+    {"confinement"},
     {"logs", "sentry", "disks", "looks", "senders"},
     {"inspection", "daemon", "preflight"},
     {"gtid"},

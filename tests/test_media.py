@@ -5,12 +5,14 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backoffice import media
+from backoffice.confinement import Confinement
 from backoffice.errors import ProcessKilled, TaskFailed
 from tests.clips import REAL, Clips
 from tests.tasks.context import settings as make_settings
@@ -21,9 +23,20 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     return Clips(tmp_path_factory.mktemp("media-clips"))
 
 
-def shell(folder: Path, script: str, **options: Any) -> tuple[media.Completed, list[str]]:
+PYTHON = (Path(sys.prefix), Path(sys.base_prefix))  # what a program in Python reads
+
+
+def shell(
+    folder: Path, script: str, environment: Mapping[str, str] | None = None, **limits: Any
+) -> tuple[media.Completed, list[str]]:
     lines: list[str] = []
-    done = media.run(["sh", "-c", script], folder=folder, log=lines.append, **options)
+    done = media.run(
+        ["sh", "-c", script],
+        folder=folder,
+        log=lines.append,
+        environment=environment,
+        confined=Confinement(write=(folder,), programs=PYTHON, **limits),
+    )
     return done, lines
 
 
@@ -32,7 +45,7 @@ def shell(folder: Path, script: str, **options: Any) -> tuple[media.Completed, l
 
 def test_status_output_and_resource_use_come_back(tmp_path: Path) -> None:
     done, lines = shell(tmp_path, "echo out; echo err >&2; exit 3")
-    assert (done.status, done.signal, done.stdout, done.stderr_tail) == (3, 0, "out", "err")
+    assert (done.status, done.signal, done.stdout, done.stderr_tail) == (3, 0, "out\n", "err")
     assert lines == ["err"]
     assert done.wall_seconds > 0
     assert done.peak_memory > 0
@@ -41,7 +54,7 @@ def test_status_output_and_resource_use_come_back(tmp_path: Path) -> None:
 
 def test_it_runs_in_its_folder_with_nothing_to_read(tmp_path: Path) -> None:
     done, _ = shell(tmp_path, "pwd; cat")
-    assert done.stdout == str(tmp_path)
+    assert done.stdout == f"{tmp_path}\n"
 
 
 def test_much_on_both_pipes_neither_blocks_nor_piles_up(tmp_path: Path) -> None:
@@ -52,6 +65,7 @@ def test_much_on_both_pipes_neither_blocks_nor_piles_up(tmp_path: Path) -> None:
         folder=tmp_path,
         log=lambda line: None,
         on_stdout_line=seen.append,
+        confined=Confinement(programs=PYTHON),
     )
     assert len(seen) == 40000
     assert done.stdout == ""
@@ -139,6 +153,7 @@ def test_a_callback_that_raises_kills_the_child(tmp_path: Path) -> None:
             folder=tmp_path,
             log=lambda line: None,
             on_tick=lost,
+            confined=Confinement(write=(tmp_path,)),
         )
     assert not Path(f"/proc/{int(pid.read_text())}").exists()
 
@@ -300,7 +315,8 @@ def test_a_playlist_is_not_followed_by_ffmpeg_either(tmp_path: Path, clips: Clip
         *media.input_arguments(clips["playlist.mp4"]),
         *("-f", "null", "-"),
     ]
-    done = media.run(argv, folder=tmp_path, log=lambda line: None)
+    confined = Confinement(read=(clips.folder,))
+    done = media.run(argv, folder=tmp_path, log=lambda line: None, confined=confined)
     assert done.status != 0
     assert "not allowed" in media.explain(done)
 
@@ -349,7 +365,9 @@ def test_values_of_filters_survive_both_levels_of_escaping(tmp_path: Path, clips
         *media.input_arguments(clips["frame.mp4"]),
         *("-vf", chain, "-f", "null", "-"),
     ]
-    assert media.run(argv, folder=tmp_path, log=lambda line: None).status == 0
+    confined = Confinement(read=(clips.folder,), write=(tmp_path,))
+    done = media.run(argv, folder=tmp_path, log=lambda line: None, confined=confined)
+    assert done.status == 0
     assert "k=v" in odd.read_text()
 
 

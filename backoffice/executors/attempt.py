@@ -17,7 +17,7 @@ import socket
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -29,6 +29,7 @@ from backoffice import files, logs, media, tasks
 from backoffice.assignments import Assignment, Reference
 from backoffice.claims import Held
 from backoffice.config import Settings
+from backoffice.confinement import Confinement, of_tools
 from backoffice.errors import BackofficeError, Invalid, LeaseLost, ProcessKilled, TaskFailed
 from backoffice.executors.lease import Lease
 from backoffice.logs import line
@@ -38,6 +39,7 @@ from backoffice.states import FAILED, LOST, SUCCEEDED
 from backoffice.tasks import Source
 
 TALK_EVERY = 0.2  # seconds between two messages about progress
+SPARE_DESCRIPTORS = 128  # that an attempt may need besides its sources
 
 _log = logging.getLogger("backoffice.attempt")
 
@@ -147,6 +149,7 @@ class RealContext:
     settings: Settings
     log: AttemptLog
     sources: Sequence[Source] = ()
+    names: Mapping[str, str] = field(default_factory=dict)  # see media.run
     commands: list[list[str]] = field(default_factory=list)
     exit_status: int | None = None
     peak_memory: int = 0
@@ -188,6 +191,12 @@ class RealContext:
     def publications(self) -> Sequence[tasks.Publication]:
         return self.assignment.publications
 
+    @property
+    def confinement(self) -> Confinement:
+        """Of commands: they read the sources and write to the folder."""
+        read = [one.path.parent if one.tree else one.path for one in self.sources]
+        return of_tools(self.settings, read=read, write=[self.folder])
+
     def execute(
         self,
         argv: Sequence[str],
@@ -195,10 +204,12 @@ class RealContext:
         duration: float | None = None,
         start: float = 0.0,
         share: float = 1.0,
+        confined: Confinement | None = None,
     ) -> str:
-        self.commands.append(list(argv))
-        self._tell(("command", list(argv)))
-        self.log("$ " + " ".join(argv))
+        shown = media.named(argv, self.names)
+        self.commands.append(shown)
+        self._tell(("command", shown))
+        self.log("$ " + " ".join(shown))
         seen = media.Progress()
 
         def follow(said: str) -> None:
@@ -212,14 +223,13 @@ class RealContext:
             elif (seen.seconds, seen.frame) != before:
                 self._alive()
 
-        limits = self.settings.limits
         done = media.run(
             argv,
             folder=self.folder,
             log=self.log,
             on_stdout_line=follow,
-            memory=limits.memory,
-            file_size=limits.output,
+            confined=confined or self.confinement,
+            names=self.names,
         )
         self.exit_status = done.status if not done.signal else -done.signal
         self.peak_memory = max(self.peak_memory, done.peak_memory)
@@ -261,7 +271,8 @@ def _attempt(assignment: Assignment, pipe: Connection, settings: Settings) -> Ou
     log = AttemptLog(settings, assignment)
     context = RealContext(assignment, pipe, settings, log)
     try:
-        outcome = _outcome(context)
+        with ExitStack() as opened:
+            outcome = _outcome(context, opened)
     finally:
         log.close()
     if outcome.state != SUCCEEDED:
@@ -280,10 +291,10 @@ def _with_usage(outcome: Outcome, **usage: Any) -> Outcome:
     return Outcome(**{**outcome.__dict__, **usage})
 
 
-def _outcome(context: RealContext) -> Outcome:
+def _outcome(context: RealContext, opened: ExitStack) -> Outcome:
     try:
         _forget_former(context)
-        context.sources = [_source(one, context.settings) for one in context.assignment.references]
+        _open_sources(context, opened)
         result = tasks.load(context.assignment.type).run(context)
         return _accepted(context, result)
     except TaskFailed as error:
@@ -332,12 +343,36 @@ def _make(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _source(reference: Reference, settings: Settings) -> Source:
+def _open_sources(context: RealContext, opened: ExitStack) -> None:
+    """Each is opened once; what the attempt then reads is that descriptor, whatever
+    is put in the place of the file meanwhile."""
+    references = context.assignment.references
+    _allow_descriptors(len(references))
+    names: dict[str, str] = {}
+    context.sources = [_source(one, context.settings, opened, names) for one in references]
+    context.names = names
+
+
+def _allow_descriptors(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + SPARE_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _source(
+    reference: Reference, settings: Settings, opened: ExitStack, names: dict[str, str]
+) -> Source:
     roots = [settings.paths.work] if reference.task else settings.paths.roots
     try:
-        path = files.resolve(reference.href, roots)
+        descriptor, real = files.open_beneath(reference.href, roots, parent=reference.tree)
     except Invalid as error:
         raise TaskFailed(str(error), retry=False) from error
+    opened.callback(os.close, descriptor)
+    place = Path(f"/proc/self/fd/{descriptor}")
+    names[str(place)] = str(real.parent if reference.tree else real)
+    path = place / real.name if reference.tree else place
     size = files.size_of(path, reference.tree)
     if size != reference.size:
         raise TaskFailed(
@@ -384,17 +419,26 @@ def _accepted(context: RealContext, result: tasks.Result) -> Outcome:
 
 
 def _made(context: RealContext, output: tasks.Output) -> MadeFile:
-    path = output.path.resolve()
-    if not path.is_relative_to(context.folder.resolve()):
-        raise TaskFailed(f"{output.path.name} was written outside its folder", retry=False)
-    digest = files.tree_sha256(path.parent) if output.tree else files.sha256(path)
+    try:
+        descriptor, real = files.open_beneath(
+            str(output.path.absolute()), [context.folder], parent=output.tree
+        )
+    except Invalid as error:
+        message = f"{output.path.name} is no file in its attempt's folder: {error}"
+        raise TaskFailed(message, retry=False) from error
+    try:
+        place = Path(f"/proc/self/fd/{descriptor}")
+        digest = files.tree_sha256(place) if output.tree else files.sha256(place)
+        size = files.size_of(place / real.name if output.tree else place, output.tree)
+    finally:
+        os.close(descriptor)
     return MadeFile(
-        href=files.href(path),
-        name=path.name,
+        href=files.href(real),
+        name=real.name,
         role=output.role,
         media_type=output.media_type,
         tree=output.tree,
-        size=files.size_of(path, output.tree),
+        size=size,
         sha256=digest,
         facts=dict(output.facts),
     )

@@ -18,12 +18,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from backoffice.confinement import Confinement
 from backoffice.errors import Invalid
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file given to a task: an input of the job or another task's output."""
+    """A file given to a task: an input of the job or another task's output.
+
+    ``path`` may be an open descriptor, ``/proc/self/fd/7``: it opens the file that
+    was checked, and has no name to show. ``title`` is for people.
+    """
 
     role: str
     path: Path
@@ -35,6 +40,10 @@ class Source:
     tree: bool = False  # the output is the whole folder that holds ``path``
     facts: Mapping[str, Any] = field(default_factory=dict)  # see media.Probe.facts
     file_id: int = 0
+
+    @property
+    def title(self) -> str:
+        return self.name or self.path.name
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,10 @@ class Context(Protocol):
     folder: Path  # private to this attempt, empty, removed if it fails
     settings: Any  # config.Settings
 
+    @property
+    def confinement(self) -> Confinement:
+        """Of commands, by default: they read the sources and write to the folder."""
+
     def execute(
         self,
         argv: Sequence[str],
@@ -142,13 +155,15 @@ class Context(Protocol):
         duration: float | None = None,
         start: float = 0.0,
         share: float = 1.0,
+        confined: Confinement | None = None,
     ) -> str:
         """Run a command under this attempt and return the end of its stderr.
 
         Records argv, log and resource use. ``duration`` (seconds of media)
         makes ffmpeg's progress a fraction; the command covers ``share`` of
-        the attempt's progress beginning at ``start``. Raises TaskFailed with
-        the reason in words, or ProcessKilled.
+        the attempt's progress beginning at ``start``. It may use what
+        ``confinement`` allows, or ``confined``. Raises TaskFailed with the
+        reason in words, or ProcessKilled.
         """
 
     def progress(self, fraction: float, speed: str = "") -> None:

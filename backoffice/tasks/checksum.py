@@ -27,7 +27,7 @@ def run(context: Context) -> Result:
         found = _sum(context, source, number)
         if expected and found != expected:
             raise TaskFailed(
-                f"{source.name or source.path.name} has the SHA-256 {found}, not {expected};"
+                f"{source.title} has the SHA-256 {found}, not {expected};"
                 " it was changed or damaged: copy it again",
                 retry=False,
             )

@@ -10,9 +10,11 @@ import mimetypes
 import re
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from backoffice.config import Command
+from backoffice.confinement import NONE, Confinement
 from backoffice.errors import TaskFailed
 from backoffice.tasks import Context, Output, Plan, Result
 
@@ -30,7 +32,7 @@ def plan(context: Context) -> Plan:
 
 
 def run(context: Context) -> Result:
-    context.execute(_argv(context))
+    context.execute(_argv(context), confined=_confined(context))
     return Result(outputs=[_output(path) for path in _made(context.folder)])
 
 
@@ -45,6 +47,16 @@ def _command(context: Context) -> Command:
             retry=False,
         )
     return commands[name]
+
+
+def _confined(context: Context) -> Confinement:
+    command, usual = _command(context), context.confinement
+    return replace(
+        usual,
+        mode=usual.mode if command.confine else NONE,
+        programs=(*usual.programs, *command.read),
+        network=command.network,
+    )
 
 
 def _argv(context: Context) -> list[str]:

@@ -105,7 +105,9 @@ def _prepare(context: Context) -> _Work:
 
 
 def _rendition(context: Context, source: Source) -> _Rendition:
-    facts = source.facts or media.probe(source.path, context.settings, context.log)
+    facts = source.facts or media.probe(
+        source.path, context.settings, context.log, name=source.title
+    )
     rendition = _Rendition(source, facts)
     for kind, allowed in (("video", _PICTURES), ("audio", _SOUNDS)):
         for stream in facts[kind][:1]:

@@ -19,7 +19,7 @@ _NEEDS = ("video", "audio", "any")
 
 def plan(context: Context) -> Plan:
     _required(context)
-    names = ", ".join(source.name or source.path.name for source in context.sources)
+    names = ", ".join(source.title for source in context.sources)
     return Plan(notes=[f"looks at {names or 'nothing'}"])
 
 
@@ -42,11 +42,11 @@ def _required(context: Context) -> str:
 
 
 def _probe(context: Context, source: Source, required: str) -> dict[str, Any]:
-    facts = media.probe(source.path, context.settings, context.log)
+    facts = media.probe(source.path, context.settings, context.log, name=source.title)
     if required != "any" and not facts[required]:
         lacks = {"video": "sound but no picture", "audio": "a picture but no sound"}[required]
         raise TaskFailed(
-            f"{source.name or source.path.name} has {lacks}; the workflow needs {required}",
+            f"{source.title} has {lacks}; the workflow needs {required}",
             retry=False,
         )
     return facts

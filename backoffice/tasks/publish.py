@@ -121,7 +121,7 @@ def _place(sources: Sequence[Source], folder: str) -> list[tuple[Source, Item]]:
     placed: list[tuple[Source, Item]] = []
     taken: set[str] = set()
     for source in sources:
-        name = source.role if source.tree else source.name or source.path.name
+        name = source.role if source.tree else source.title
         if not source.task:
             name = _free(name, folder, taken)
         full = f"{folder}/{name}"

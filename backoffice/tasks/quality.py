@@ -136,12 +136,14 @@ def _prepare(context: Context) -> _Work:
             retry=False,
         )
     source = context.sources[0]
-    facts = source.facts or media.probe(source.path, context.settings, context.log)
+    facts = source.facts or media.probe(
+        source.path, context.settings, context.log, name=source.title
+    )
     given = {name: text.strip() for name, text in context.parameters.items() if text.strip()}
     numbers = (name for name in PARAMETERS if name not in ("decode", "mode"))
     return _Work(
         path=source.path,
-        title=source.name or source.path.name,
+        title=source.title,
         facts=facts,
         decode=_truth(given.get("decode", "true")),
         limits={name: _limit(name, given[name]) for name in numbers if name in given},

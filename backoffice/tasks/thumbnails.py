@@ -80,8 +80,10 @@ def _prepare(context: Context) -> _Work:
             retry=False,
         )
     source = context.sources[0]
-    title = source.name or source.path.name
-    facts = source.facts or media.probe(source.path, context.settings, context.log)
+    title = source.title
+    facts = source.facts or media.probe(
+        source.path, context.settings, context.log, name=source.title
+    )
     picture = profiles.first_picture(facts)
     if picture is None:
         raise TaskFailed(f"{title} has sound but no picture, so there are no stills", retry=False)

@@ -94,13 +94,15 @@ def _prepare(context: Context) -> _Work:
             retry=False,
         )
     source, profile = context.sources[0], known[name]
-    facts = source.facts or media.probe(source.path, context.settings, context.log)
+    facts = source.facts or media.probe(
+        source.path, context.settings, context.log, name=source.title
+    )
     if reason := profiles.unfit(profile, facts):
-        raise TaskFailed(f"{source.name or source.path.name} {reason}", retry=False)
+        raise TaskFailed(f"{source.title} {reason}", retry=False)
     try:
         return _Work(profile, source, facts, profiles.expected(profile, facts))
     except Invalid as error:
-        raise TaskFailed(f"{source.name or source.path.name}: {error}", retry=False) from error
+        raise TaskFailed(f"{source.title}: {error}", retry=False) from error
 
 
 def _measure_command(context: Context, work: _Work) -> list[str]:

@@ -7,7 +7,6 @@ settings name, whatever symlinks somebody puts in the way meanwhile.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,20 +114,10 @@ class _Blocks:
 
 def _opened(name: str, roots: Sequence[Path]) -> BinaryIO:
     try:
-        path = files.resolve(name, roots)
-        # Without a wait: somebody may have put a pipe there meanwhile.
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (Invalid, OSError) as error:
+        descriptor, _ = files.open_beneath(name, roots)
+    except Invalid as error:
         raise _gone() from error
-    stream = open(number, "rb")  # noqa: SIM115 - closed with the response
-    try:
-        regular = stat.S_ISREG(os.fstat(number).st_mode)
-        if not regular or os.readlink(f"/proc/self/fd/{number}") != str(path):
-            raise _gone()
-        return stream
-    except BaseException:
-        stream.close()
-        raise
+    return open(descriptor, "rb")
 
 
 def _gone() -> Problem:

@@ -16,8 +16,9 @@ from genshi.core import Markup
 from storm.locals import Store
 from webob import Response
 
-from backoffice import __version__, disks, figures, media, migrations, records
+from backoffice import __version__, confinement, disks, figures, media, migrations, records
 from backoffice.config import Settings, Watch
+from backoffice.confinement import Confinement
 from backoffice.database import clock, is_mysql
 from backoffice.errors import BackofficeError
 from backoffice.nodes import UP
@@ -216,8 +217,8 @@ def _versions(settings: Settings, store: Store) -> dict[str, str]:
     return {
         "Backoffice": __version__,
         "Python": platform.python_version(),
-        "ffmpeg": _tool(settings.tools.ffmpeg),
-        "ffprobe": _tool(settings.tools.ffprobe),
+        "ffmpeg": _tool(settings.tools.ffmpeg, confinement.of_tools(settings)),
+        "ffprobe": _tool(settings.tools.ffprobe, confinement.of_tools(settings)),
         "Database": _server(store),
         "Schema": f"version {migrations.version(store)}",
         "System": f"{platform.system()} {platform.release()}, {platform.node()}",
@@ -225,10 +226,10 @@ def _versions(settings: Settings, store: Store) -> dict[str, str]:
 
 
 @lru_cache
-def _tool(path: str) -> str:
+def _tool(path: str, confined: Confinement) -> str:
     """Asked once a process: what is installed later is seen after a restart."""
     try:
-        return media.version(path)
+        return media.version(path, confined)
     except BackofficeError as error:
         return str(error)
 

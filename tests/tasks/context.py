@@ -10,6 +10,7 @@ from typing import Any
 from backoffice import config, media
 from backoffice.assignments import Assignment
 from backoffice.claims import Held
+from backoffice.confinement import Confinement
 from backoffice.errors import LeaseLost, TaskFailed
 from backoffice.executors.attempt import AttemptLog, RealContext
 from backoffice.tasks import Job, Publication, Source
@@ -52,8 +53,14 @@ class FakeContext:
         duration: float | None = None,
         start: float = 0.0,
         share: float = 1.0,
+        confined: Confinement | None = None,
     ) -> str:
-        return _Engine(self).execute(argv, duration=duration, start=start, share=share)
+        engine = _Engine(self)
+        return engine.execute(argv, duration=duration, start=start, share=share, confined=confined)
+
+    @property
+    def confinement(self) -> Confinement:
+        return _Engine(self).confinement
 
     def progress(self, fraction: float, speed: str = "") -> None:
         assert 0.0 <= fraction <= 1.0
@@ -86,7 +93,9 @@ class _Engine(RealContext):
         held = Held(fake.id, fake.attempt, 1, fake.job.id)
         assignment = Assignment(held, fake.name, "test", fake.job, {}, (), (), 0, 0)
         log = _Lines(fake.settings, assignment, fake.lines)
-        super().__init__(assignment, None, fake.settings, log, _folder=fake.folder)
+        super().__init__(
+            assignment, None, fake.settings, log, sources=fake.sources, _folder=fake.folder
+        )
         self.fake = fake
 
     def _tell(self, message: tuple[Any, ...]) -> Any:

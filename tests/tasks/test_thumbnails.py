@@ -107,4 +107,6 @@ def test_stills_can_be_opened_as_pictures(tmp_path: Path, clips: Clips) -> None:
     context = make_context(tmp_path, clips["plain.mp4"])
     still = thumbnails.run(context).outputs[0].path
     argv = [*media.command(context.settings), "-i", str(still), "-f", "null", "-"]
-    assert media.run(argv, folder=tmp_path, log=context.log).status == 0
+    assert (
+        media.run(argv, folder=tmp_path, log=context.log, confined=context.confinement).status == 0
+    )

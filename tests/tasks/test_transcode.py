@@ -97,7 +97,12 @@ def test_sound_comes_out_at_its_loudness(tmp_path: Path, clips: Clips) -> None:
     (output,) = transcode.run(context).outputs
     assert output.role == "audio"
     argv = [*media.command(context.settings, level="info"), "-i", str(output.path)]
-    done = media.run([*argv, "-af", "ebur128", "-f", "null", "-"], folder=tmp_path, log=context.log)
+    done = media.run(
+        [*argv, "-af", "ebur128", "-f", "null", "-"],
+        folder=tmp_path,
+        log=context.log,
+        confined=context.confinement,
+    )
     summary = done.stderr_tail.rpartition("Summary:")[2]
     loudness = re.search(r"I:\s+(\S+) LUFS", summary)
     assert loudness
