@@ -62,6 +62,11 @@ class Confinement:
     processes: int = 0
 
     @property
+    def guards_files(self) -> bool:
+        """Whether no file can be opened but those that were there at the start."""
+        return self.mode != NONE and landlock.version() > 0
+
+    @property
     def descriptors(self) -> tuple[int, ...]:
         """Those that ``read`` names as /proc/self/fd/N; the child must inherit them."""
         found = (_DESCRIPTOR(str(path)) for path in self.read)
@@ -117,10 +122,10 @@ class Entrance:
                 f"this host has no {' and no '.join(without)}, and [limits] confine = require",
                 retry=False,
             )
-        confine = wanted.mode != NONE
+        filters = wanted.mode != NONE and seccomp.available()
         self.wanted = wanted
-        self.rules = _rules(wanted, program) if confine and landlock.version() else None
-        self.filter = _filter(wanted) if confine and seccomp.available() else None
+        self.rules = _rules(wanted, program) if wanted.guards_files else None
+        self.filter = _filter(wanted) if filters else None
 
     def enter(self) -> None:
         """Between fork and exec. Raises OSError."""

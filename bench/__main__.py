@@ -10,7 +10,9 @@ import sys
 from bench.place import Failed, Server, folder
 from bench.report import Line, table
 
-ROWS = "noop encode latency idle claim stack api pages paint load service proxy replicas".split()
+ROWS = (
+    "noop encode confinement latency idle claim stack api pages paint load service proxy replicas"
+).split()
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ import pytest
 from backoffice import media
 from backoffice.confinement import Confinement
 from backoffice.errors import ProcessKilled, TaskFailed
-from tests.clips import REAL, Clips
+from tests.clips import REAL, Clips, ffmpeg
 from tests.tasks.context import settings as make_settings
 
 
@@ -374,3 +374,54 @@ def test_values_of_filters_survive_both_levels_of_escaping(tmp_path: Path, clips
 def test_the_tools_tell_their_version_and_encoders() -> None:
     assert media.version("ffmpeg")[0].isdigit() or media.version("ffmpeg").startswith("n")
     assert {"libx264", "aac"} <= media.encoders("ffmpeg")
+
+
+# Names and tags that people use
+
+
+AWKWARD = {
+    "a no-break space": "Bildschirmaufnahme\u00a02024",
+    "a narrow no-break space": "Screen Recording 2024-01-01 at 9.41.00\u202fAM",
+    "an ideographic space": "第一回\u3000開会",
+    "a joined emoji": "Family \U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "marks of direction": "\u200f\u202eתוכנית\u202c",
+    "control characters": "a\x1b[2Jb\x7f",
+    "quotes and braces": '{"streams": []}\\',
+    "a tag longer than a line of a log": "x" * 30_000,
+}
+
+
+@pytest.mark.parametrize("title", AWKWARD.values(), ids=AWKWARD.keys())
+def test_any_title_is_read(tmp_path: Path, title: str) -> None:
+    path = tmp_path / "clip.mp4"
+    tags = ("-metadata", f"title={title}", "-metadata:s:v", f"handler_name={title}")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25:duration=1", *tags, str(path))
+    assert media.probe(path, make_settings(tmp_path))["duration"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["a\u00a0b\u202fc.mp4", "\u200f\u202ex.mp4", "👨\u200d👩.mp4"])
+def test_any_name_is_read(tmp_path: Path, clips: Clips, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(clips["plain.mp4"].read_bytes())
+    assert media.probe(path, make_settings(tmp_path))["video"]
+
+
+def test_an_answer_that_is_too_long_is_told_as_that(
+    tmp_path: Path, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "STDOUT", 1000)
+    with pytest.raises(TaskFailed, match="too many streams, chapters or tags"):
+        media.probe(clips["plain.mp4"], make_settings(tmp_path))
+
+
+def test_what_is_no_language_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    tags = ("-metadata:s:a", "language=\x01 <b>")
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=1", *tags, "-c:a", "flac", str(path))
+    (sound,) = media.probe(path, make_settings(tmp_path))["audio"]
+    assert sound["language"] == "und"
+
+
+def test_logs_keep_blanks_of_all_kinds_and_escape_marks_of_direction(tmp_path: Path) -> None:
+    _, lines = shell(tmp_path, "printf 'a\\302\\240b\\342\\200\\256c\\n' >&2")
+    assert lines == ["a\u00a0b\\x202ec"]

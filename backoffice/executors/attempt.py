@@ -391,6 +391,7 @@ def _source(
         tree=reference.tree,
         facts=reference.facts,
         file_id=reference.file_id,
+        location=real,
     )
 
 

@@ -27,7 +27,8 @@ class Source:
     """A file given to a task: an input of the job or another task's output.
 
     ``path`` may be an open descriptor, ``/proc/self/fd/7``: it opens the file that
-    was checked, and has no name to show. ``title`` is for people.
+    was checked, and has no name to show. ``title`` is for people; ``location`` is
+    where the file lay when it was checked, if that is another path.
     """
 
     role: str
@@ -40,6 +41,7 @@ class Source:
     tree: bool = False  # the output is the whole folder that holds ``path``
     facts: Mapping[str, Any] = field(default_factory=dict)  # see media.Probe.facts
     file_id: int = 0
+    location: Path | None = None
 
     @property
     def title(self) -> str:

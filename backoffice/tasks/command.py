@@ -16,7 +16,7 @@ from pathlib import Path
 from backoffice.config import Command
 from backoffice.confinement import NONE, Confinement
 from backoffice.errors import TaskFailed
-from backoffice.tasks import Context, Output, Plan, Result
+from backoffice.tasks import Context, Output, Plan, Result, Source
 
 ROLE = "output"
 PARAMETERS: Mapping[str, str] = {
@@ -78,13 +78,21 @@ def _value(name: str, context: Context) -> str:
             raise TaskFailed(
                 f"the command takes one file, but was given {len(context.sources)}", retry=False
             )
-        return str(context.sources[0].path)
+        return str(_place(context.sources[0], context))
     if name == "output":
         return str(context.folder / _output_name(context.parameters))
     key = name.removeprefix("parameter.")
     if key == name or key not in context.parameters:
         raise TaskFailed(f"the command wants {{{name}}}, which was not given", retry=False)
     return context.parameters[key]
+
+
+def _place(source: Source, context: Context) -> Path:
+    """Commands may close descriptors for their own children, so they get the name
+    where Landlock sees to it that it opens the file that was checked."""
+    if source.location and _confined(context).guards_files:
+        return source.location
+    return source.path
 
 
 def _output_name(parameters: Mapping[str, str]) -> str:

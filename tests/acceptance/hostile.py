@@ -75,10 +75,10 @@ def trace(victim):
 def read_memory(victim):
     buffer = ctypes.create_string_buffer(8)
     iov = (ctypes.c_size_t * 2)(ctypes.addressof(buffer), 8)
-    if LIBC.process_vm_readv(victim, iov, 1, iov, 1, 0) < 0:
-        # The address is bad in the victim: so it was allowed to look.
-        if ctypes.get_errno() != errno.EFAULT:
-            check(-1)
+    result = LIBC.process_vm_readv(victim, iov, 1, iov, 1, 0)
+    # A bad address in the victim: so it was allowed to look.
+    if result < 0 and ctypes.get_errno() != errno.EFAULT:
+        check(result)
 
 
 def set_up_uring():
