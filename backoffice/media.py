@@ -47,6 +47,9 @@ FORMATS: Final = (
 # size; only there does a shorter content mean a truncated file.
 DECLARES_DURATION: Final = frozenset({"mov", "matroska", "avi", "mxf", "flv", "asf", "wav", "flac"})
 
+# Raw streams of frames: ffprobe computes their length from size and bit rate.
+ESTIMATES_DURATION: Final = frozenset({"mp3", "aac", "ac3", "eac3", "amr"})
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -542,6 +545,7 @@ def _facts(document: Mapping[str, Any]) -> dict[str, Any]:
         "duration": _number(form.get("duration")),
         "bit_rate": _integer(form.get("bit_rate")),
         "start": _number(form.get("start_time")),
+        "estimated": form.get("format_name") in ESTIMATES_DURATION,
         "video": [_video(s) for s in pictures],
         "audio": [_audio(s) for s in streams if s.get("codec_type") == "audio"],
         "subtitle": [_common(s) for s in streams if s.get("codec_type") == "subtitle"],
@@ -568,6 +572,8 @@ def _common(stream: Mapping[str, Any]) -> dict[str, Any]:
     seconds = _number(stream.get("duration")) or _clock(tags.get("duration", ""))
     if seconds:
         facts["duration"] = seconds
+    if start := _number(stream.get("start_time")):
+        facts["start"] = start
     return facts
 
 
@@ -595,11 +601,21 @@ def _video(stream: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _audio(stream: Mapping[str, Any]) -> dict[str, Any]:
-    return _common(stream) | {
-        "channels": _integer(stream.get("channels")),
-        "sample_rate": _integer(stream.get("sample_rate")),
-        "bit_rate": _integer(stream.get("bit_rate")),
-    }
+    title = _title(stream)
+    return (
+        _common(stream)
+        | ({"title": title} if title else {})
+        | {
+            "channels": _integer(stream.get("channels")),
+            "sample_rate": _integer(stream.get("sample_rate")),
+            "bit_rate": _integer(stream.get("bit_rate")),
+        }
+    )
+
+
+def _title(stream: Mapping[str, Any]) -> str:
+    tags = {k.lower(): str(v) for k, v in stream.get("tags", {}).items()}
+    return _printable(" ".join(tags.get("title", "").split()))[:100]
 
 
 def _rotation(stream: Mapping[str, Any]) -> int:

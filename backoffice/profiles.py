@@ -170,12 +170,32 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What must come out of an encoding, to be compared with what did."""
+class Span:
+    """When a stream of the source is there, in seconds after the source's start."""
 
-    duration: float  # seconds; 0: not known
+    start: float
+    length: float  # 0: not known
+
+    @property
+    def end(self) -> float:
+        return self.start + self.length
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must come out of an encoding, to be compared with what did. Each stream
+    has its own length: sound may be shorter or longer than the picture."""
+
     pictures: tuple[tuple[int, int], ...]
-    sounds: int
+    picture: Span | None  # of all pictures: they are made of one
+    sounds: tuple[Span, ...]
+    whole: float = 0.0  # seconds that the longest stream must last; 0: not known
+
+    @property
+    def duration(self) -> float:
+        """Seconds, for progress; 0: not known."""
+        spans = (*self.sounds, *([self.picture] if self.picture else ()))
+        return max([self.whole, *(span.end for span in spans if span.length)], default=0.0)
 
 
 # What is made of a source
@@ -228,22 +248,31 @@ def expected(profile: Profile, facts: Facts) -> Expected:
     else:
         sizes = [dimensions(picture, v.height) for v in rungs(profile, facts)] if picture else []
     used = sounds(profile, facts)
+    shown = picture if picture and sizes else None
     return Expected(
-        duration=_expected_duration(profile, facts, used),
         pictures=tuple(sizes),
-        sounds=len(used),
+        picture=_span(shown, facts, profile.maximum) if shown else None,
+        sounds=tuple(_span(stream, facts, profile.maximum) for stream in used),
+        whole=_whole(facts, [*used, *([shown] if shown else [])], profile.maximum),
     )
 
 
-def _expected_duration(profile: Profile, facts: Facts, used: Sequence[Facts]) -> float:
-    """A file lasts as long as its longest stream, which may be one that is left out."""
-    streams = list(used)
-    if not profile.sound_only and (picture := first_picture(facts)):
-        streams.append(picture)
-    lengths = [stream.get("duration", 0.0) for stream in streams]
-    whole = float(facts.get("duration", 0.0))
-    seconds = max(lengths) if lengths and all(lengths) else whole
-    return min(seconds, profile.maximum) if profile.maximum else seconds
+def _span(stream: Facts, facts: Facts, maximum: float) -> Span:
+    start = max(0.0, float(stream.get("start", 0.0)) - float(facts.get("start", 0.0)))
+    length = 0.0 if facts.get("estimated") else float(stream.get("duration", 0.0))
+    if maximum:
+        start, length = min(start, maximum), min(length, max(0.0, maximum - start))
+    return Span(start, length)
+
+
+def _whole(facts: Facts, used: Sequence[Facts], maximum: float) -> float:
+    """The source's own length counts only where its streams have none: a stream that
+    is left out may be the longest."""
+    lengths = [float(stream.get("duration", 0.0)) for stream in used]
+    if facts.get("estimated"):
+        return 0.0
+    whole = max(lengths) if lengths and all(lengths) else float(facts.get("duration", 0.0))
+    return min(whole, maximum) if maximum else whole
 
 
 def unfit(profile: Profile, facts: Facts) -> str:
@@ -280,7 +309,7 @@ def encode_arguments(profile: Profile, facts: Facts, *, loudness: str = "") -> l
         names = [video.name for video in rungs(profile, facts)]
         shape = expected(profile, facts).pictures[0]
         return arguments + package_arguments(
-            profile.package, names, shape=shape, sound=bool(sounds(profile, facts))
+            profile.package, names, shape=shape, sounds=sounds(profile, facts)
         )
     container = profile.container
     assert container is not None
@@ -364,38 +393,51 @@ def _sound_filter(audio: Audio, loudness: str) -> str:
 
 
 def package_arguments(
-    package: Package, names: Sequence[str], *, shape: tuple[int, int], sound: bool
+    package: Package, names: Sequence[str], *, shape: tuple[int, int], sounds: Sequence[Facts]
 ) -> list[str]:
-    """The muxer's arguments for a ladder of pictures ``names`` and one sound.
+    """The muxer's arguments for a ladder of pictures ``names`` and renditions of the sound.
 
     ``shape`` is the size of the tallest, of which the others are smaller copies.
     """
-    return _hls(package, names, sound) if package.format == "hls" else _dash(package, shape, sound)
+    if package.format == "hls":
+        return _hls(package, names, sound_names(sounds))
+    return _dash(package, len(names), shape, sounds)
 
 
-def _hls(package: Package, names: Sequence[str], sound: bool) -> list[str]:
-    group = ",agroup:sound" if sound else ""
+def sound_names(sounds: Sequence[Facts]) -> list[str]:
+    """What the renditions of the sound are called in a package."""
+    if len(sounds) == 1:
+        return ["sound"]
+    return [f"sound-{n}-{stream.get('language', 'und')}" for n, stream in enumerate(sounds, 1)]
+
+
+def _hls(package: Package, names: Sequence[str], sounds: Sequence[str]) -> list[str]:
+    """Without a master playlist: what players ask of that, ffmpeg does not write."""
+    group = ",agroup:sound" if sounds else ""
     streams = [f"v:{n}{group},name:{name}" for n, name in enumerate(names)]
-    if sound:
-        streams.append("a:0,agroup:sound,default:yes,name:sound")
+    streams += [f"a:{n},agroup:sound,name:{name}" for n, name in enumerate(sounds)]
     # Of a lone variant ffmpeg leaves the %v in this one name as it is.
     first = "%v-init.mp4" if len(streams) > 1 else f"{names[0]}-init.mp4"
     return [
         *("-f", "hls", "-hls_time", f"{package.segment:g}", "-hls_playlist_type", "vod"),
         *("-hls_flags", "independent_segments", "-hls_segment_type", "fmp4"),
-        *("-hls_fmp4_init_filename", first, "-master_pl_name", package.manifest),
-        *("-var_stream_map", " ".join(streams)),
+        *("-hls_fmp4_init_filename", first, "-var_stream_map", " ".join(streams)),
     ]
 
 
-def _dash(package: Package, shape: tuple[int, int], sound: bool) -> list[str]:
+def _dash(
+    package: Package, pictures: int, shape: tuple[int, int], sounds: Sequence[Facts]
+) -> list[str]:
     """Rungs rounded to even sizes differ in shape by a hair, over which the muxer
-    stumbles: all get the shape of the tallest."""
+    stumbles: all get the shape of the tallest. Each language is a set of its own."""
     width, height = shape
-    sets = "id=0,streams=v id=1,streams=a" if sound else "id=0,streams=v"
+    sets = ["id=0,streams=v", *(f"id={n + 1},streams={pictures + n}" for n in range(len(sounds)))]
+    tags = []
+    for n, stream in enumerate(sounds):
+        tags += [f"-metadata:s:a:{n}", f"language={stream.get('language', 'und')}"]
     return [
         *("-aspect:v", f"{width}:{height}", "-f", "dash", "-seg_duration", f"{package.segment:g}"),
-        *("-use_template", "1", "-use_timeline", "1", "-adaptation_sets", sets),
+        *("-use_template", "1", "-use_timeline", "1", "-adaptation_sets", " ".join(sets), *tags),
     ]
 
 

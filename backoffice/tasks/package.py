@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lxml import etree
 
-from backoffice import media, profiles
+from backoffice import hls, languages, media, profiles
 from backoffice.errors import TaskFailed
-from backoffice.profiles import Facts, Package
+from backoffice.hls import Picture, Sound
+from backoffice.profiles import Facts, Package, Profile, Span
 from backoffice.tasks import Context, Output, Plan, Result, Source
 
 PARAMETERS: Mapping[str, str] = {
@@ -34,14 +35,18 @@ class _Rendition:
 
     @property
     def name(self) -> str:
-        return self.source.name or self.source.path.name
+        return self.source.title
+
+    @property
+    def picture(self) -> Facts:
+        return cast(Facts, self.facts["video"][0])
 
 
 @dataclass(frozen=True)
 class _Work:
     package: Package
     pictures: Sequence[_Rendition]  # the tallest first
-    sound: _Rendition | None
+    sound: _Rendition | None  # all of its streams are used
 
     @property
     def names(self) -> list[str]:
@@ -54,8 +59,78 @@ class _Work:
         return names
 
     @property
+    def sounds(self) -> Sequence[Facts]:
+        return self.sound.facts["audio"] if self.sound else ()
+
+    @property
     def duration(self) -> float:
         return max(float(r.facts["duration"]) for r in self.pictures)
+
+    @property
+    def ladder(self) -> Ladder:
+        pictures = [
+            _picture(name, _shape(rendition), rendition.picture)
+            for name, rendition in zip(self.names, self.pictures, strict=True)
+        ]
+        spans = [_made_span(rendition.picture, rendition.facts) for rendition in self.pictures]
+        heard = [_made_span(stream, self.sound.facts) for stream in self.sounds if self.sound]
+        return Ladder(pictures, spans, sounds_of(self.sounds), heard)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What a package must hold, each stream with the time that it must last."""
+
+    pictures: Sequence[Picture]
+    picture_spans: Sequence[Span]
+    sounds: Sequence[Sound]
+    sound_spans: Sequence[Span]
+
+    @property
+    def spans(self) -> Sequence[tuple[str, Span]]:
+        """By the names of their playlists, the pictures first."""
+        names = [*(one.name for one in self.pictures), *(one.name for one in self.sounds)]
+        return list(zip(names, (*self.picture_spans, *self.sound_spans), strict=True))
+
+
+def ladder(profile: Profile, facts: Facts) -> Ladder:
+    """What encoding a source with a ladder profile must give."""
+    wanted, source = profiles.expected(profile, facts), profiles.first_picture(facts)
+    assert source is not None
+    assert wanted.picture is not None
+    rungs = zip(profiles.rungs(profile, facts), wanted.pictures, strict=True)
+    pictures = [_picture(video.name, size, source) for video, size in rungs]
+    spans = [wanted.picture] * len(pictures)
+    return Ladder(pictures, spans, sounds_of(profiles.sounds(profile, facts)), wanted.sounds)
+
+
+def _picture(name: str, size: tuple[int, int], facts: Facts) -> Picture:
+    return Picture(name, *size, float(facts.get("frame_rate", 0.0)), "SDR")
+
+
+def sounds_of(streams: Sequence[Facts]) -> list[Sound]:
+    """The renditions of the sound, the first one by default, each with a name of its own."""
+    found: list[Sound] = []
+    names = profiles.sound_names(streams)
+    for name, stream in zip(names, streams, strict=True):
+        language = str(stream.get("language", ""))
+        title = str(stream.get("title", "")) or languages.name(language) or "Sound"
+        same = sum(1 for one in found if one.title.split(" (")[0] == title)
+        found.append(
+            Sound(
+                name=name,
+                title=f"{title} ({same + 1})" if same else title,
+                language=languages.tag(language),
+                channels=int(stream.get("channels", 0)),
+                default=not found,
+            )
+        )
+    return found
+
+
+def _made_span(stream: Facts, facts: Facts) -> Span:
+    """Of a rendition; one without a length of its own lasts as long as its file."""
+    return Span(0.0, float(stream.get("duration", 0.0)) or float(facts["duration"]))
 
 
 def plan(context: Context) -> Plan:
@@ -74,7 +149,7 @@ def run(context: Context) -> Result:
     partial.mkdir()
     stderr = context.execute(_command(context, work, partial), duration=work.duration, share=0.95)
     media.require_written(stderr)
-    facts = verify(context, work.package, partial, len(work.pictures), work.duration)
+    facts = verify(context, work.package, partial, work.ladder)
     folder = partial.rename(context.folder / work.package.format)
     context.progress(1.0)
     return Result(
@@ -100,8 +175,15 @@ def _prepare(context: Context) -> _Work:
             retry=False,
         )
     _check_shapes(pictures)
-    with_sound = [r for r in renditions if not r.facts["video"]] + pictures
-    return _Work(package, pictures, next((r for r in with_sound if r.facts["audio"]), None))
+    return _Work(package, pictures, _sound(renditions))
+
+
+def _sound(renditions: Sequence[_Rendition]) -> _Rendition | None:
+    """One that is sound alone goes first; of the others that with the most languages."""
+    heard = [one for one in renditions if one.facts["audio"]]
+    return max(
+        heard, key=lambda one: (not one.facts["video"], len(one.facts["audio"])), default=None
+    )
 
 
 def _rendition(context: Context, source: Source) -> _Rendition:
@@ -144,19 +226,19 @@ def _lines(rendition: _Rendition) -> tuple[int, int]:
 
 def _command(context: Context, work: _Work, folder: Path) -> list[str]:
     argv = media.command(context.settings)
-    inputs = list(work.pictures)
+    inputs: list[_Rendition | None] = list(work.pictures)
     if work.sound and work.sound not in inputs:
         inputs.append(work.sound)
     for rendition in inputs:
+        assert rendition is not None
         argv += media.input_arguments(rendition.source.path)
     for number, rendition in enumerate(work.pictures):
         argv += ["-map", f"{number}:{rendition.facts['video'][0]['index']}"]
-    if work.sound:
-        index = work.sound.facts["audio"][0]["index"]
-        argv += ["-map", f"{inputs.index(work.sound)}:{index}"]
+    for stream in work.sounds:
+        argv += ["-map", f"{inputs.index(work.sound)}:{stream['index']}"]
     argv += ["-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1"]
     argv += profiles.package_arguments(
-        work.package, work.names, shape=_shape(work.pictures[0]), sound=work.sound is not None
+        work.package, work.names, shape=_shape(work.pictures[0]), sounds=work.sounds
     )
     return argv + profiles.package_output(work.package, folder)
 
@@ -180,37 +262,61 @@ def _warnings(work: _Work) -> list[str]:
     ]
 
 
-def verify(
-    context: Context, package: Package, folder: Path, pictures: int, duration: float
-) -> dict[str, Any]:
+def verify(context: Context, package: Package, folder: Path, ladder: Ladder) -> dict[str, Any]:
     """The facts of a package just written; TaskFailed if something is missing.
 
-    Every playlist must be closed, name segments that are there, and add up to
-    the duration (seconds; 0 if unknown); then ffprobe must be able to play it.
+    Every playlist must be closed, name segments that are there, and last as long
+    as its own stream must; then ffprobe must be able to play it. Of HLS the master
+    playlist is written here.
     """
     manifest = folder / package.manifest
-    lengths = _hls_lengths if package.format == "hls" else _dash_lengths
     try:
-        found = dict(lengths(manifest))
-        if not found:
-            raise ValueError(f"{manifest.name} names nothing to play")
-    except (OSError, ValueError, etree.XMLSyntaxError) as error:
+        if package.format == "hls":
+            found = _hls_lengths(folder, ladder)
+            hls.write_master(manifest, ladder.pictures, ladder.sounds)
+        else:
+            found = list(_dash_lengths(manifest))
+        if len(found) != len(ladder.spans):
+            raise ValueError(f"it has {len(found)} streams of {len(ladder.spans)}")
+    except (OSError, ValueError, struct.error, etree.XMLSyntaxError) as error:
         # The muxers end well even when they could not write.
         if media.disk_full(folder):
             raise TaskFailed("the disk is full; make room and retry") from error
         raise TaskFailed(f"the package is broken: {error}") from error
-    for name, seconds in found.items():
-        if duration and abs(seconds - duration) > media.tolerance(duration):
-            raise TaskFailed(
-                f"only {seconds:.1f} s of {duration:.1f} s came out as {name};"
-                " the source is probably truncated or damaged: copy it again",
-                retry=False,
-            )
+    for (name, span), seconds in zip(ladder.spans, found, strict=True):
+        if span.length:
+            check_length(name, seconds, span)
     facts = media.probe(manifest, context.settings, context.log, formats=_FORMATS[package.format])
-    if len(facts["video"]) != pictures:
-        raise TaskFailed(f"the package has {len(facts['video'])} renditions of {pictures}")
-    # Of a DASH manifest ffprobe tells whole seconds only.
-    return facts | {"duration": round(max(found.values()), 3)}
+    return _described(facts, ladder) | {"duration": round(max(found), 3)}
+
+
+def _described(facts: dict[str, Any], ladder: Ladder) -> dict[str, Any]:
+    """ffprobe tells a rung once for each rendition of the sound that goes with it."""
+    pictures = {(one["width"], one["height"]) for one in facts["video"]}
+    if len(pictures) < len({(one.width, one.height) for one in ladder.pictures}):
+        raise TaskFailed(f"the package has {len(pictures)} renditions of {len(ladder.pictures)}")
+    return facts
+
+
+def check_length(name: str, seconds: float, span: Span) -> None:
+    """Raise TaskFailed if a stream does not last as long as it must. It may begin with
+    what fills the time before it."""
+    if seconds < span.length - media.tolerance(span.length):
+        raise too_short(name, seconds, span.length)
+    if seconds > span.end + media.tolerance(span.end):
+        raise TaskFailed(
+            f"{name} must last {span.length:.1f} s, but {seconds:.1f} s came out;"
+            " the time stamps of the source are probably damaged",
+            retry=False,
+        )
+
+
+def too_short(name: str, seconds: float, wanted: float) -> TaskFailed:
+    return TaskFailed(
+        f"only {seconds:.1f} s of {wanted:.1f} s came out as {name};"
+        " the source is probably truncated or damaged: copy it again",
+        retry=False,
+    )
 
 
 def _require_whole(path: Path) -> None:
@@ -228,35 +334,26 @@ def _require_whole(path: Path) -> None:
         raise ValueError(f"{path.name} is incomplete")
 
 
-def _hls_lengths(master: Path) -> Iterator[tuple[str, float]]:
-    text = master.read_text()
-    names = [line for line in text.splitlines() if line and not line.startswith("#")]
-    names += re.findall(r'^#EXT-X-MEDIA:.*URI="([^"]+)"', text, re.MULTILINE)
-    for name in names:
-        yield name, _hls_length(master.parent / name)
+def _hls_lengths(folder: Path, ladder: Ladder) -> list[float]:
+    lengths = []
+    for name, _ in ladder.spans:
+        playlist = hls.read(folder / f"{name}.m3u8")
+        for path in (playlist.init, *(segment.path for segment in playlist.segments)):
+            _require_whole(path)
+        lengths.append(playlist.seconds)
+    return lengths
 
 
-def _hls_length(playlist: Path) -> float:
-    text = playlist.read_text()
-    if "#EXT-X-ENDLIST" not in text:
-        raise ValueError(f"{playlist.name} has no end")
-    segments = [line for line in text.splitlines() if line and not line.startswith("#")]
-    for name in (*segments, *re.findall(r'#EXT-X-MAP:URI="([^"]+)"', text)):
-        _require_whole(playlist.parent / name)
-    lengths = [float(seconds) for seconds in re.findall(r"#EXTINF:([\d.]+)", text)]
-    if not segments or len(lengths) != len(segments):
-        raise ValueError(f"{playlist.name} has {len(segments)} segments")
-    return math.fsum(lengths)
-
-
-def _dash_lengths(manifest: Path) -> Iterator[tuple[str, float]]:
+def _dash_lengths(manifest: Path) -> Iterator[float]:
+    """Of each stream, in the order in which they were given to the muxer."""
     root = etree.parse(str(manifest), etree.XMLParser(resolve_entities=False)).getroot()
-    for representation in root.iter(f"{_DASH}Representation"):
+    found = list(root.iter(f"{_DASH}Representation"))
+    for representation in sorted(found, key=lambda one: int(one.get("id", "0"))):
         identity = representation.get("id", "")
         template = representation.find(f"{_DASH}SegmentTemplate")
         if template is None:
             raise ValueError(f"{manifest.name}: representation {identity} has no segments")
-        yield identity, _dash_length(manifest.parent, template, identity)
+        yield _dash_length(manifest.parent, template, identity)
 
 
 def _dash_length(folder: Path, template: etree._Element, identity: str) -> float:

@@ -27,7 +27,7 @@ class _Work:
 
     @property
     def title(self) -> str:
-        return self.source.name or self.source.path.name
+        return self.source.title
 
     def target(self, folder: Path) -> Path:
         """Where the result lies; for a ladder, where a player starts."""
@@ -155,33 +155,30 @@ def _verify(context: Context, work: _Work, partial: Path) -> dict[str, Any]:
     wanted = work.expected
     if work.profile.package:
         # Playlists begin with the first frame, wherever the source's clock did.
-        facts = package.verify(
-            context, work.profile.package, partial.parent, len(wanted.pictures), wanted.duration
-        )
+        ladder = package.ladder(work.profile, work.facts)
+        facts = package.verify(context, work.profile.package, partial.parent, ladder)
     else:
         facts = media.probe(partial, context.settings, context.log)
-        _check_duration(work, facts["duration"])
     _check_streams(wanted, facts)
+    if not work.profile.package:
+        _check_lengths(work, facts)
     return facts
 
 
-def _check_duration(work: _Work, seconds: float) -> None:
+def _check_lengths(work: _Work, facts: Facts) -> None:
+    """Each stream against its own: the longest of the source may be another."""
+    wanted = work.expected
+    pairs = [(wanted.picture, one) for one in facts["video"]]
+    for span, stream in (*pairs, *zip(wanted.sounds, facts["audio"], strict=True)):
+        if span and span.length and (made := float(stream.get("duration", 0.0))):
+            package.check_length(work.title, made, span)
+    if facts["duration"] < wanted.whole - media.tolerance(wanted.whole) - _late(work.facts):
+        raise package.too_short(work.title, facts["duration"], wanted.whole)
+
+
+def _late(facts: Facts) -> float:
     """The source's length may count from zero while its pictures begin later."""
-    wanted = work.expected.duration
-    slack = media.tolerance(wanted)
-    late = max(0.0, float(work.facts.get("start", 0.0)))
-    if wanted and seconds < wanted - late - slack:
-        raise TaskFailed(
-            f"only {seconds:.1f} s of {wanted:.1f} s came out of {work.title};"
-            " it is probably truncated or damaged: copy it again",
-            retry=False,
-        )
-    if wanted and seconds > wanted + slack:
-        raise TaskFailed(
-            f"{work.title} lasts {wanted:.1f} s, but {seconds:.1f} s came out;"
-            " its time stamps are probably damaged",
-            retry=False,
-        )
+    return max(0.0, float(facts.get("start", 0.0)))
 
 
 def _check_streams(wanted: Expected, facts: Facts) -> None:
@@ -191,9 +188,9 @@ def _check_streams(wanted: Expected, facts: Facts) -> None:
     ):
         asked_for, made = _sizes(wanted.pictures), _sizes(sizes)
         raise TaskFailed(f"pictures of {asked_for} were asked for, {made} came out")
-    if len(facts["audio"]) != wanted.sounds:
+    if len(facts["audio"]) != len(wanted.sounds):
         raise TaskFailed(
-            f"{wanted.sounds} sound streams were asked for, {len(facts['audio'])} came out"
+            f"{len(wanted.sounds)} sound streams were asked for, {len(facts['audio'])} came out"
         )
 
 

@@ -133,5 +133,6 @@ def test_a_package_with_a_part_missing_is_refused(
     if harm != "remove":
         (folder / name).write_bytes(content[: len(content) // 2 if harm == "cut" else 0])
     ladder = Package("hls", 4.0)
+    what = package._prepare(context).ladder
     with pytest.raises(TaskFailed, match="the package is broken"):
-        package.verify(context, ladder, folder, 1, 4.0)
+        package.verify(context, ladder, folder, what)
