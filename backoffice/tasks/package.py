@@ -101,7 +101,9 @@ def ladder(profile: Profile, facts: Facts) -> Ladder:
     rungs = zip(profiles.rungs(profile, facts), wanted.pictures, strict=True)
     pictures = [_picture(video.name, size, source) for video, size in rungs]
     spans = [wanted.picture] * len(pictures)
-    return Ladder(pictures, spans, sounds_of(profiles.sounds(profile, facts)), wanted.sounds)
+    mixed = {"channels": profile.audio.channels} if profile.audio and profile.audio.channels else {}
+    sounds = [{**stream, **mixed} for stream in profiles.sounds(profile, facts)]
+    return Ladder(pictures, spans, sounds_of(sounds), wanted.sounds)
 
 
 def _picture(name: str, size: tuple[int, int], facts: Facts) -> Picture:
