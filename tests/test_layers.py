@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # stands for a module or a whole package.
 LAYERS = [
     {"errors"},
-    {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy", "webhooks"},
+    {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy"},
+    {"addresses", "outbound", "webhooks"},
     {"instance", "sdnotify", "bus"},
     {"config"},
     {"logs", "sentry", "disks", "looks", "senders"},

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,7 +33,7 @@ from backoffice.errors import BackofficeError, Invalid, LeaseLost, ProcessKilled
 from backoffice.executors.lease import Lease
 from backoffice.logs import line
 from backoffice.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile
-from backoffice.privacy import masked
+from backoffice.privacy import Redaction, masked
 from backoffice.states import FAILED, LOST, SUCCEEDED
 from backoffice.tasks import Source
 
@@ -100,13 +100,14 @@ class AttemptLog:
     def __init__(self, settings: Settings, assignment: Assignment) -> None:
         self._path = log_path(settings, assignment)
         self._assignment = assignment
+        self._redact = Redaction(assignment.parameters.values())
         self._stream: IO[str] | None = None
         self._failed = False
 
     def __call__(self, text: str) -> None:
         stream = self._open()
         if stream is not None:
-            _write(stream, text)
+            _write(stream, self._redact(text))
 
     def close(self) -> None:
         if self._stream is not None:
@@ -154,6 +155,9 @@ class RealContext:
     _fraction: float = 0.0
     _folder: Path | None = None
 
+    def __post_init__(self) -> None:
+        self.redact = Redaction(self.parameters.values())
+
     @property
     def id(self) -> int:
         return self.assignment.held.task_id
@@ -196,8 +200,9 @@ class RealContext:
         start: float = 0.0,
         share: float = 1.0,
     ) -> str:
-        self.commands.append(list(argv))
-        self._tell(("command", list(argv)))
+        shown = [self.redact(argument) for argument in argv]
+        self.commands.append(shown)
+        self._tell(("command", shown))
         self.log("$ " + " ".join(argv))
         seen = media.Progress()
 
@@ -262,6 +267,7 @@ def _attempt(assignment: Assignment, pipe: Connection, settings: Settings) -> Ou
     context = RealContext(assignment, pipe, settings, log)
     try:
         outcome = _outcome(context)
+        outcome = replace(outcome, message=context.redact(outcome.message))
     finally:
         log.close()
     if outcome.state != SUCCEEDED:
@@ -311,7 +317,7 @@ def _outcome(context: RealContext) -> Outcome:
 def _faulty(context: RealContext, error: Exception) -> Outcome:
     context.log(traceback.format_exc())
     _log.exception(line("task.crashed", **context.assignment.ids))
-    kind = f"{type(error).__name__}: {error}"
+    kind = context.redact(f"{type(error).__name__}: {error}")
     return Outcome(FAILED, f"fault in task type {context.assignment.type}: {kind}")
 
 
