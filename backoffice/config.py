@@ -847,6 +847,8 @@ def _close(path: str) -> str:
 def _is_secret(kind: str, key: str, text: str) -> bool:
     if GROUPS.get(kind) == "option" and _is_member(key, "option"):
         return privacy.is_secret_name(key)
+    if GROUPS.get(kind) == "parameter" and _is_member(key, "parameter"):
+        return privacy.shown(text) != text
     return any(known.name == key and known.secret(text) for known in _keys(kind))
 
 

@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpcore
 
@@ -54,19 +54,10 @@ def _post(
     url: str, content: bytes, headers: Mapping[str, str], deadline: float, hosts: Hosts
 ) -> int:
     parts = urlsplit(url)
-    host = (parts.hostname or "").encode("idna").decode()
-    target = quote(parts.path or "/", safe=_KEPT) + (
-        f"?{quote(parts.query, safe=_KEPT)}" if parts.query else ""
-    )
-    place = httpcore.URL(
-        scheme=parts.scheme,
-        host=host,
-        port=parts.port or _PORTS[parts.scheme],
-        target=target,
-    )
+    place = _place(parts)
     backend = _Pinned(hosts, deadline)
     tls = ssl.create_default_context()
-    given = {**headers, **_login(parts.username, parts.password)}
+    given = {**headers, **_login(parts), "host": _host(parts, place)}
     with (
         httpcore.ConnectionPool(ssl_context=tls, network_backend=backend) as pool,
         pool.stream("POST", place, headers=[*given.items()], content=content) as response,
@@ -74,10 +65,26 @@ def _post(
         return response.status
 
 
-def _login(user: str | None, password: str | None) -> Mapping[str, str]:
-    if user is None:
+def _place(parts: SplitResult) -> httpcore.URL:
+    target = quote(parts.path or "/", safe=_KEPT)
+    if parts.query:
+        target += f"?{quote(parts.query, safe=_KEPT)}"
+    host = (parts.hostname or "").encode("idna")
+    port = parts.port or _PORTS[parts.scheme]
+    return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
+
+
+def _host(parts: SplitResult, place: httpcore.URL) -> str:
+    """For the header: an IPv6 address in brackets, the port where it is written."""
+    host = place.host.decode()
+    written = f"[{host}]" if ":" in host else host
+    return f"{written}:{parts.port}" if parts.port else written
+
+
+def _login(parts: SplitResult) -> Mapping[str, str]:
+    if parts.username is None:
         return {}
-    login = f"{unquote(user)}:{unquote(password or '')}".encode()
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
     return {"authorization": f"Basic {base64.b64encode(login).decode()}"}
 
 

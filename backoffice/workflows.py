@@ -268,26 +268,27 @@ def _value_fault(spec: ParameterSpec, value: str) -> str:
     """What is wrong with ``value``, as a sentence; empty if it is right."""
     if any(ord(c) < 32 for c in value):
         return "control characters are not allowed"
+    told = shown(value)
     if spec.type in ("choice", "profile", "target"):
         right = value in spec.choices
-        return "" if right else f"{value!r} is not one of {_list(spec.choices)}"
+        return "" if right else f"{told!r} is not one of {_list(spec.choices)}"
     if spec.type == "integer":
         right = value.removeprefix("-").isdecimal() and value.isascii() and len(value) < 19
-        return "" if right else f"{value!r} is no whole number"
+        return "" if right else f"{told!r} is no whole number"
     if spec.type == "number":
-        return "" if _number(value) is not None else f"{value!r} is no number"
+        return "" if _number(value) is not None else f"{told!r} is no number"
     if spec.type == "boolean":
-        return "" if value in ("true", "false") else f"{value!r} is neither true nor false"
+        return "" if value in ("true", "false") else f"{told!r} is neither true nor false"
     if spec.type == "url":
         return _url_fault(value)
     return ""
 
 
 def _url_fault(value: str) -> str:
-    if webhooks.is_url(value):
-        # As documents and pages show it: whatever came after is lost.
-        return f"{shown(value)!r} was shortened to be shown; give it whole" if "/…" in value else ""
-    return f"{shown(value)!r} is no http or https URL"
+    if not webhooks.is_url(value):
+        return f"{shown(value)!r} is no http or https URL"
+    # As documents and pages show it: whatever came after is lost.
+    return f"{shown(value)!r} was shortened to be shown; give it whole" if "/…" in value else ""
 
 
 def _range(spec: InputSpec) -> str:

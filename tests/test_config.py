@@ -475,6 +475,10 @@ SECRETS = [
     (section("log", sentry="https://hush@s.org/1"), "[log] sentry"),
     (section("target t", path="/t", **{"option.api-token": "hush"}), "[target t] option.api-token"),
     (section("alert a", type="slack", url="https://h.org/hush"), "[alert a] url"),
+    (
+        section("watch w", **WATCH, **{"parameter.notify": "https://h.org/hush"}),
+        "[watch w] parameter.notify",
+    ),
 ]
 
 

@@ -25,6 +25,10 @@ from tests.receivers import HERE, KEY, Hook, serving, signing_key
 HOSTS = addresses.parse(HERE)
 
 
+class _OnIPv6(Hook):
+    address_family = socket.AF_INET6
+
+
 def post(url: str, timeout: float = 5, hosts: addresses.Hosts = HOSTS) -> webhooks.Answer:
     return webhooks.post(url, b"{}", {}, timeout, hosts)
 
@@ -75,6 +79,13 @@ def test_a_message_arrives_with_the_name_and_the_password_of_its_url(hook: Hook)
     assert headers["host"] == f"localhost:{port}"
     assert headers["authorization"] == f"Basic {base64.b64encode(b'me:p@ss').decode()}"
     assert hook.targets == ["/a%20b/%C3%A9?c=d%20e"]
+
+
+def test_an_ipv6_address_is_named_in_brackets() -> None:
+    with serving(_OnIPv6("::1")) as hook:
+        port = hook.server_address[1]
+        assert post(f"http://[::1]:{port}/", hosts=addresses.parse("::1")).ok
+        assert hook.heard[0][0]["host"] == f"[::1]:{port}"
 
 
 @pytest.mark.parametrize(
