@@ -46,7 +46,7 @@ def test_the_compose_file_follows_its_schema() -> None:
 
 
 def test_images_of_others_are_named_by_version_and_digest() -> None:
-    """A tag can be moved to another image, by its owner or by a thief of his password."""
+    """A tag can be moved to another image at any time."""
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", CONTAINERFILE, re.MULTILINE))
     bases = set(re.findall(r"^FROM (\S+)", CONTAINERFILE, re.MULTILINE)) - stages
     images = {one["image"] for one in SERVICES.values() if "build" not in one}
