@@ -16,7 +16,7 @@ from backoffice.profiles import Profile
 from backoffice.records import Record
 from backoffice.web import atom, queries
 from backoffice.web.call import Call
-from backoffice.workflows import ParameterSpec, TaskSpec, Workflow
+from backoffice.workflows import ParameterSpec, Workflow
 
 LINKS = (
     ("jobs", "Jobs, newest first"),
@@ -162,16 +162,12 @@ def workflow_record(workflow: Workflow) -> Record:
             for one in workflow.inputs
         ],
         "parameters": [_parameter(one) for one in workflow.parameters],
-        "tasks": [_task(one) for one in workflow.tasks],
+        "tasks": [vars(one) for one in workflow.tasks],
     }
 
 
 def _parameter(one: ParameterSpec) -> Record:
     return vars(one) | {"default": one.default and shown(one.default)}
-
-
-def _task(one: TaskSpec) -> Record:
-    return vars(one) | {"parameters": {k: shown(text) for k, text in one.parameters.items()}}
 
 
 def list_profiles(call: Call) -> Response:
