@@ -16,7 +16,7 @@ SIDE_BY_SIDE = --numprocesses auto --maxprocesses 4 --dist loadfile
 # storm and mysqlclient have parts in C.
 COMPILED = gcc libc6-dev python3-dev python3-venv libmariadb-dev pkg-config
 
-.PHONY: help demo test test-slow test-replicated screenshots check completion bench install uninstall deb clean
+.PHONY: help demo test test-slow test-replicated screenshots check audit completion bench install uninstall deb clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -42,6 +42,9 @@ screenshots: $(VENV)/.test ## Take the pictures in docs/screenshots anew
 check: $(VENV)/.check ## Format, lint, types, import rules, scripts, XML
 	@tools/apt-install shellcheck devscripts libxml2-utils
 	@tools/check
+
+audit: $(VENV)/.audit ## Look for known vulnerabilities in what is pinned; needs the network
+	@tools/audit
 
 bench: $(VENV)/.bench ## Measure: ratios within one run
 	@tools/apt-install wrk
@@ -94,6 +97,13 @@ $(VENV)/.test: $(VENV)/.runtime requirements/test.txt
 
 $(VENV)/.check: $(VENV)/.test requirements/check.txt
 	@$(INSTALL) -r requirements/check.txt
+	@touch $@
+
+# An environment of its own, so that nothing of it can be imported by mistake.
+$(VENV)/.audit: requirements/audit.txt
+	@$(PYTHON) -m venv --clear $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip --quiet --disable-pip-version-check install \
+	    --require-hashes -r requirements/audit.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test requirements/bench.txt

@@ -173,9 +173,10 @@ class Teller:
         until = self.database.transact(_take, name, row, self.right)
         if until is None:
             return  # another scheduler has
-        sent = senders.send(self.alert, notice, settings.notify.secret, settings.notify.timeout)
+        sent = senders.send(self.alert, notice, settings.notify)
         tally.NOTIFICATIONS.count("alert", tally.SENT if sent.ok else tally.UNSENT)
         told = {"alert": name, "kind": row.kind, "count": gathered.count, "answer": sent.text}
+        told |= {"said": sent.said} if sent.said else {}
         ours = replace(row, next_try=until)
         if sent.ok:
             _log.info(line("alert.sent", **told))
@@ -316,7 +317,7 @@ def _notice(store: Store, alert: Alert, gathered: Gathered, url: str) -> Notice:
     many = f"{gathered.count:,} {kind.many}"
     return Notice(
         # With the time: another installation has the same names and numbers.
-        id=f"alert-{alert.name}-{name}-{items[0].event}-{gathered.last}"
+        id=f"alert-{alert.name}-{name.replace('.', '-')}-{items[0].event}-{gathered.last}"
         f"-{gathered.newest:%Y%m%d%H%M%S%f}",
         alert=alert.name,
         kind=name,

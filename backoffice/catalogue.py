@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from backoffice import profiles, tasks, workflows
+from lxml import etree
+
+from backoffice import jobs, profiles, tasks, workflows
 from backoffice.config import Settings
+from backoffice.jobs import Prepared, Request
+from backoffice.privacy import shown_xml
 from backoffice.profiles import Profile
 from backoffice.workflows import Workflow
 
@@ -21,6 +26,15 @@ class Catalogue:
 
     workflows: Mapping[str, Workflow]
     profiles: Mapping[str, Profile]
+
+    def prepare(self, request: Request, settings: Settings) -> Prepared:
+        """Like ``jobs.prepare``, and each task type that has ``check(parameters,
+        settings)`` agrees: it raises Invalid for what could only fail."""
+        prepared = jobs.prepare(request, self.workflows, settings.paths.roots)
+        for task in prepared.plan:
+            if check := getattr(tasks.load(task.type), "check", None):
+                check(task.parameters, settings)
+        return prepared
 
 
 def load(settings: Settings) -> Catalogue:
@@ -34,3 +48,11 @@ def load(settings: Settings) -> Catalogue:
         commands=settings.commands,
     )
     return Catalogue(recipes, known)
+
+
+def visible(source: str) -> bytes:
+    """The document of a workflow or profile as viewers may see it: an admin may have
+    written a webhook's URL into it."""
+    content = Path(source).read_bytes()
+    encoding = etree.fromstring(content).getroottree().docinfo.encoding or "utf-8"
+    return shown_xml(content.decode(encoding)).encode(encoding, "xmlcharrefreplace")

@@ -20,7 +20,7 @@ from lxml import etree
 
 from backoffice import catalogue, confinement, files, logs, media, migrations, nodes, publishers
 from backoffice.catalogue import Catalogue
-from backoffice.config import LogSettings, Settings
+from backoffice.config import LogSettings, NotifySettings, Settings
 from backoffice.database import Database, clock
 from backoffice.errors import BackofficeError
 from backoffice.nodes import Status
@@ -52,6 +52,7 @@ def run(settings: Settings) -> list[Line]:
     lines += [_readable("[paths] roots", root) for root in paths.roots]
     lines += [_readable(f"watch {one.name}", one.folder) for one in settings.watches.values()]
     lines += _targets(settings)
+    lines.append(_notify(settings.notify))
     lines += [_schemas(), _templates()]
     if "web" in settings.service.parts:
         lines.append(_web(settings))
@@ -232,6 +233,14 @@ def _targets(settings: Settings) -> Iterator[Line]:
             yield Line(False, what, f"{target.path} is not there: make it, or mount it")
         else:
             yield _writable(what, target.path)
+
+
+def _notify(notify: NotifySettings) -> Line:
+    if not notify.secret:
+        text = "off: jobs that notify are refused until [notify] secret is set"
+        return Line(True, "notify", text)
+    keys = "1 key" if len(notify.secret) == 1 else f"{len(notify.secret)} keys"
+    return Line(True, "notify", f"signs with {keys}, sends to {notify.hosts}")
 
 
 def _schemas() -> Line:

@@ -117,10 +117,11 @@ def test_alert(args: Namespace, settings: Settings) -> int:
     if args.name not in settings.alerts:
         there = ", ".join(settings.alerts) or "none"
         raise NotFound(f"there is no alert {args.name}; there are {there}")
-    alert, notify = settings.alerts[args.name], settings.notify
+    alert = settings.alerts[args.name]
     notice = alerts.trial(alert, settings.web.url, datetime.now(UTC))
-    sent = senders.send(alert, notice, notify.secret, notify.timeout)
-    told = f"sent to {senders.receiver(alert)}: {terminal.clean(sent.text)}"
+    sent = senders.send(alert, notice, settings.notify)
+    said = f" ({terminal.clean(sent.said)})" if sent.said else ""
+    told = f"sent to {senders.receiver(alert)}: {terminal.clean(sent.text)}{said}"
     if not sent.ok:
         complain(f"not {told}")
         return FAILED
@@ -258,7 +259,7 @@ def submit(args: Namespace, settings: Settings) -> int:
         metadata=dict(args.meta),
         delay=args.delay.total_seconds(),
     )
-    prepared = jobs.prepare(request, known.workflows, settings.paths.roots)
+    prepared = known.prepare(request, settings)
     if args.dry_run:
         return _show_plan(dry.plan(prepared, settings))
     with _opened(settings) as database:
@@ -271,7 +272,7 @@ def clone(args: Namespace, settings: Settings) -> int:
     known = catalogue.load(settings)
     with _opened(settings) as database:
         request = database.read(jobs.request_of, args.id)
-        prepared = jobs.prepare(request, known.workflows, settings.paths.roots)
+        prepared = known.prepare(request, settings)
         job, _ = database.transact(jobs.submit, prepared, _actor())
         say(str(job))
         return _wait(database, job) if args.wait else DONE
@@ -285,7 +286,7 @@ def retract(args: Namespace, settings: Settings) -> int:
         title=f"Retract publication {' '.join(map(str, args.ids))}",
         parameters={"publication": " ".join(map(str, args.ids))},
     )
-    prepared = jobs.prepare(request, known.workflows, settings.paths.roots)
+    prepared = known.prepare(request, settings)
     with _opened(settings) as database:
         job, _ = database.transact(jobs.submit, prepared, _actor())
         say(str(job))

@@ -7,7 +7,6 @@ alone. It looks at no folder, program or database: that is ``backoffice check``.
 
 from __future__ import annotations
 
-import base64
 import configparser
 import ipaddress
 import math
@@ -24,7 +23,8 @@ from urllib.parse import urlsplit
 
 from cronsim import CronSim, CronSimError
 
-from backoffice import privacy
+from backoffice import addresses, privacy, webhooks
+from backoffice.addresses import Hosts
 from backoffice.errors import ConfigError
 from backoffice.files import share
 
@@ -133,7 +133,8 @@ class RetentionSettings:
 
 @dataclass(frozen=True)
 class NotifySettings:
-    secret: str = field(repr=False)
+    secret: tuple[bytes, ...] = field(repr=False)  # keys, each signs
+    hosts: Hosts
     timeout: float  # seconds
 
 
@@ -225,7 +226,7 @@ class Alert:
     every: timedelta
     workflow: str  # a pattern
     url: str = field(repr=False)  # as a rule, whoever knows it may write there
-    secret: str = field(repr=False)
+    secret: tuple[bytes, ...] = field(repr=False)  # keys, each signs
     to: tuple[str, ...]  # addresses, as the sender
     sender: str
     smtp: tuple[str, int]  # host and port
@@ -462,24 +463,8 @@ def _server(text: str) -> tuple[str, int]:
 
 
 def _receiver(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        right = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port  # raises ValueError when it is no number
-    except ValueError:
-        right = False
-    if text and not (right and text.isprintable() and " " not in text):
+    if text and not webhooks.is_url(text):
         raise ValueError("a URL such as https://chat.example.org/hooks/KEY")
-    return text
-
-
-def _secret(text: str) -> str:
-    """What webhooks are signed with: ``whsec_`` begins one that is base64."""
-    try:
-        if text.startswith("whsec_"):
-            base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        raise ValueError("base64, though it begins with whsec_") from None
     return text
 
 
@@ -616,7 +601,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("batch", _whole(1, 10000), "500"),
     ),
     "notify": (
-        Key("secret", _secret, "", bool),
+        Key("secret", webhooks.keys, "", bool),
+        Key("hosts", addresses.parse, addresses.PUBLIC),
         Key("timeout", _seconds(0.1, 600), "10s"),
     ),
     "log": (
@@ -682,7 +668,7 @@ NAMED: dict[str, tuple[Key, ...]] = {
         Key("every", _age, "5m"),
         Key("workflow", _required, "*"),
         Key("url", _receiver, "", bool),
-        Key("secret", _secret, "", bool),
+        Key("secret", webhooks.keys, "", bool),
         Key("to", _addresses, ""),
         Key("from", _address, ""),
         Key("smtp", _server, "localhost:25"),
@@ -879,6 +865,8 @@ def _close(path: str) -> str:
 def _is_secret(kind: str, key: str, text: str) -> bool:
     if GROUPS.get(kind) == "option" and _is_member(key, "option"):
         return privacy.is_secret_name(key)
+    if GROUPS.get(kind) == "parameter" and _is_member(key, "parameter"):
+        return privacy.shown(text) != text
     return any(known.name == key and known.secret(text) for known in _keys(kind))
 
 
@@ -1139,17 +1127,19 @@ def _cross_check(settings: Settings, raw: _Raw) -> None:
             message = "lies outside [paths] roots, so nothing in it could be read; add it there"
             raise wrong(f"watch {watch.name}", "folder", message)
     for alert in settings.alerts.values():
-        for key, message in _faults(alert):
+        for key, message in _faults(alert, settings.notify):
             raise wrong(f"alert {alert.name}", key, message)
 
 
-def _faults(alert: Alert) -> Iterator[tuple[str, str]]:
+def _faults(alert: Alert, notify: NotifySettings) -> Iterator[tuple[str, str]]:
     """Of keys that are well each for itself."""
     if len(alert.name) > _ALERT_NAME:
         yield "", f"has a name of more than {_ALERT_NAME} characters"
     if alert.type != "email":
         if not alert.url:
             yield "url", f"must be given for {alert.type}"
+        if alert.type == "webhook" and not (alert.secret or notify.secret):
+            yield "secret", "must be given for webhook, here or in [notify]: each is signed"
         return
     for key, value in (("to", alert.to), ("from", alert.sender)):
         if not value:

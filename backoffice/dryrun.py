@@ -19,6 +19,7 @@ from backoffice.config import Settings
 from backoffice.confinement import NOTHING, Confinement
 from backoffice.errors import BackofficeError
 from backoffice.jobs import Prepared
+from backoffice.privacy import Redaction
 from backoffice.tasks import Job, Plan, Publication, Source
 from backoffice.workflows import InputRef, TaskSpec
 
@@ -108,10 +109,11 @@ class _Walk:
             reason = "not " + " and ".join(workflows.describe(one) for one in spec.when)
             return DryTask(spec.name, spec.type, skipped_because=reason)
         context = self._context(spec)
+        redact = Redaction(spec.parameters.values())
         try:
             plan = self._plan(spec, context)
         except BackofficeError as error:
-            return DryTask(spec.name, spec.type, fails=str(error))
+            return DryTask(spec.name, spec.type, fails=redact(str(error)))
         self.made[spec.name] = [
             Source(
                 role=output.role,
@@ -125,7 +127,9 @@ class _Walk:
             for output in plan.outputs
         ]
         paths = [output.path for output in plan.outputs]
-        return DryTask(spec.name, spec.type, None, plan.commands, paths, plan.notes)
+        commands = [[redact(argument) for argument in argv] for argv in plan.commands]
+        notes = [redact(note) for note in plan.notes]
+        return DryTask(spec.name, spec.type, None, commands, paths, notes)
 
     def _plan(self, spec: TaskSpec, context: _Context) -> Plan:
         if spec.type == "retract":  # its publications are in the database alone

@@ -20,6 +20,7 @@ from backoffice import model, search
 from backoffice.database import clock, is_mysql, marks, moment, use_index
 from backoffice.errors import NotFound
 from backoffice.model import Attempt, File, Job, JobInput, Lane, Publication, Task, Worker
+from backoffice.privacy import shown
 from backoffice.search import EVERYTHING
 from backoffice.search import Filter as Filter
 from backoffice.states import RUNNING
@@ -90,7 +91,8 @@ def _attach(store: Store, found: Sequence[Record]) -> None:
     metadata = _pairs(store, "job_metadata", "job_id", ids)
     for record in found:
         record["inputs"] = inputs.get(record["id"], [])
-        record["parameters"] = parameters.get(record["id"], {})
+        given = parameters.get(record["id"], {})
+        record["parameters"] = {name: shown(value) for name, value in given.items()}
         record["metadata"] = metadata.get(record["id"], {})
 
 

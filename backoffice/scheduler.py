@@ -240,7 +240,7 @@ def _prepare(
     request: Request, settings: Settings, recipes: Catalogue
 ) -> tuple[Prepared | None, str]:
     try:
-        return jobs.prepare(request, recipes.workflows, settings.paths.roots), ""
+        return recipes.prepare(request, settings), ""
     except BackofficeError as error:
         return None, str(error)
 

@@ -18,15 +18,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
-from urllib.parse import urlsplit
 
-from backoffice import webhooks
-from backoffice.config import Alert
+from backoffice import privacy, webhooks
+from backoffice.addresses import ANYWHERE
+from backoffice.config import Alert, NotifySettings
 
 SHOWN = 3  # things told at length to people
 NAMED = 20  # of the others, by their numbers
 LONGEST = 500  # characters of one line
 _SUBJECT = 200  # characters
+
+_Refused = Mapping[str, tuple[int, bytes]]  # recipients, with the code and text of each
 
 
 @dataclass(frozen=True)
@@ -72,29 +74,31 @@ class Notice:
 
 @dataclass(frozen=True)
 class Sent:
-    """How a try went. ``text`` is what the receiver said, or why there was none."""
+    """How a try went. ``text`` is for the history, which all may read; ``said`` is
+    what a mail server answered, for admins."""
 
     ok: bool
     text: str
+    said: str = ""
 
 
-def send(alert: Alert, notice: Notice, secret: str, timeout: float) -> Sent:
-    """Try once. ``timeout`` is in seconds, for each step of it; ``secret`` signs
-    webhooks of an alert that has none of its own."""
+def send(alert: Alert, notice: Notice, notify: NotifySettings) -> Sent:
+    """Try once, for as long as ``notify`` says: each step of a mail, all of a webhook.
+    Its keys sign webhooks of an alert that has none of its own."""
     match alert.type:
         case "webhook":
-            return _webhook(alert, notice, secret, timeout)
+            return _webhook(alert, notice, notify)
         case "slack":
-            return _slack(alert, notice, timeout)
+            return _slack(alert, notice, notify.timeout)
         case _:
-            return _email(alert, notice, timeout)
+            return _email(alert, notice, notify.timeout)
 
 
 def receiver(alert: Alert) -> str:
-    """Who gets it, in words that may be shown: of a URL that is the host alone."""
+    """Who gets it, in words that may be shown."""
     if alert.type == "email":
         return f"{', '.join(alert.to)} by {alert.smtp[0]}:{alert.smtp[1]}"
-    return f"{alert.type} at {urlsplit(alert.url).netloc.rpartition('@')[2]}"
+    return f"{alert.type} at {privacy.shown(alert.url)}"
 
 
 # Text -----------------------------------------------------------------------
@@ -135,10 +139,11 @@ def _subject(notice: Notice) -> str:
 # Webhook --------------------------------------------------------------------
 
 
-def _webhook(alert: Alert, notice: Notice, secret: str, timeout: float) -> Sent:
+def _webhook(alert: Alert, notice: Notice, notify: NotifySettings) -> Sent:
     content = json.dumps(_document(notice)).encode()
-    headers = webhooks.sign(content, notice.id, int(time.time()), alert.secret or secret)
-    return _post(alert.url, content, headers, timeout)
+    keys = alert.secret or notify.secret
+    headers = webhooks.sign(content, notice.id, int(time.time()), keys)
+    return _post(alert.url, content, headers, notify.timeout)
 
 
 def _document(notice: Notice) -> Mapping[str, object]:
@@ -161,7 +166,8 @@ def _moment(value: datetime) -> str:
 
 
 def _post(url: str, content: bytes, headers: Mapping[str, str], timeout: float) -> Sent:
-    answer = webhooks.post(url, content, headers, timeout)
+    """Anywhere, since the URL is an admin's own: a chat server inside is usual."""
+    answer = webhooks.post(url, content, headers, timeout, ANYWHERE)
     if not answer.status:
         return Sent(False, line(f"no answer: {answer.message}"))
     return Sent(answer.ok, line(f"{answer.status} {answer.message}"))
@@ -197,9 +203,9 @@ def _email(alert: Alert, notice: Notice, timeout: float) -> Sent:
         finally:
             server.close()
     except (smtplib.SMTPException, OSError, UnicodeError) as error:
-        return Sent(False, line(_reason(error)))
+        return Sent(False, line(_reason(error)), line(_said(error)))
     if refused:
-        return Sent(True, line(f"accepted, but not for {_refusals(refused)}"))
+        return Sent(True, line(f"accepted, but not for {_refused(refused)}"), _texts(refused))
     return Sent(True, "accepted")
 
 
@@ -237,16 +243,26 @@ def _connect(alert: Alert, timeout: float) -> smtplib.SMTP:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        return f"refused for {_refusals(error.recipients)}"
+        return f"refused for {_refused(error.recipients)}"
     if isinstance(error, smtplib.SMTPResponseException):
-        said = error.smtp_error
-        text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
-        return f"{error.smtp_code} {text}"
+        return f"the mail server refuses ({error.smtp_code})"
     return str(error) or type(error).__name__
 
 
-def _refusals(refused: Mapping[str, tuple[int, bytes]]) -> str:
-    return ", ".join(
-        f"{address} ({code} {text.decode('utf-8', 'replace')})"
-        for address, (code, text) in refused.items()
-    )
+def _refused(recipients: _Refused) -> str:
+    return ", ".join(f"{address} ({code})" for address, (code, _) in recipients.items())
+
+
+def _said(error: Exception) -> str:
+    """The mail server's own words, if it said any."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return _texts(error.recipients)
+    if isinstance(error, smtplib.SMTPResponseException):
+        said = error.smtp_error
+        return said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+    return ""
+
+
+def _texts(recipients: _Refused) -> str:
+    texts = {text.decode("utf-8", "replace") for _, text in recipients.values()}
+    return line("; ".join(sorted(texts)))

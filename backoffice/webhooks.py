@@ -12,20 +12,21 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    import httpx
+from backoffice.addresses import Hosts
 
-_LONGEST = 200  # characters of a refusal that are kept
-_BASE64 = "whsec_"  # begins a secret that is base64, as the specification has it
+_BASE64 = "whsec_"  # begins each key, as the specification has it
+_KEY_BYTES = range(24, 65)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """``status`` is 0 when there was none; ``message`` then says why."""
+    """``status`` is 0 when there was none. ``message`` is never of the receiver's
+    making: what it is, or why there was none."""
 
     status: int
     message: str
@@ -36,48 +37,71 @@ class Answer:
         return 200 <= self.status < 300
 
 
-def key(secret: str) -> bytes:
-    """What is signed with; raises ValueError for ``whsec_`` before other than base64."""
-    if not secret.startswith(_BASE64):
-        return secret.encode()
-    return base64.b64decode(secret.removeprefix(_BASE64), validate=True)
+def is_url(text: str) -> bool:
+    """Whether a webhook can be sent there: an http or https URL with a host."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises ValueError when it is no number
+    except ValueError:
+        return False
+    written = text.isprintable() and " " not in text
+    return written and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def sign(content: bytes, identity: str, timestamp: int, secret: str) -> dict[str, str]:
-    """The headers of a message. Without a secret there is no signature."""
-    headers = {"webhook-id": identity, "webhook-timestamp": str(timestamp)}
-    if secret:
-        signed = f"{identity}.{timestamp}.".encode() + content
-        digest = hmac.new(key(secret), signed, hashlib.sha256).digest()
-        headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
-    return headers
+def keys(text: str) -> tuple[bytes, ...]:
+    """The keys to sign with, from their texts separated by blanks; raises ValueError
+    that ends "… is not" and tells none of them."""
+    found = tuple(_key(word) for word in text.split())
+    if not all(len(one) in _KEY_BYTES for one in found):
+        raise ValueError(
+            f"a list of keys, each {_BASE64} and base64 of 24 to 64 bytes;"
+            f' type: echo "{_BASE64}$(openssl rand -base64 32)"'
+        )
+    return found
 
 
-def post(url: str, content: bytes, headers: Mapping[str, str], timeout: float) -> Answer:
-    """Send JSON once. Redirects are not followed: they could lead inside our network.
+def _key(word: str) -> bytes:
+    """Empty for what is no key."""
+    try:
+        prefix, text = word[: len(_BASE64)], word[len(_BASE64) :]
+        return base64.b64decode(text, validate=True) if prefix == _BASE64 else b""
+    except ValueError:
+        return b""
 
-    Proxies and passwords of the environment are not used either.
-    """
-    import httpx  # not before: most of those who could send never do
+
+def sign(content: bytes, identity: str, timestamp: int, keys: Sequence[bytes]) -> dict[str, str]:
+    """The headers of a message, with a signature by each key: receivers take any
+    that they know, so a new key can come before the old one goes. ``identity`` has
+    no full stop, ``timestamp`` is in seconds since 1970."""
+    signed = f"{identity}.{timestamp}.".encode() + content
+    digests = [hmac.new(key, signed, hashlib.sha256).digest() for key in keys]
+    return {
+        "webhook-id": identity,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(one).decode()}" for one in digests),
+    }
+
+
+def post(
+    url: str, content: bytes, headers: Mapping[str, str], timeout: float, hosts: Hosts
+) -> Answer:
+    """Send JSON once, within ``timeout`` seconds. Raises HostRefused for a host that
+    may not be reached."""
+    from backoffice import outbound  # not before: most of those who could send never do
 
     begin = time.monotonic()
-    status, message = 0, ""
+    status = 0
     given = {"content-type": "application/json", "user-agent": "Backoffice", **headers}
     try:
-        with (
-            httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False) as client,
-            client.stream("POST", url, content=content, headers=given) as response,
-        ):
-            status = response.status_code
-            message = _message(response)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
-        message = str(error) or type(error).__name__
+        status = outbound.post(url, content, given, timeout, hosts)
+        message = _phrase(status)
+    except outbound.Unreachable as error:
+        message = str(error)
     return Answer(status, message, time.monotonic() - begin)
 
 
-def _message(response: httpx.Response) -> str:
-    """The reason, and the beginning of a refusal; never a whole unknown body."""
-    if response.is_success:
-        return response.reason_phrase
-    first = next(response.iter_bytes(_LONGEST), b"").decode("utf-8", "replace")
-    return " ".join(f"{response.reason_phrase} {first}".split())
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

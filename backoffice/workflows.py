@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
-from urllib.parse import urlsplit
 
 from lxml import etree
 
-from backoffice import xmlsafe
+from backoffice import webhooks, xmlsafe
 from backoffice.errors import DefinitionError, Invalid
+from backoffice.privacy import shown
 
 MEDIA_FACTS = ("lines", "width", "height", "duration", "video", "audio", "frame_rate")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -205,7 +205,7 @@ def describe(condition: Condition) -> str:
     if condition.present is not None:
         parts.append("is given" if condition.present else "is not given")
     if condition.equals is not None:
-        parts.append(f"is {condition.equals}")
+        parts.append(f"is {shown(condition.equals)}")
     if condition.minimum is not None:
         parts.append(f"is at least {condition.minimum:g}")
     if condition.maximum is not None:
@@ -268,29 +268,27 @@ def _value_fault(spec: ParameterSpec, value: str) -> str:
     """What is wrong with ``value``, as a sentence; empty if it is right."""
     if any(ord(c) < 32 for c in value):
         return "control characters are not allowed"
+    told = shown(value)
     if spec.type in ("choice", "profile", "target"):
         right = value in spec.choices
-        return "" if right else f"{value!r} is not one of {_list(spec.choices)}"
+        return "" if right else f"{told!r} is not one of {_list(spec.choices)}"
     if spec.type == "integer":
         right = value.removeprefix("-").isdecimal() and value.isascii() and len(value) < 19
-        return "" if right else f"{value!r} is no whole number"
+        return "" if right else f"{told!r} is no whole number"
     if spec.type == "number":
-        return "" if _number(value) is not None else f"{value!r} is no number"
+        return "" if _number(value) is not None else f"{told!r} is no number"
     if spec.type == "boolean":
-        return "" if value in ("true", "false") else f"{value!r} is neither true nor false"
+        return "" if value in ("true", "false") else f"{told!r} is neither true nor false"
     if spec.type == "url":
         return _url_fault(value)
     return ""
 
 
 def _url_fault(value: str) -> str:
-    try:
-        url = urlsplit(value)
-        right = url.scheme in ("http", "https") and bool(url.hostname) and " " not in value
-        _ = url.port  # raises for a port that is none
-    except ValueError:
-        right = False
-    return "" if right else f"{value!r} is no http or https URL"
+    if not webhooks.is_url(value):
+        return f"{shown(value)!r} is no http or https URL"
+    # As documents and pages show it: whatever came after is lost.
+    return f"{shown(value)!r} was shortened to be shown; give it whole" if "/…" in value else ""
 
 
 def _range(spec: InputSpec) -> str:

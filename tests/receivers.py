@@ -16,16 +16,27 @@ from typing import Any
 LONG = 60.0  # seconds; only what hangs takes so long
 
 
+def signing_key(name: str) -> str:
+    """A key for webhooks that has this name in it, as settings have it."""
+    return f"whsec_{base64.b64encode(name.encode().ljust(32, b'.')).decode()}"
+
+
+KEY = signing_key("between us")
+HERE = "127.0.0.1"  # what [notify] hosts must have for a receiver of these tests
+
+
 class Hook(ThreadingHTTPServer):
     """Answers with each of ``answers`` in turn, then with 204. While ``mute``,
     it takes what it is sent and says nothing."""
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Hook)
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((host, port), _Hook)
         self.answers: list[int] = []
+        self.words = ""  # of each answer: its body, and after its status
         self.heard: list[tuple[dict[str, str], bytes]] = []
+        self.targets: list[str] = []
         self.speak = threading.Event()
         self.speak.set()
 
@@ -39,13 +50,15 @@ class _Hook(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.targets.append(self.path)
         self.server.heard.append(({k.lower(): v for k, v in self.headers.items()}, body))
         self.server.speak.wait(LONG)
         status = self.server.answers.pop(0) if self.server.answers else 204
-        self.send_response(status)
+        self.send_response(status, self.server.words or None)
         self.send_header("location", "/elsewhere")
-        self.send_header("content-length", "0")
+        self.send_header("content-length", str(len(self.server.words)))
         self.end_headers()
+        self.wfile.write(self.server.words.encode())
 
     def log_message(self, *_: object) -> None:
         """Tests are quiet."""

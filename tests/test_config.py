@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import re
@@ -23,6 +24,10 @@ WATCH = {"folder": "var/media/in", "workflow": "web-video"}
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+KEY_BYTES = b"hush, hush, hush, hush, hush"
+KEY = f"whsec_{base64.b64encode(KEY_BYTES).decode()}"
 
 
 def load(text: str | bytes, **environ: str) -> config.Settings:
@@ -144,10 +149,12 @@ def test_percent_signs_mean_nothing() -> None:
 
 
 def test_secrets_do_not_show() -> None:
-    text = section("database", uri="mysql://bo:hush@db/bo") + section("notify", secret="hush")
+    text = section("database", uri="mysql://bo:hush@db/bo") + section("notify", secret=KEY)
     text += section("target s", path="/x", **{"option.password": "hush"})
     text += section("auth", secret="hush") + section("log", sentry="https://hush@s.org/1")
-    assert "hush" not in repr(load(text))
+    settings = load(text)
+    assert settings.notify.secret == (KEY_BYTES,)
+    assert "hush" not in repr(settings)
     assert "hush" not in refusal(section("database", uri="mysql://bo:hush@db:port/bo"))
 
 
@@ -164,6 +171,8 @@ def test_lengths_of_time(text: str, seconds: float) -> None:
 def test_sizes(text: str, size: int) -> None:
     assert load(section("limits", memory=text)).limits.memory == size
 
+
+BAD_KEYS = ("hush", "whsec_!", "whsec_", "whsec_aHVzaA==", f"{KEY} hush", KEY[6:])
 
 BAD_VALUES = [
     ("database", "uri", "postgres://x/y", "sqlite:PATH or mysql://"),
@@ -214,7 +223,11 @@ BAD_VALUES = [
     ("command x", "argv", "cp 'a", "a quote is not closed"),
     ("command x", "argv", "cp {inptu}", "use {input}"),
     ("limits", "disk_free", "100%", "a share such as 5% or a size such as 20G"),
-    ("notify", "secret", "whsec_!", "base64, though it begins with whsec_"),
+    *(("notify", "secret", text, "each whsec_ and base64 of 24 to 64 bytes") for text in BAD_KEYS),
+    ("notify", "hosts", "*", "a list of names, patterns such as *.example.org"),
+    ("notify", "hosts", "https://hooks.example.org", "a list of names, patterns"),
+    ("notify", "hosts", "2130706433", "a list of names, patterns"),
+    ("notify", "hosts", "10.0.0.1/8", "a list of names, patterns"),
 ]
 
 
@@ -251,6 +264,10 @@ MAIL = {"type": "email", "to": "a@example.org", "from": "b@example.org"}
         ({}, "type: must be given"),
         ({"type": "pager"}, "type: is not one of webhook, email, slack"),
         ({"type": "slack"}, "url: must be given for slack"),
+        (
+            {"type": "webhook", "url": "https://example.org/"},
+            "secret: must be given for webhook, here or in [notify]",
+        ),
         ({"type": "webhook", "url": "example.org/x"}, "url: is not a URL such as https://"),
         ({"type": "webhook", "url": "https://example.org:x/"}, "url: is not a URL such as"),
         ({"type": "webhook", "url": "ftp://example.org/"}, "url: is not a URL such as"),
@@ -289,7 +306,8 @@ def test_an_alert_tells_all_but_what_fails_its_job_anyway() -> None:
 @pytest.mark.parametrize("key", ["url", "secret", "password"])
 def test_an_alert_that_everybody_can_read_holds_no_secret(key: str) -> None:
     path = Path("open.ini")
-    path.write_text(section("alert ops", **MAIL | {key: "https://chat.example.org/KEY"}))
+    value = KEY if key == "secret" else "https://chat.example.org/KEY"
+    path.write_text(section("alert ops", **MAIL | {key: value}))
     path.chmod(0o644)
     with pytest.raises(ConfigError, match=rf"\[alert ops\] {key}: is secret"):
         config.load(str(path), {})
@@ -452,11 +470,15 @@ def test_a_star_is_everybody() -> None:
 PASSWORD = section("database", uri="mysql://bo:hush@db/bo")
 SECRETS = [
     (PASSWORD, "[database] uri"),
-    (section("notify", secret="hush"), "[notify] secret"),
+    (section("notify", secret=KEY), "[notify] secret"),
     (section("auth", secret="hush"), "[auth] secret"),
     (section("log", sentry="https://hush@s.org/1"), "[log] sentry"),
     (section("target t", path="/t", **{"option.api-token": "hush"}), "[target t] option.api-token"),
     (section("alert a", type="slack", url="https://h.org/hush"), "[alert a] url"),
+    (
+        section("watch w", **WATCH, **{"parameter.notify": "https://h.org/hush"}),
+        "[watch w] parameter.notify",
+    ),
 ]
 
 

@@ -45,6 +45,16 @@ def test_the_compose_file_follows_its_schema() -> None:
     run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
 
 
+def test_images_of_others_are_named_by_version_and_digest() -> None:
+    """A tag can be moved to another image at any time."""
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", CONTAINERFILE, re.MULTILINE))
+    bases = set(re.findall(r"^FROM (\S+)", CONTAINERFILE, re.MULTILINE)) - stages
+    images = {one["image"] for one in SERVICES.values() if "build" not in one}
+    assert (len(bases), len(images)) == (2, 1)
+    for image in bases | images:
+        assert re.fullmatch(r"[a-z]+:[a-z0-9.-]*[0-9][a-z0-9.-]*@sha256:[0-9a-f]{64}", image), image
+
+
 # The image
 
 

@@ -14,20 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # stands for a module or a whole package.
 LAYERS = [
     {"errors"},
-    {
-        "states",
-        "files",
-        "xmlsafe",
-        "prctl",
-        "landlock",
-        "seccomp",
-        "mp4",
-        "languages",
-        "completeness",
-        "tally",
-        "privacy",
-        "webhooks",
-    },
+    {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy"},
+    {"landlock", "seccomp", "mp4", "languages"},
+    {"addresses", "outbound", "webhooks"},
     {"instance", "sdnotify", "bus", "hls"},
     {"config"},
     {"confinement"},

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,7 +34,7 @@ from backoffice.errors import BackofficeError, Invalid, LeaseLost, ProcessKilled
 from backoffice.executors.lease import Lease
 from backoffice.logs import line
 from backoffice.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile
-from backoffice.privacy import masked
+from backoffice.privacy import Redaction, masked
 from backoffice.states import FAILED, LOST, SUCCEEDED
 from backoffice.tasks import Source
 
@@ -102,13 +102,14 @@ class AttemptLog:
     def __init__(self, settings: Settings, assignment: Assignment) -> None:
         self._path = log_path(settings, assignment)
         self._assignment = assignment
+        self._redact = Redaction(assignment.parameters.values())
         self._stream: IO[str] | None = None
         self._failed = False
 
     def __call__(self, text: str) -> None:
         stream = self._open()
         if stream is not None:
-            _write(stream, text)
+            _write(stream, self._redact(text))
 
     def close(self) -> None:
         if self._stream is not None:
@@ -156,6 +157,9 @@ class RealContext:
     _talked: float = 0.0
     _fraction: float = 0.0
     _folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.redact = Redaction(self.parameters.values())
 
     @property
     def id(self) -> int:
@@ -206,7 +210,7 @@ class RealContext:
         share: float = 1.0,
         confined: Confinement | None = None,
     ) -> str:
-        shown = media.named(argv, self.names)
+        shown = [self.redact(argument) for argument in media.named(argv, self.names)]
         self.commands.append(shown)
         self._tell(("command", shown))
         self.log("$ " + " ".join(shown))
@@ -273,6 +277,7 @@ def _attempt(assignment: Assignment, pipe: Connection, settings: Settings) -> Ou
     try:
         with ExitStack() as opened:
             outcome = _outcome(context, opened)
+        outcome = replace(outcome, message=context.redact(outcome.message))
     finally:
         log.close()
     if outcome.state != SUCCEEDED:
@@ -322,7 +327,7 @@ def _outcome(context: RealContext, opened: ExitStack) -> Outcome:
 def _faulty(context: RealContext, error: Exception) -> Outcome:
     context.log(traceback.format_exc())
     _log.exception(line("task.crashed", **context.assignment.ids))
-    kind = f"{type(error).__name__}: {error}"
+    kind = context.redact(f"{type(error).__name__}: {error}")
     return Outcome(FAILED, f"fault in task type {context.assignment.type}: {kind}")
 
 

@@ -3,8 +3,9 @@
 ``plan(context)`` says, without doing anything, which commands would run and
 what they would make; ``run(context)`` does it and returns a :class:`Result`.
 Neither ever touches the database: the engine hands in what they need and
-stores what they return. A new task type is a new module of this package; its
-file name is the type.
+stores what they return. A module may have ``check(parameters, settings)`` too,
+which raises Invalid before a job is taken whose task could only fail. A new task
+type is a new module of this package; its file name is the type.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Tells a URL how the job stands: one signed POST an attempt, see ``webhooks``.
 
 The message's id stays the same over attempts. Trying again is the engine's, by
-the task's attempts.
+the task's attempts. The URL is a user's: ``[notify] hosts`` says where it may lead,
+and neither its path nor anything a receiver answers is shown.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from backoffice import publishers, webhooks
-from backoffice.errors import TaskFailed
+from backoffice.addresses import HostRefused
+from backoffice.config import Settings
+from backoffice.errors import Invalid, TaskFailed
+from backoffice.privacy import shown
 from backoffice.tasks import Context, Delivery, Plan, Publication, Result
 
 PARAMETERS: Mapping[str, str] = {"url": "an http or https URL that gets the message"}
@@ -29,8 +32,19 @@ class DeliveryFailed(TaskFailed):
         self.deliveries = (delivery,)
 
 
+def check(parameters: Mapping[str, str], settings: Settings) -> None:
+    """Raise Invalid for a task that could not send anything, before its job begins."""
+    url = parameters.get("url")
+    if url is None:
+        return  # was left out: the workflow skips the task then
+    if not webhooks.is_url(url):
+        raise Invalid(f"{shown(url)!r} is no http or https URL to notify")
+    if not settings.notify.secret:
+        raise Invalid("nothing can be notified: [notify] secret, which signs messages, is not set")
+
+
 def plan(context: Context) -> Plan:
-    return Plan(notes=(f"sends a signed message to {_url(context)}",))
+    return Plan(notes=(f"sends a signed message to {shown(_url(context))}",))
 
 
 def run(context: Context) -> Result:
@@ -38,11 +52,14 @@ def run(context: Context) -> Result:
     identity = f"job-{context.job.id}-task-{context.id}"
     now = datetime.now(UTC)
     content = body(context, now)
-    settings = context.settings.notify
-    headers = webhooks.sign(content, identity, int(now.timestamp()), settings.secret)
-    answer = webhooks.post(url, content, headers, settings.timeout)
-    delivery = Delivery(url, answer.status, answer.message, answer.seconds)
-    context.log(f"{url}: {delivery.status or 'no answer'} {delivery.message}".rstrip())
+    notify = context.settings.notify
+    headers = webhooks.sign(content, identity, int(now.timestamp()), notify.secret)
+    try:
+        answer = webhooks.post(url, content, headers, notify.timeout, notify.hosts)
+    except HostRefused as error:
+        raise TaskFailed(f"nothing was sent to {shown(url)}: {error}", retry=False) from error
+    delivery = Delivery(shown(url), answer.status, answer.message, answer.seconds)
+    context.log(f"{delivery.url}: {delivery.status or 'no answer'} {delivery.message}".rstrip())
     if not answer.ok:
         raise _failure(delivery)
     return Result(deliveries=(delivery,))
@@ -82,14 +99,12 @@ def _publication(context: Context, publication: Publication) -> dict[str, object
 
 
 def _url(context: Context) -> str:
+    """Checked again: the settings are this host's, and may be newer than the job."""
     url = context.parameters.get("url", "")
     try:
-        parts = urlsplit(url)
-        right = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        right = False
-    if not right:
-        raise TaskFailed(f"{url!r} is no http or https URL to notify", retry=False)
+        check({"url": url}, context.settings)
+    except Invalid as error:
+        raise TaskFailed(str(error), retry=False) from error
     return url
 
 

@@ -89,8 +89,8 @@ def retract(call: Call, id: int) -> Response:
     """Submit the job that takes it back: workers may be the only ones to reach a
     target. The answer is that job."""
     publication = records.publication(call.store, id)
-    catalogue, roots = call.site.catalogue, call.site.settings.paths.roots
-    prepared = jobs.prepare(jobs.retraction(publication), catalogue.workflows, roots)
+    request = jobs.retraction(publication)
+    prepared = call.site.catalogue.prepare(request, call.site.settings)
     job, _ = jobs.submit(call.store, prepared, call.user, call.request_id)
     headers = [("Location", call.url(f"/jobs/{job}"))]
     return call.show("job", records.job(call.store, job), status=201, headers=headers)

@@ -133,7 +133,7 @@ def dry_run(call: Call) -> Response:
 def _prepared(call: Call, request: Request) -> jobs.Prepared:
     site = call.site
     try:
-        return jobs.prepare(request, site.catalogue.workflows, site.settings.paths.roots)
+        return site.catalogue.prepare(request, site.settings)
     except NotFound as error:
         raise Problem(422, str(error)) from error
 

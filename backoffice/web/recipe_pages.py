@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from genshi.core import Markup
 from webob import Response
 
+from backoffice import catalogue
 from backoffice import workflows as recipes
+from backoffice.privacy import shown
 from backoffice.profiles import Audio, Profile, Video
 from backoffice.records import Record
 from backoffice.web import pictures, render
@@ -66,7 +67,7 @@ def _input(one: InputSpec) -> Markup:
 
 def _parameter(one: ParameterSpec) -> Markup:
     allowed = ", ".join(one.choices) or one.type
-    default = one.default or ("must be given" if one.required else NONE)
+    default = shown(one.default or "") or ("must be given" if one.required else NONE)
     return row(
         '<tr><th scope="row">%s</th><td class="long">%s<div class="tiny">%s</div></td>'
         "<td>%s</td><td>%s</td></tr>",
@@ -93,7 +94,7 @@ def _choices(call: Call, parameters: Mapping[str, str]) -> Markup:
         row(
             "<div>%s %s</div>",
             name,
-            link(call, f"/profiles/{value}", value) if name == "profile" else value,
+            link(call, f"/profiles/{value}", value) if name == "profile" else shown(value),
         )
         for name, value in parameters.items()
     ]
@@ -101,7 +102,7 @@ def _choices(call: Call, parameters: Mapping[str, str]) -> Markup:
 
 
 def _source(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8", errors="replace")
+    return catalogue.visible(path).decode("utf-8", "replace")
 
 
 # Profiles -------------------------------------------------------------------

@@ -4,19 +4,19 @@ and what describes the interface itself."""
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from webob import Response
 
-from backoffice import __version__, figures, jobs, records
+from backoffice import __version__, catalogue, figures, jobs, records
 from backoffice.errors import Invalid, NotFound
 from backoffice.files import share
 from backoffice.nodes import Status
+from backoffice.privacy import shown
 from backoffice.profiles import Profile
 from backoffice.records import Record
 from backoffice.web import atom, queries
 from backoffice.web.call import Call
-from backoffice.workflows import Workflow
+from backoffice.workflows import ParameterSpec, Workflow
 
 LINKS = (
     ("jobs", "Jobs, newest first"),
@@ -151,7 +151,7 @@ def show_workflow(call: Call, name: str) -> Response:
         raise NotFound(f"there is no workflow {name!r}")
     if call.format in ("json", "html"):
         return call.show("workflow", workflow_record(found))
-    return call.respond(Path(found.source).read_bytes(), "application/xml")
+    return call.respond(catalogue.visible(found.source), "application/xml")
 
 
 def workflow_record(workflow: Workflow) -> Record:
@@ -161,9 +161,13 @@ def workflow_record(workflow: Workflow) -> Record:
             {"role": one.role, "optional": one.minimum == 0, "many": one.maximum > 1}
             for one in workflow.inputs
         ],
-        "parameters": [vars(one) for one in workflow.parameters],
+        "parameters": [_parameter(one) for one in workflow.parameters],
         "tasks": [vars(one) for one in workflow.tasks],
     }
+
+
+def _parameter(one: ParameterSpec) -> Record:
+    return vars(one) | {"default": one.default and shown(one.default)}
 
 
 def list_profiles(call: Call) -> Response:
@@ -178,7 +182,7 @@ def show_profile(call: Call, name: str) -> Response:
         raise NotFound(f"there is no profile {name!r}")
     if call.format in ("json", "html"):
         return call.show("profile", profile_record(found))
-    return call.respond(Path(found.source).read_bytes(), "application/xml")
+    return call.respond(catalogue.visible(found.source), "application/xml")
 
 
 def profile_record(profile: Profile) -> Record:

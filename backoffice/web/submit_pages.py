@@ -20,6 +20,7 @@ from webob import Response
 from backoffice import dryrun, files, jobs, workflows
 from backoffice.config import Settings
 from backoffice.errors import Conflict, Invalid
+from backoffice.privacy import shown
 from backoffice.web import documents, lineage, render
 from backoffice.web.call import Call
 from backoffice.web.file_pages import path_of
@@ -137,8 +138,8 @@ def _prepared(call: Call, draft: Draft) -> jobs.Prepared | None:
     )
     if draft.faults:
         return None
-    recipes = call.site.catalogue.workflows
-    prepared: jobs.Prepared | None = draft.check("", lambda: jobs.prepare(request, recipes, roots))
+    catalogue, settings = call.site.catalogue, call.site.settings
+    prepared: jobs.Prepared | None = draft.check("", lambda: catalogue.prepare(request, settings))
     return prepared
 
 
@@ -237,7 +238,7 @@ def _parameter_field(draft: Draft, spec: ParameterSpec) -> dict[str, Any]:
     default = spec.default or ""
     return {
         **{"name": name, "label": spec.title or spec.name, "description": spec.description},
-        **{"choices": choices, "default": default, "needed": spec.required and not default},
+        **{"choices": choices, "default": shown(default), "needed": spec.required and not default},
         "value": draft.values.get(name, default if choices else ""),
         "numeric": spec.type in ("integer", "number"),
         "fault": draft.faults.get(name),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import Site
-from tests.receivers import Hook, serving
+from tests.receivers import KEY, Hook, serving
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_what_goes_wrong_is_told_once_by_two_schedulers_though_a_receiver_hangs(
     maria_site: Site, ops: Hook, deaf: Hook
 ) -> None:
     site = maria_site
-    site.set("notify", secret="between us", timeout="60s")
+    site.set("notify", secret=KEY, timeout="60s")
     site.set("limits", disk_free="9999T")  # so that a disk is low
     site.set("alert ops", type="webhook", url=ops.url, every="1s")
     site.set("alert deaf", type="slack", url=deaf.url)

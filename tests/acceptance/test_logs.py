@@ -24,6 +24,7 @@ from tests.acceptance.disks import Disk, fill
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import ROOT, Site
 from tests.conftest import MariaDB
+from tests.receivers import signing_key
 from tests.sentry import receiving
 
 ROTATIONS, WRITERS = 20, 4
@@ -80,7 +81,7 @@ def submit(client: httpx.Client, workflow: str) -> tuple[int, str]:
 
 def test_a_request_is_followed_from_the_web_to_the_command_and_no_secret_is(site: Site) -> None:
     secrets = {
-        "BACKOFFICE_NOTIFY_SECRET": "hush-notify",
+        "BACKOFFICE_NOTIFY_SECRET": signing_key("hush-notify"),
         "BACKOFFICE_AUTH_SECRET": "hush-form",
         "BACKOFFICE_LOG_SENTRY": "http://hush@127.0.0.1:9/1",
         "BACKOFFICE_LOG_LEVEL": "debug",

@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 from collections.abc import Iterator
 
 import pytest
+from standardwebhooks import Webhook
 
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import Site
 from tests.clips import Clips
-
-
-class Receiver:
-    """Answers with each of ``answers`` in turn, then with 204."""
-
-    def __init__(self) -> None:
-        self.answers: list[int] = []
-        self.heard: list[tuple[dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.heard.append((dict(self.headers), body))
-                self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
-                self.end_headers()
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+from tests.receivers import HERE, KEY, Hook, serving
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
+def hook() -> Iterator[Hook]:
+    with serving(Hook()) as server:
+        yield server
+
+
+def listened_to(site: Site) -> Site:
+    """The site, with keys to sign with, and receivers of this host allowed."""
+    site.set("notify", secret=KEY, hosts=HERE)
+    return site
 
 
 def told(site: Site) -> str:
@@ -57,25 +38,24 @@ def told(site: Site) -> str:
 
 
 def test_a_notice_is_sent_again_until_it_is_heard(
-    either_site: Site, receiver: Receiver, clips: Clips
+    either_site: Site, hook: Hook, clips: Clips
 ) -> None:
-    site = either_site
-    site.set("notify", secret="between us")
-    receiver.answers = [500, 503]
+    site = listened_to(either_site)
+    hook.answers = [500, 503]
     site.start("scheduler", "worker")
     source = site.source(clips["second.mp4"])
-    job = site.submit(told(site), source, parameters={"notify": receiver.url})
+    job = site.submit(told(site), source, parameters={"notify": hook.url})
     assert site.ended(job) == "succeeded"
-    assert len(receiver.heard) == 3
+    assert len(hook.heard) == 3
     assert site.task(job, "publish").attempt == 1
     assert site.rows("SELECT status FROM delivery ORDER BY id") == [(500,), (503,), (204,)]
-    assert all(b"between us" not in body for _, body in receiver.heard)
+    assert all(Webhook(KEY).verify(body, headers) for headers, body in hook.heard)
 
 
 def test_a_notice_nobody_hears_fails_without_taking_the_publication_back(
     site: Site, clips: Clips
 ) -> None:
-    site.start("scheduler", "worker")
+    listened_to(site).start("scheduler", "worker")
     source = site.source(clips["second.mp4"])
     job = site.submit(told(site), source, parameters={"notify": "http://127.0.0.1:9/hook"})
     assert site.ended(job) == "failed"
@@ -85,19 +65,17 @@ def test_a_notice_nobody_hears_fails_without_taking_the_publication_back(
 
 
 def test_a_worker_killed_between_publication_and_notice_publishes_once_and_tells(
-    either_site: Site, receiver: Receiver, clips: Clips
+    either_site: Site, hook: Hook, clips: Clips
 ) -> None:
-    site = either_site
-    job = site.submit(
-        told(site), site.source(clips["second.mp4"]), parameters={"notify": receiver.url}
-    )
+    site = listened_to(either_site)
+    job = site.submit(told(site), site.source(clips["second.mp4"]), parameters={"notify": hook.url})
     worker = site.start("scheduler", "worker", hold="backoffice.tasks.notify:run:before")
     site.held()
     site.kill(worker)
     assert site.task(job, "publish").state == "succeeded"
-    assert receiver.heard == []
+    assert hook.heard == []
     site.start("worker")
     assert site.ended(job) == "succeeded"
-    assert len(receiver.heard) == 1
+    assert len(hook.heard) == 1
     assert site.task(job, "publish").attempt == 1
     wait_for(lambda: not site.ffmpegs(), "nothing is left", 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,14 @@ def test_each_library_comes_with_its_licence(tree: Path, site_packages: Path) ->
         if not any(name.startswith(("licen", "copying")) for name in names):
             licence = re.search(r"(?m)^(License|Classifier: License)", metadata)
             assert licence or folder.name.split("-")[0] in told, folder
+
+
+def test_each_library_is_in_the_bill_of_materials(tree: Path, site_packages: Path) -> None:
+    told = json.loads((tree / "usr/share/doc/backoffice/backoffice.cdx.json").read_text())
+    named = {one["name"] for one in [*told["components"], told["metadata"]["component"]]}
+    there = {path.name.split("-")[0] for path in site_packages.glob("*.dist-info")}
+    assert {re.sub(r"[-_.]+", "-", name).lower() for name in there} <= named
+    assert {"hls.js", "uplot"} <= named
 
 
 def test_all_shared_libraries_it_needs_are_of_packages_it_names(
