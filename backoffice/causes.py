@@ -94,12 +94,15 @@ def _jobs(store: Store, jobs: Sequence[int]) -> dict[int, tuple[str, str]]:
 
 # What is alike --------------------------------------------------------------
 
-# In this order. What differs from one failure to the next of the same cause.
+# In this order. What differs from one failure to the next of the same cause. Each
+# starts where a word does, or reads no further than it must: what is in messages
+# comes from files.
 _DIFFERENT = (
-    (re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"]+", re.I), "…"),  # addresses
-    (re.compile(r"'[^'\n]*/[^'\n]*'|\"[^\"\n]*/[^\"\n]*\""), "…"),  # paths with blanks
+    (re.compile(r"[a-z][a-z0-9+.-]{0,30}://[^\s'\"]+", re.I), "…"),  # addresses
+    (re.compile(r"'[^'/\n]*/[^'\n]*'|\"[^\"/\n]*/[^\"\n]*\""), "…"),  # paths with blanks
     (re.compile(r"(?<![\w…])/[^\s:;,'\"]+"), "…"),  # paths
-    (re.compile(r"[^\s'\":/]+\.[a-z][a-z0-9]{1,4}(?![\w.])", re.I), "…"),  # names of files
+    # names of files
+    (re.compile(r"(?<![^\s'\":/])[^\s'\":/]+\.[a-z][a-z0-9]{1,4}(?![\w.])", re.I), "…"),
     (re.compile(r"\b0x[0-9a-f]+\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.I), "…"),
     (re.compile(r"\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,}\b", re.I), "…"),  # ids
     (re.compile(r"\d+(?:[.,:]\d+)*"), "N"),

@@ -20,6 +20,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from backoffice.errors import Invalid, NotFound
 
 CHUNK = 1 << 20
+_PATH_MAX = 4096  # bytes of a path that Linux takes, and one more
 NAME_BYTES = 150  # leaves room for what a publisher puts around a name while it copies
 
 Tick = Callable[[float], None]
@@ -96,6 +97,8 @@ def _require_same(name: str, descriptor: int, wanted: Path, kind: Callable[[int]
 
 
 def _absolute(name: str) -> str:
+    if len(name) > 3 * _PATH_MAX:  # each byte may be percent-encoded
+        raise Invalid(f"{name[:100]!r} … has {len(name)} characters, more than any path")
     path = _path_of_url(name) if not name.startswith("/") else name
     if any(ord(c) < 32 or ord(c) == 127 for c in path):
         raise Invalid(f"{name!r}: control characters are not allowed in a name; rename the file")
@@ -103,6 +106,8 @@ def _absolute(name: str) -> str:
         path.encode()
     except UnicodeEncodeError as error:
         raise Invalid(f"{name!r}: the name is not UTF-8; rename the file") from error
+    if len(path.encode()) >= _PATH_MAX:
+        raise Invalid(f"{name[:100]!r} … is longer than any path")
     if not path.startswith("/"):
         raise Invalid(f"{name}: give an absolute path or a URL such as file:///srv/media/a.mp4")
     return path

@@ -312,8 +312,9 @@ def _count(store: Store, action: str, wanted: Selection) -> Result:
         able = len(_matching(store, wanted, JOB_ACTIONS[action], most + 1))
         unable = _matching(store, wanted, set(JOB_STATES) - JOB_ACTIONS[action], REFUSALS)
     else:
-        matched, found = len(wanted), _able(store, action, wanted)
-        able, unable = len(found), [job for job in wanted if job not in set(found)][:REFUSALS]
+        matched, possible = len(wanted), set(_able(store, action, wanted))
+        able = len(possible)
+        unable = [job for job in wanted if job not in possible][:REFUSALS]
     states = _states(store, unable)
     return {
         **{"action": action, "preview": True, "done": 0, "more": matched > most},

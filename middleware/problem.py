@@ -40,6 +40,7 @@ _MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
 }
 _MEMBERS = ("type", "title", "status", "detail", "instance")
+_LONGEST = 1000  # characters of a detail: what a client sent is not sent back whole
 _plain = re.compile(r"[A-Za-z0-9/._~-]{0,1024}").fullmatch
 _UNHEARD_OF = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -48,7 +49,8 @@ class Problem(Exception):
     """What is wrong with a request, or with us, and how it is answered.
 
     ``errors`` holds one mapping a fault, of ``line``, ``column`` and
-    ``message``; ``headers`` go into the response (``Allow``, ``Retry-After``).
+    ``message``, and ``more`` is how many faults there are beyond them;
+    ``headers`` go into the response (``Allow``, ``Retry-After``).
     """
 
     def __init__(
@@ -59,13 +61,15 @@ class Problem(Exception):
         title: str | None = None,
         type: str = "about:blank",
         errors: Sequence[Mapping[str, object]] = (),
+        more: int = 0,
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.status = status
         self.title = title or _TITLES.get(status) or HTTPStatus(status).phrase
-        self.detail = detail
+        self.detail = detail if len(detail) <= _LONGEST else detail[:_LONGEST] + "…"
         self.type = type
         self.errors = errors
+        self.more = more
         self.headers = headers
         super().__init__(f"{status} {self.title}: {detail}" if detail else f"{status} {self.title}")
 
@@ -93,7 +97,7 @@ class Problem(Exception):
         }
         shown = {key: _clean(value) for key, value in members.items() if value != ""}
         errors = [{key: _clean(value) for key, value in e.items()} for e in self.errors]
-        return _WRITERS[kind](shown, errors).encode()
+        return _WRITERS[kind](shown, errors, self.more).encode()
 
 
 def format_of(environ: WSGIEnvironment) -> str:
@@ -117,11 +121,13 @@ def instance_of(environ: WSGIEnvironment) -> str:
 _Members = Mapping[str, object]
 
 
-def _as_xml(members: _Members, errors: Sequence[_Members]) -> str:
+def _as_xml(members: _Members, errors: Sequence[_Members], more: int) -> str:
     """Lists are made of ``i``, as in RFC 9457, appendix B."""
     inner = "".join(_element(key, members[key]) for key in _MEMBERS if key in members)
     if errors:
         inner += f"<errors>{''.join(map(_fault, errors))}</errors>"
+    if more:
+        inner += _element("more", more)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<problem xmlns="{NAMESPACE}">{inner}</problem>'
 
 
@@ -134,14 +140,17 @@ def _element(key: str, value: object) -> str:
     return f"<{key}>{_escape(value)}</{key}>"
 
 
-def _as_json(members: _Members, errors: Sequence[_Members]) -> str:
-    return json.dumps({**members, "errors": errors} if errors else members, ensure_ascii=False)
+def _as_json(members: _Members, errors: Sequence[_Members], more: int) -> str:
+    faults: _Members = {"errors": errors} if errors else {}
+    rest: _Members = {"more": more} if more else {}
+    return json.dumps({**members, **faults, **rest}, ensure_ascii=False)
 
 
-def _as_html(members: _Members, errors: Sequence[_Members]) -> str:
+def _as_html(members: _Members, errors: Sequence[_Members], more: int) -> str:
     heading = _escape(f"{members['status']} {members['title']}")
     detail = f"<p>{_escape(members['detail'])}</p>" if "detail" in members else ""
     faults = "".join(f"<li>{_escape(_sentence(error))}</li>" for error in errors)
+    faults += f"<li>and {more} more</li>" if more else ""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{heading}</title></head>\n<body><h1>{heading}</h1>{detail}"

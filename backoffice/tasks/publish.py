@@ -95,7 +95,7 @@ def _folder(context: Context) -> str:
     job = context.job
     template = context.parameters.get("folder") or "{key}"
     values = _values(job)
-    unknown = set(re.findall(r"\{(.*?)\}", template)) - values.keys()
+    unknown = set(re.findall(r"\{([^{}]*)\}", template)) - values.keys()
     if unknown:
         raise TaskFailed(
             f"the folder has {{{unknown.pop()}}} in it; known are {', '.join(sorted(values))}",

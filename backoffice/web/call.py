@@ -28,6 +28,8 @@ from middleware.problem import Problem
 
 TYPES = {"xml": "application/xml", "json": "application/json", "atom": "application/atom+xml"}
 FORM = "application/x-www-form-urlencoded"
+SMALL = 128 << 10  # bytes of a form, or of an object of single values
+FIELDS = 2500  # of a form
 _OFFERS = {
     "application/xml": "xml",
     "text/xml": "xml",
@@ -137,12 +139,12 @@ class Call:
         return parse(self.body, limit=limit, media_type=media_type)
 
     @cached_property
-    def fields(self) -> dict[str, object]:
+    def fields(self) -> dict[str, str]:
         """What a small body says: a form, or an object in JSON; empty without a body."""
         if not self.body:
             return {}
         if self.media_type == documents.JSON:
-            return documents.fields(self.body)
+            return documents.fields(self.body, limit=SMALL)
         if self.media_type != FORM:
             raise Problem(415, f"send a form ({FORM}) or JSON, not {self.media_type[:80]!r}")
         return dict(self.form)
@@ -150,10 +152,20 @@ class Call:
     @cached_property
     def form(self) -> list[tuple[str, str]]:
         """The fields of a form, in their order; a name may come again."""
+        if len(self.body) > SMALL:
+            raise Problem(413, f"the form has {len(self.body)} bytes; at most {SMALL} are read")
         try:
-            return parse_qsl(self.body.decode(), keep_blank_values=True, errors="strict")
-        except ValueError:
+            pairs = parse_qsl(
+                self.body.decode(), keep_blank_values=True, errors="strict", max_num_fields=FIELDS
+            )
+        except UnicodeDecodeError:
             raise Problem(400, "the form is not UTF-8") from None
+        except ValueError:
+            raise Problem(413, f"the form has more than {FIELDS} fields") from None
+        if odd := next((c for c in map(documents.odd, chain(*pairs)) if c), ""):
+            detail = f"the form holds the character U+{ord(odd):04X}, which cannot be kept"
+            raise Problem(400, detail)
+        return pairs
 
     # What goes out
 

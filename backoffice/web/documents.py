@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +33,9 @@ Record = Mapping[str, Any]
 
 _UNHEARD_OF = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_VALUES = xmlsafe.ELEMENTS + xmlsafe.ATTRIBUTES  # of a document in JSON, names among them
+_DIGITS = 100  # of a number with a fraction or an exponent
+_TOO_DEEP = f"objects and lists stand within each other more than {xmlsafe.DEPTH} deep"
 XML, JSON = "application/xml", "application/json"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -285,15 +289,23 @@ def parse_action(data: bytes, *, limit: int, media_type: str = XML) -> dict[str,
     return {
         "name": root.get("name"),
         "value": None if value is None else int(value),
-        "preview": root.get("preview", "false") in ("true", "1"),
+        "preview": root.get("preview", "false").strip() in ("true", "1"),
         "ids": [int(e.get("id", "")) for e in root.iter(_name("job"))],
         "filter": {} if wanted is None else {str(k): str(v) for k, v in wanted.items()},
     }
 
 
-def fields(data: bytes) -> dict[str, object]:
-    """A small JSON object. Raises as parse_job."""
-    return _object("the document", _from_json(data))
+def fields(data: bytes, *, limit: int) -> dict[str, str]:
+    """A small JSON object whose values are texts, whole numbers or true and false.
+    Raises as parse_job."""
+    members = _object("the document", _from_json(data, limit))
+    return {name: _word(name, value) for name, value in members.items()}
+
+
+def odd(text: str) -> str:
+    """The first character that XML, and so no document, can hold; or nothing."""
+    found = _UNHEARD_OF.search(text)
+    return found[0] if found else ""
 
 
 # In
@@ -303,31 +315,68 @@ def _read(schema: str, data: bytes, media_type: str, limit: int) -> etree._Eleme
     """The root of a document that is valid, whatever it was written in."""
     if media_type == XML:
         return xmlsafe.parse(data, schema, limit=limit)
-    if len(data) > limit:
-        raise TooLarge(f"the document has {len(data)} bytes; at most {limit} are read")
-    root = _element(_FORMS[schema], _from_json(data))
+    root = _element(_FORMS[schema], _from_json(data, limit))
+    xmlsafe.require_few(root)
     xmlsafe.validate(root, schema)
     return root
 
 
-def _from_json(data: bytes) -> object:
+def _from_json(data: bytes, limit: int) -> object:
+    if len(data) > limit:
+        raise TooLarge(f"the document has {len(data)} bytes; at most {limit} are read")
     try:
-        return json.loads(data.decode(), object_pairs_hook=_once)
+        value = json.loads(
+            data.decode(), object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
+        )
     except UnicodeDecodeError as error:
         raise WrongEncoding("the document is not UTF-8") from error
     except json.JSONDecodeError as error:
         raise Malformed(error.msg, line=error.lineno, column=error.colno) from error
-    except (RecursionError, ValueError) as error:
-        raise Malformed("the document is too deep, or a number in it too long") from error
+    except RecursionError as error:
+        raise Malformed(_TOO_DEEP) from error
+    except ValueError as error:
+        raise Malformed("a number in the document has too many digits") from error
+    _require_plain(value)
+    return value
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        name = next(one for one in names if names.count(one) > 1)
-        raise Malformed(f"{name!r} is given twice")
-    return found
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        count = Counter(name for name, _ in pairs)
+        name = next(name for name in members if count[name] > 1)
+        raise Malformed(f"the name {name[:100]!r} is given twice in an object; give it once")
+    return members
+
+
+def _finite(text: str) -> float:
+    if len(text) > _DIGITS or not math.isfinite(number := float(text)):
+        raise Malformed(f"{text[:20]} is not a number that is read here")
+    return number
+
+
+def _require_plain(value: object) -> None:
+    """Raise Malformed or TooLarge unless XML could say the same in as few elements.
+    It goes down a level at a time: what is nested must not use up the stack."""
+    level, count = [value], 0
+    for _ in range(xmlsafe.DEPTH):
+        count += len(level)
+        if count > _VALUES:
+            raise TooLarge(f"the document has more than {_VALUES} values; send it in parts")
+        if not (level := [inner for outer in level for inner in _inner(outer)]):
+            return
+    raise Malformed(_TOO_DEEP)
+
+
+def _inner(value: object) -> Iterable[object]:
+    """What is in an object or a list; a text is looked at."""
+    if isinstance(value, dict):
+        return (*value, *value.values())
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str) and (found := odd(value)):
+        raise Malformed(f"a text holds the character U+{ord(found):04X}, which cannot be kept")
+    return ()
 
 
 def _element(form: Form, value: object) -> etree._Element:
@@ -335,39 +384,44 @@ def _element(form: Form, value: object) -> etree._Element:
     element = _root(NAMESPACE, form.tag)
     for key, one in _object(form.tag, value).items():
         if key in form.attributes.split():
-            element.set(key, _word(key, one))
+            element.set(key, _words(key, one))
         elif key in form.texts.split():
             etree.SubElement(element, _name(key)).text = _word(key, one)
         elif key in form.pairs:
             for name, text in _object(key, one).items():
-                named = etree.SubElement(element, _name(form.pairs[key]), name=_word(key, name))
+                named = etree.SubElement(element, _name(form.pairs[key]), name=name)
                 named.text = _word(name, text)
         elif key in form.parts:
             many = one if isinstance(one, list) else [one]
             element.extend(_element(form.parts[key], part) for part in many)
         else:
-            raise SchemaViolation((Fault(0, 0, f"{key!r} is not expected in {form.tag}"),))
+            raise _violation(f"{key[:100]!r} is not expected in {form.tag}")
     return element
 
 
 def _object(name: str, value: object) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise SchemaViolation((Fault(0, 0, f"{name} is not an object"),))
+        raise _violation(f"{name[:100]} is not an object")
     return value
 
 
-def _word(name: str, value: object) -> str:
+def _words(name: str, value: object) -> str:
     """A value as an attribute has it; lists of words are joined by spaces."""
-    if isinstance(value, list):
-        return " ".join(_word(name, one) for one in value)
+    many = value if isinstance(value, list) else [value]
+    return " ".join(_word(name, one) for one in many)
+
+
+def _word(name: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     text = str(value) if isinstance(value, int) else value
     if not isinstance(text, str):
-        raise SchemaViolation((Fault(0, 0, f"{name} is neither a text nor a whole number"),))
-    if _UNHEARD_OF.search(text):
-        raise SchemaViolation((Fault(0, 0, f"{name} holds a control character"),))
+        raise _violation(f"{name[:100]} is neither a text nor a whole number")
     return text
+
+
+def _violation(message: str) -> SchemaViolation:
+    return SchemaViolation((Fault(0, 0, message),))
 
 
 def _named(root: etree._Element, tag: str) -> dict[str, str]:
@@ -375,7 +429,7 @@ def _named(root: etree._Element, tag: str) -> dict[str, str]:
     for element in root.iter(_name(tag)):
         name = element.get("name", "")
         if name in found:
-            raise SchemaViolation((_fault(element, f"{tag} {name!r} is given twice"),))
+            raise SchemaViolation((_fault(element, f"{tag} {name[:100]!r} is given twice"),))
         found[name] = "".join(map(str, element.itertext())).strip()
     return found
 
@@ -492,6 +546,7 @@ def _problem(record: Record) -> etree._Element:
             one = etree.SubElement(errors, f"{{{PROBLEM}}}i")
             for key in ("line", "column", "message"):
                 _add_problem(one, key, error)
+    _add_problem(root, "more", record)
     return root
 
 

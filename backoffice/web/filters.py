@@ -27,7 +27,7 @@ _PARAMETERS = {parameter.name: parameter for parameter in queries.JOBS}
 _TYPED = {name: key for key, name in KEYS.items()}
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _PIECE = re.compile(
-    rf'(?:(?P<key>[^\s":]+):(?P<value>{_QUOTED}|[^\s"]+)|(?P<word>{_QUOTED}|[^\s":]+))(?=\s|$)',
+    rf'(?:(?P<key>[^\s":]+):(?P<value>{_QUOTED}|[^\s"]+)|(?P<word>{_QUOTED}|[^\s":]+))(?P<blanks>\s+|$)',
     re.S,
 )
 _BARE = re.compile(r'[^\s":\\]+')
@@ -65,17 +65,17 @@ def write(values: Mapping[str, str] | Iterable[tuple[str, str]]) -> str:
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
     """Key, or nothing, and value of each word."""
-    rest = text.strip()
-    while rest:
-        piece = _PIECE.match(rest)
+    text, place = text.strip(), 0
+    while place < len(text):
+        piece = _PIECE.match(text, place)
         if piece is None:
-            raise Invalid(_unreadable(rest))
+            raise Invalid(_unreadable(text[place:]))
         yield piece["key"] or "", _unquoted(piece["value"] or piece["word"])
-        rest = rest[piece.end() :].lstrip()
+        place = piece.end("blanks")
 
 
 def _unreadable(rest: str) -> str:
-    word = rest.split()[0][:60]
+    word = rest.split(maxsplit=1)[0][:60]
     if word.endswith(":"):
         return f"{word} has no value; write it without a blank, such as {EXAMPLE.split()[0]}"
     if word.startswith(":"):

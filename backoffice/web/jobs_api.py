@@ -176,15 +176,18 @@ def prioritise(call: Call, id: int) -> Response:
 
 def _value(call: Call) -> int:
     text = call.fields.get("value")
-    if text is None:
-        text = call.query.get("value")
-    if text is None:
+    value: int | None = call.query.get("value") if text is None else _priority(text)
+    if value is None:
         raise Invalid("say which priority: value=0 (first) to value=100 (last)")
+    return value
+
+
+def _priority(text: str) -> int:
     try:
-        value: int = queries.VALUE.convert(str(text))
+        value: int = queries.VALUE.convert(text)
         return value
     except ValueError as error:
-        raise Invalid(f"value {str(text)[:50]!r} is not {error}") from error
+        raise Invalid(f"value {text[:50]!r} is not {error}") from error
 
 
 def act_on_many(call: Call) -> Response:
@@ -212,12 +215,13 @@ def _asked_in_form(call: Call) -> dict[str, Any]:
     if not everything and "job" not in values:
         raise Problem(422, "no job is ticked: tick some, or choose all that match")
     names = {parameter.name for parameter in queries.JOBS}
-    texts: dict[str, str] = {}
+    texts: dict[str, list[str]] = {}
     for name, text in call.form if everything else ():
         if name in names and text:
-            texts[name] = f"{texts[name]},{text}" if name in texts else text
+            texts.setdefault(name, []).append(text)
+    joined = {name: ",".join(some) for name, some in texts.items()}
     return {
-        **{"name": values["name"], "value": values.get("value"), "filter": texts},
+        **{"name": values["name"], "value": values.get("value"), "filter": joined},
         **{"preview": values.get("preview", False), "ids": () if everything else values["job"]},
     }
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from backoffice import __version__, nodes, states
+from backoffice import __version__, nodes, states, xmlsafe
 from backoffice.web.documents import PLURALS, SHAPES, Shape
-from backoffice.web.queries import LARGEST_ID
+from backoffice.web.queries import LARGEST_ID, MOST_VALUES
 from backoffice.web.routes import Parameter, Route
 
 Schema = dict[str, Any]
@@ -128,6 +128,7 @@ _BODIES: dict[str, Schema] = {
             "filter": _FILTER,
             "jobs": {
                 "type": "array",
+                "maxItems": MOST_VALUES,
                 "items": {"type": "object", "properties": {"id": _ID}, "required": ["id"]},
             },
         },
@@ -151,6 +152,7 @@ _PROBLEM: Schema = {
         "instance": _TEXT,
         "errors": {
             "type": "array",
+            "maxItems": xmlsafe.FAULTS,
             "items": {
                 "type": "object",
                 "properties": {
@@ -159,6 +161,11 @@ _PROBLEM: Schema = {
                     "message": _TEXT,
                 },
             },
+        },
+        "more": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "how many faults there are beyond those in errors",
         },
     },
 }

@@ -57,7 +57,10 @@ def problem(error: BaseException) -> BaseException:
     for kind, status in _STATUS:
         if isinstance(error, kind):
             retry = [("Retry-After", RETRY_AFTER)] if status == 503 else []
-            return Problem(status, _detail(error), errors=_faults(error), headers=retry)
+            more = error.more if isinstance(error, SchemaViolation) else 0
+            return Problem(
+                *(status, _detail(error)), errors=_faults(error), more=more, headers=retry
+            )
     return error
 
 

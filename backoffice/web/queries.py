@@ -21,6 +21,8 @@ DEFAULT_LIMIT = 50
 LARGEST_PAGE = 1000
 LARGEST_LIMIT = 1_000_000  # for lists that are streamed, not held
 LARGEST_ID = (1 << 63) - 1
+MOST_VALUES = 2000  # of a parameter that may have several
+_LONGEST_TIME = 40  # characters
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _STRING: dict[str, object] = {"type": "string"}
 
@@ -36,22 +38,29 @@ def read(query_string: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
 def collect(pairs: Iterable[tuple[str, str]], parameters: Sequence[Parameter]) -> dict[str, Any]:
     """The same from names and texts, as they stand in documents."""
     known = {parameter.name: parameter for parameter in parameters}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    many: dict[str, dict[Any, None]] = {}  # each value once
     for name, text in pairs:
         parameter = known.get(name)
         if parameter is None:
             names = ", ".join(sorted(known)) or "none"
-            raise Problem(400, f"there is no query parameter {name!r} here; there are: {names}")
-        if text == "":
-            continue
+            detail = f"there is no query parameter {name[:100]!r} here; there are: {names}"
+            raise Problem(400, detail)
         if parameter.many:
-            words = [_converted(parameter, word) for word in re.split("[, ]+", text) if word]
-            found.setdefault(name, []).extend(words)
-        elif name in found:
+            if words := _words(parameter, text):
+                many.setdefault(name, {}).update(dict.fromkeys(words))
+        elif name in values:
             raise Problem(400, f"query parameter {name!r} is given twice; give it once")
-        else:
-            found[name] = _converted(parameter, text)
-    return found
+        elif text != "":
+            values[name] = _converted(parameter, text)
+    return values | {name: list(found) for name, found in many.items()}
+
+
+def _words(parameter: Parameter, text: str) -> list[Any]:
+    words = [word for word in re.split("[, ]+", text, maxsplit=MOST_VALUES) if word]
+    if len(words) > MOST_VALUES:
+        raise Problem(400, f"query parameter {parameter.name!r} has over {MOST_VALUES} values")
+    return [_converted(parameter, word) for word in words]
 
 
 def _pairs(query_string: str) -> list[tuple[str, str]]:
@@ -120,6 +129,8 @@ def flag(text: str) -> bool:
 def moment(text: str) -> datetime:
     """Naive UTC, from ISO 8601 (UTC without a zone) or an age such as 2h."""
     try:
+        if len(text) > _LONGEST_TIME:
+            raise ValueError("longer than any time")
         if match := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
             age = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
             return datetime.now(UTC).replace(tzinfo=None) - age

@@ -89,9 +89,9 @@ def resume_queue(call: Call, name: str) -> Response:
 def limit_queue(call: Call, name: str) -> Response:
     """``value`` is a number, or "none"."""
     text = call.fields.get("value")
-    if text is None or not re.fullmatch(r"none|[0-9]{1,6}", str(text)):
+    if text is None or not re.fullmatch(r"none|[0-9]{1,6}", text):
         raise Invalid("say how many tasks may run at once: value=4, or value=none")
-    jobs.limit_queue(call.store, name, None if text == "none" else int(str(text)), call.user)
+    jobs.limit_queue(call.store, name, None if text == "none" else int(text), call.user)
     return show_queue(call, name)
 
 

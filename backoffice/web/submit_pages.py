@@ -76,7 +76,7 @@ def ask(call: Call) -> Response:
 
 def take(call: Call) -> Response:
     """What the form's buttons do: pick a file, show the plan, go back, submit."""
-    values = {name: str(value) for name, value in call.fields.items()}
+    values = call.fields
     draft = Draft(_workflow(call, values.get("workflow", "")), values)
     picked = next((name for name in values if name.startswith("pick.")), "")
     if picked:
@@ -146,12 +146,20 @@ def _prepared(call: Call, draft: Draft) -> jobs.Prepared | None:
 def _inputs(draft: Draft, spec: InputSpec, roots: Sequence[Path]) -> list[tuple[str, str]]:
     name = f"input.{spec.role}"
     paths = [line.strip() for line in draft.values.get(name, "").splitlines() if line.strip()]
-    for path in paths:
-        draft.check(name, lambda path=path: files.resolve(path, roots))  # type: ignore[misc]
     alone = replace(draft.workflow, inputs=(spec,))
     roles = [spec.role] * len(paths)
-    draft.check(name, lambda: workflows.check_inputs(alone, roles))
+    draft.check(name, lambda: _check_inputs(alone, roles, paths, roots))
     return [(spec.role, path) for path in paths]
+
+
+def _check_inputs(
+    workflow: Workflow, roles: Sequence[str], paths: Sequence[str], roots: Sequence[Path]
+) -> None:
+    """Raise Invalid for the first fault; that there are too many is seen before
+    any of them is looked for."""
+    workflows.check_inputs(workflow, roles)
+    for path in paths:
+        files.resolve(path, roots)
 
 
 def _parameters(draft: Draft) -> dict[str, str]:

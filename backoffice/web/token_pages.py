@@ -25,7 +25,7 @@ def show(call: Call) -> Response:
 def create(call: Call) -> Response:
     """The answer shows the secret: there is no address at which it could be seen
     again."""
-    asked = {name: str(call.fields.get(name, "")) for name in ("name", "role", "days")}
+    asked = {name: call.fields.get(name, "") for name in ("name", "role", "days")}
     days = asked["days"]
     if days not in LIFETIMES:
         raise Invalid(f"{days[:50]!r} is no lifetime that is offered; choose one of the list")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,29 @@ def test_a_pipe_a_folder_and_a_link_that_leads_out_are_refused(
     (root / "link").symlink_to("/etc/passwd")
     for name in ("pipe", "link", "."):
         assert register(visitor, f"file://{root}/{name}") == 400
+
+
+@pytest.mark.parametrize("name", ["/a" * 5000, "/../a" * 800, "/" + "%41" * 5000, "a" * 20_000])
+def test_a_name_longer_than_any_path_is_refused_in_few_words(visitor: Visitor, name: str) -> None:
+    answer = visitor.post("/files", f'<file xmlns="urn:backoffice:1" href="{name}"/>')
+    assert answer.status == 400
+    assert len(answer.body) < 5000
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("bytes=" + " " * 60_000 + "x", "bytes=0-" + "1" * 60_000, "bytes=" + "1" * 60_000 + "-"),
+        *("bytes=-" + "0" * 60_000, "bytes=" + "0-1," * 15_000, "bytes=5-2", "bytes = 0-1", "x"),
+    ],
+)
+def test_a_range_that_is_none_gives_the_whole_at_once(
+    visitor: Visitor, file: Path, given: str
+) -> None:
+    begin = time.thread_time()
+    answer = visitor.get("/files/1/content", HTTP_RANGE=given)
+    assert (answer.status, answer.body) == (200, b"0123456789")
+    assert time.thread_time() - begin < 0.5
 
 
 def test_content_is_served_whole_and_in_ranges(visitor: Visitor, file: Path) -> None:
