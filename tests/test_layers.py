@@ -14,7 +14,18 @@ ROOT = Path(__file__).resolve().parent.parent
 # stands for a module or a whole package.
 LAYERS = [
     {"errors"},
-    {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy", "webhooks"},
+    {
+        "states",
+        "files",
+        "xmlsafe",
+        "prctl",
+        "completeness",
+        "media_types",
+        "tally",
+        "privacy",
+        "protection",
+        "webhooks",
+    },
     {"instance", "sdnotify", "bus"},
     {"config"},
     {"logs", "sentry", "disks", "looks", "senders"},

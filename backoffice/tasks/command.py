@@ -6,12 +6,12 @@ one argument. What the command leaves in its folder is what it made.
 
 from __future__ import annotations
 
-import mimetypes
 import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from backoffice import media_types
 from backoffice.config import Command
 from backoffice.errors import TaskFailed
 from backoffice.tasks import Context, Output, Plan, Result
@@ -92,5 +92,4 @@ def _made(folder: Path) -> list[Path]:
 
 
 def _output(path: Path) -> Output:
-    guess = mimetypes.guess_type(path.name)[0]
-    return Output(ROLE, path, guess or "application/octet-stream")
+    return Output(ROLE, path, media_types.of_name(path.name))

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from backoffice import tokens
+from backoffice import media_types, tokens
 from backoffice.web.gate import Limits
 from tests.acceptance import proc
 from tests.acceptance.apache import (
@@ -353,6 +353,46 @@ def test_published_media_are_for_who_has_logged_in(front: Front, headers: dict[s
             answer = stranger.get(path, **headers)
             assert answer.status in (401, 404), path
             assert b"0123456789" not in answer.body
+
+
+# Of which a browser would make pages, scripts, styles, or programs of others.
+RUN = (
+    *("a.html", "a.HTM", "a.xhtml", "a.shtml", "a.svg", "a.svgz", "a.js", "a.mjs", "a.css"),
+    *("a.xml", "a.xsl", "a.rss", "a.pdf", "a.swf", "a.json", "a.wasm", "a.mht", "a.jar", "a.ico"),
+    *("a.mp4.html", "a.jpg.js", "a.mp4.xyz", "a", "a.", "a.mp4.gz", "a.var", "mp4", "a.ts.tsx"),
+)
+
+
+def test_no_name_makes_a_page_or_a_script_of_what_is_published(
+    front: Front, published: Path
+) -> None:
+    for name in RUN:
+        (published / name).write_text(EVIL)
+    with front.visitor("vera") as vera:
+        for name in RUN:
+            answer = vera.get(f"/published/show/{name}")
+            assert (answer.status, answer.body) == (200, EVIL.encode()), name
+            assert answer.headers["Content-Type"] == "application/octet-stream", name
+            assert answer.headers["Content-Disposition"] == "attachment", name
+            assert answer.headers["X-Content-Type-Options"] == "nosniff", name
+            assert "; sandbox" in answer.headers["Content-Security-Policy"], name
+
+
+def test_media_are_shown_in_place_by_their_last_name_alone(front: Front, published: Path) -> None:
+    named = {
+        **{f"b.{suffix}": kind for suffix, kind in media_types.BY_SUFFIX.items()},
+        **{"b.html.mp4": "video/mp4", "b.js.JPG": "image/jpeg", "b.php.ts": "video/mp2t"},
+    }
+    for name in named:
+        (published / name).write_text(EVIL)
+    with front.visitor("vera") as vera:
+        for name, kind in named.items():
+            answer = vera.get(f"/published/show/{name}")
+            assert answer.headers["Content-Type"].removesuffix("; charset=utf-8") == kind, name
+            saved = "attachment" if kind in media_types.SAVED else None
+            assert answer.headers["Content-Disposition"] == saved, name
+            assert answer.headers["X-Content-Type-Options"] == "nosniff", name
+            assert "; sandbox" in answer.headers["Content-Security-Policy"], name
 
 
 def test_nothing_published_is_run_listed_or_followed_out_of_its_folder(
