@@ -786,11 +786,17 @@ def test_ldap_is_ready_to_be_defined(spot: Path) -> None:
 
 def test_openid_connect_is_ready_to_be_defined(spot: Path) -> None:
     if not (MODULES / "mod_auth_openidc.so").exists():
-        pytest.skip("mod_auth_openidc is missing; apt-get install libapache2-mod-auth-openidc")
+        pytest.fail("missing; apt-get install libapache2-mod-auth-openidc", pytrace=False)
     (spot / "oidc").write_text("OIDCClientSecret secret\nOIDCCryptoPassphrase secret\n")
     text = shipped("backoffice.conf", spot, OIDC=spot / "oidc")
     modules = [*needed("backoffice.conf"), "auth_openidc"]
     assert "Syntax OK" in configtest(spot, text, modules)
+
+
+def test_openid_connect_knows_a_user_by_what_no_other_can_become() -> None:
+    text = (SHIPPED / "backoffice.conf").read_text()
+    assert re.findall(r"(?m)^ *OIDCRemoteUserClaim (.+)$", text) == ["sub@"]
+    assert re.findall(r"(?m)^ *OIDCPassClaimsAs (.+)$", text) == ["none"]
 
 
 def test_a_second_site_in_the_same_apache_has_names_of_its_own(spot: Path) -> None:
