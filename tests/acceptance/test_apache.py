@@ -474,7 +474,7 @@ def test_a_script_comes_with_a_token_and_no_password(front: Front) -> None:
     with front.visitor(Authorization=f"Bearer {token}", X_Remote_User="anna") as script:
         assert script.post(f"/jobs/{job}/pause").status == 200
         assert script.post("/queues/default/pause").status == 403
-    assert front.paused_by(job) == ["ci"]
+    assert front.paused_by(job) == ["token:ci"]
 
 
 @pytest.mark.parametrize("value", ["Bearer nothing", "bearer bo_x", "Bearer ", "Bearer a, Basic b"])
