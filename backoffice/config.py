@@ -167,7 +167,7 @@ class WebSettings:
     def own_hosts(self) -> tuple[str, ...]:
         """All that Host may name, whatever the port. No page elsewhere can have a
         name of loopback, and health checks use no other."""
-        bound = ()
+        bound: tuple[str, ...] = ()
         if isinstance(self.listen, tuple) and _is_loopback(self.listen[0]):
             bound = (_bracketed(self.listen[0].lower()),)
         return tuple(dict.fromkeys((*LOOPBACK_HOSTS, *bound, *self.named)))
