@@ -342,7 +342,9 @@ def test_a_token_may_stand_in_a_file(
     monkeypatch.setenv("BACKOFFICE_TOKEN", "another")
     afar("--token-file", "token", "cancel", 2)
     events = busy.board.read(records.events, limit=9)
-    assert [one["actor"] for one in events if one["action"] == "job.cancel-requested"] == ["ci"]
+    assert [one["actor"] for one in events if one["action"] == "job.cancel-requested"] == [
+        "token:ci"
+    ]
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe"])
