@@ -790,7 +790,7 @@ def service(url: str | None, token_file: str | None, environ: Mapping[str, str])
     """The service that commands are for; None if they are for this installation.
 
     An empty ``url`` is none, whatever the environment says. Raises ConfigError for
-    a file that holds no token.
+    a file that holds no token, or that others can read.
     """
     found = environ.get(URL_VARIABLE, "") if url is None else url
     if not found:
@@ -802,12 +802,7 @@ def service(url: str | None, token_file: str | None, environ: Mapping[str, str])
         token_file = environ[TOKEN_VARIABLE + FROM_FILE]
     if token_file is None:
         return Address(found, environ.get(TOKEN_VARIABLE, ""))
-    try:
-        token = Path(token_file).read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", source=token_file) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("holds no token: it is no text", source=token_file) from error
+    token = _private(token_file, token_file).strip()
     if not token:
         raise ConfigError("holds no token: it is empty", source=token_file)
     return Address(found, token)
@@ -956,12 +951,18 @@ def _held(variable: str, environ: Mapping[str, str]) -> str:
     _refuse_both(variable, environ)
     path = environ[variable]
     place = f"{variable}: {path}"
-    text, open_to_all = _content(path, place)
-    if open_to_all and not os.path.realpath(path).startswith(privacy.MOUNTED):
-        raise ConfigError(f"can be read by everybody; type: {_close(path)}", source=place)
+    text = _private(path, place)
     if not text.strip():
         raise ConfigError("is empty", source=place)
     return text.rstrip("\r\n")
+
+
+def _private(path: str, source: str) -> str:
+    """The text of a file that is a secret as a whole. Raises ConfigError."""
+    text, open_to_all = _content(path, source)
+    if open_to_all and not os.path.realpath(path).startswith(privacy.MOUNTED):
+        raise ConfigError(f"can be read by everybody; type: {_close(path)}", source=source)
+    return text
 
 
 def _refuse_both(variable: str, environ: Mapping[str, str]) -> None:

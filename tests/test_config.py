@@ -607,6 +607,7 @@ def test_an_unknown_setting_is_not_looked_for_in_a_file() -> None:
 
 def test_the_token_of_the_command_line_may_be_in_a_file() -> None:
     Path("token").write_text("bo_x\n")
+    Path("token").chmod(0o600)
     environ = {"BACKOFFICE_URL": "http://h", "BACKOFFICE_TOKEN_FILE": "token"}
     found = config.service(None, None, environ)
     assert found is not None
