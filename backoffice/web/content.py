@@ -27,8 +27,8 @@ BLOCK = 1 << 16
 SMALL = 256 << 10
 # Whatever a file turns out to be, no script in it runs, and it reaches nothing.
 POLICY = (
-    "default-src 'none'; media-src 'self'; img-src 'self'; style-src 'unsafe-inline';"
-    " form-action 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"
+    "default-src 'none'; media-src 'self'; img-src 'self'; form-action 'none'; base-uri 'none';"
+    " frame-ancestors 'none'; sandbox"
 )
 
 
@@ -42,9 +42,9 @@ def respond(
     path: str | Path, roots: Sequence[Path], media_type: str, downloads: Semaphore
 ) -> Response:
     """The file at an absolute path or file URL; ranges and conditions of the
-    request are met by the response. A type that is not among ``media_types`` is that
-    of bytes to be saved. Raises Problem 404, or 503 when as many
-    large ones are being fetched as ``downloads`` allows."""
+    request are met by the response. A type that is not among ``media_types`` becomes
+    that of bytes to be saved. Raises Problem 404, or 503 when as many large ones are
+    being fetched as ``downloads`` allows."""
     stream = _opened(str(path), roots)
     media_type = media_types.handed_out(media_type)
     found = os.fstat(stream.fileno())
