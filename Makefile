@@ -91,7 +91,8 @@ $(VENV)/.runtime: $(VENV)/.python requirements/runtime.txt pyproject.toml setup.
 
 $(VENV)/.test: $(VENV)/.runtime requirements/test.txt
 	@tools/apt-install ffmpeg mariadb-server libmariadb-dev pkg-config util-linux curl libxml2-utils \
-	    apache2-bin libapache2-mod-wsgi-py3 chromium chromium-driver logrotate
+	    apache2-bin libapache2-mod-wsgi-py3 libapache2-mod-auth-openidc fail2ban \
+	    chromium chromium-driver logrotate
 	@$(INSTALL) -r requirements/test.txt
 	@touch $@
 

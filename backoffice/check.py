@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from lxml import etree
 
 from backoffice import catalogue, confinement, files, logs, media, migrations, nodes, publishers
 from backoffice.catalogue import Catalogue
-from backoffice.config import LogSettings, NotifySettings, Settings
+from backoffice.config import AuthSettings, LogSettings, NotifySettings, Settings, WebSettings
 from backoffice.database import Database, clock
 from backoffice.errors import BackofficeError
 from backoffice.nodes import Status
@@ -55,7 +56,7 @@ def run(settings: Settings) -> list[Line]:
     lines.append(_notify(settings.notify))
     lines += [_schemas(), _templates()]
     if "web" in settings.service.parts:
-        lines.append(_web(settings))
+        lines += _web(settings)
     return lines
 
 
@@ -257,13 +258,35 @@ def _templates() -> Line:
     return _asked("templates", lambda: str(files.share("templates")))
 
 
-def _web(settings: Settings) -> Line:
-    """Where it listens, and for whom: what an admin should know before others do."""
+def _web(settings: Settings) -> Iterator[Line]:
+    """Where it listens, for whom, and what is believed there: what an admin should
+    know before others do."""
     where = settings.web.listen
     address = f"{where[0]}:{where[1]}" if isinstance(where, tuple) else f"unix:{where}"
-    if not settings.auth.required:
-        return Line(True, "web", f"{address}; nobody need log in there")
-    auth = settings.auth
+    yield Line(True, "web", f"{address}; {_let_in(settings.auth)}")
+    yield Line(True, "[web] hosts", f"requests may ask for {', '.join(settings.web.own_hosts)}")
+    yield Line(True, "[web] proxies", _believed(settings.web))
+
+
+def _let_in(auth: AuthSettings) -> str:
+    if not auth.required:
+        return "no login is needed there"
     if not auth.admins | auth.operators | auth.viewers:
-        return Line(True, "web", f"{address}; only tokens are let in: name users in [auth]")
-    return Line(True, "web", f"{address}; users log in")
+        return "only tokens are let in: name users in [auth]"
+    return "users log in"
+
+
+def _believed(web: WebSettings) -> str:
+    """At a port of this host, every process of it passes for the proxy."""
+    at_socket = isinstance(web.listen, Path)
+    networks = [] if at_socket else [one for one in web.proxies if one != "unix"]
+    peers = [f"peers at {one}" for one in networks]
+    if at_socket and "unix" in web.proxies:
+        peers.append("each process that can open the socket")
+    if any(_has_this_host(one) for one in networks):
+        peers.append("which is every process of this host")
+    return f"a user's name is believed from {', '.join(peers) or 'no peer'}"
+
+
+def _has_this_host(network: str) -> bool:
+    return any(ip_address(own) in ip_network(network) for own in ("127.0.0.1", "::1"))

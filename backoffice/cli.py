@@ -28,6 +28,7 @@ from backoffice.errors import (
     ServiceUnreachable,
 )
 from backoffice.privacy import masked
+from backoffice.protection import protect_process
 
 FAILED, WRONG, AWAY, INTERRUPTED = 1, 2, 4, 130
 PROCESSES = {
@@ -43,6 +44,7 @@ EPILOG = """exit status: 0 done, 1 it failed, 2 wrong use or settings, 3 cancell
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    protect_process()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names may hold what the terminal cannot
             stream.reconfigure(errors="backslashreplace")

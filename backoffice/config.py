@@ -38,6 +38,8 @@ DEFAULTS = "defaults"
 PARTS = ("scheduler", "worker", "web")
 VIEWER, OPERATOR, ADMIN = ROLES = "viewer", "operator", "admin"  # each may do what those before may
 EVERYBODY = "*"
+TOKEN_ACTOR = "token:"  # begins the name by which a token acts; no user's begins so
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 ALERT_KINDS = ("job.failed", "task.stalled", "worker.lost", "disk.low", "publish.refused")
 _REPLICATED = "mysql-replicated"
 _MYSQL = ("mysql", _REPLICATED)
@@ -153,13 +155,28 @@ class WebSettings:
     threads: int
     url: str  # without a slash at its end; empty: as the request says
     proxies: tuple[str, ...]  # networks, or "unix"
-    hosts: tuple[str, ...]  # in lower case; empty: any
+    hosts: tuple[str, ...]  # in lower case
     maintenance: Path
     rate: float  # requests a second; 0: no limit
     burst: int
     access_log: str
     head_timeout: float  # seconds, as the following
     body_timeout: float
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The hosts that the settings name, by ``hosts`` and ``url``."""
+        host = urlsplit(self.url).hostname
+        return (*self.hosts, _bracketed(host)) if host else self.hosts
+
+    @property
+    def own_hosts(self) -> tuple[str, ...]:
+        """All that Host may name, whatever the port. No page elsewhere can have a
+        name of loopback, and health checks use no other."""
+        bound: tuple[str, ...] = ()
+        if isinstance(self.listen, tuple) and _is_loopback(self.listen[0]):
+            bound = (_bracketed(self.listen[0].lower()),)
+        return tuple(dict.fromkeys((*LOOPBACK_HOSTS, *bound, *self.named)))
 
 
 @dataclass(frozen=True)
@@ -300,6 +317,13 @@ def _parts(text: str) -> tuple[str, ...]:
 
 def _tags(text: str) -> frozenset[str]:
     return frozenset(_words(text))
+
+
+def _users(text: str) -> frozenset[str]:
+    users = _tags(text)
+    if any(user.lower().startswith(TOKEN_ACTOR) for user in users):
+        raise ValueError(f"a list of users; no user is {TOKEN_ACTOR}NAME, and tokens have roles")
+    return users
 
 
 def _arguments(text: str) -> tuple[str, ...]:
@@ -616,7 +640,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("listen", _listen, "127.0.0.1:8080"),
         Key("threads", _whole(1, 1024), "8"),
         Key("url", _web_url, ""),
-        Key("proxies", _networks, "127.0.0.1 ::1 unix"),
+        Key("proxies", _networks, "unix"),
         Key("hosts", _hosts, ""),
         Key("maintenance", _path, "var/run/maintenance"),
         Key("rate", _number(0, 1_000_000), "200"),
@@ -628,9 +652,9 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
     "auth": (
         Key("required", _yes, "no"),
         Key("user_header", _header, "X-Remote-User"),
-        Key("viewers", _tags, ""),
-        Key("operators", _tags, ""),
-        Key("admins", _tags, ""),
+        Key("viewers", _users, ""),
+        Key("operators", _users, ""),
+        Key("admins", _users, ""),
         Key("secret", _text, "", bool),
     ),
 }
@@ -770,7 +794,7 @@ def service(url: str | None, token_file: str | None, environ: Mapping[str, str])
     """The service that commands are for; None if they are for this installation.
 
     An empty ``url`` is none, whatever the environment says. Raises ConfigError for
-    a file that holds no token.
+    a file that holds no token, or that others can read.
     """
     found = environ.get(URL_VARIABLE, "") if url is None else url
     if not found:
@@ -782,12 +806,7 @@ def service(url: str | None, token_file: str | None, environ: Mapping[str, str])
         token_file = environ[TOKEN_VARIABLE + FROM_FILE]
     if token_file is None:
         return Address(found, environ.get(TOKEN_VARIABLE, ""))
-    try:
-        token = Path(token_file).read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", source=token_file) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("holds no token: it is no text", source=token_file) from error
+    token = _private(token_file, token_file).strip()
     if not token:
         raise ConfigError("holds no token: it is empty", source=token_file)
     return Address(found, token)
@@ -938,12 +957,18 @@ def _held(variable: str, environ: Mapping[str, str]) -> str:
     _refuse_both(variable, environ)
     path = environ[variable]
     place = f"{variable}: {path}"
-    text, open_to_all = _content(path, place)
-    if open_to_all and not os.path.realpath(path).startswith(privacy.MOUNTED):
-        raise ConfigError(f"can be read by everybody; type: {_close(path)}", source=place)
+    text = _private(path, place)
     if not text.strip():
         raise ConfigError("is empty", source=place)
     return text.rstrip("\r\n")
+
+
+def _private(path: str, source: str) -> str:
+    """The text of a file that is a secret as a whole. Raises ConfigError."""
+    text, open_to_all = _content(path, source)
+    if open_to_all and not os.path.realpath(path).startswith(privacy.MOUNTED):
+        raise ConfigError(f"can be read by everybody; type: {_close(path)}", source=source)
+    return text
 
 
 def _refuse_both(variable: str, environ: Mapping[str, str]) -> None:
@@ -1092,6 +1117,11 @@ def _is_beneath(folder: Path, roots: Iterable[Path]) -> bool:
     return False
 
 
+def _bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -1117,6 +1147,12 @@ def _cross_check(settings: Settings, raw: _Raw) -> None:
         message = (
             "can be reached from other hosts, and nobody has to log in: set [auth] required = yes,"
             " or listen on 127.0.0.1:PORT or unix:PATH"
+        )
+        raise wrong("web", "listen", message)
+    elif not (settings.web.named or _is_loopback(listen[0])):
+        message = (
+            "can be reached from other hosts, and no name is given by which it is to be asked"
+            " for: set [web] url or hosts"
         )
         raise wrong("web", "listen", message)
     for target in settings.targets.values():

@@ -22,6 +22,7 @@ from backoffice import config, records
 from backoffice.config import Settings
 from backoffice.database import Database
 from backoffice.prctl import die_with
+from backoffice.protection import protect_process
 
 HOME = Path("var/demo")
 AFAR = (config.URL_VARIABLE, config.TOKEN_VARIABLE)  # the demo talks to its own service
@@ -31,6 +32,7 @@ STOP_AFTER = 60.0  # seconds that the service is given to stop
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
+    protect_process()
     home = HOME.absolute()
     (home / "media").mkdir(parents=True, exist_ok=True)
     try:

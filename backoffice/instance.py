@@ -46,7 +46,7 @@ def take(folder: Path) -> Instance:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o640)
             _lock(descriptor, path)
             if _is_at(path, descriptor):
                 return Instance(path, descriptor)

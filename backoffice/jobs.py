@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mimetypes
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +21,7 @@ from typing import Any
 from storm.exceptions import IntegrityError
 from storm.locals import Store
 
-from backoffice import events, files, flow, model, search, workflows
+from backoffice import events, files, flow, media_types, model, search, workflows
 from backoffice.database import Database, clock, insert_many, insert_one, is_mysql, marks
 from backoffice.errors import Conflict, Invalid, NotFound
 from backoffice.search import Filter
@@ -537,7 +536,7 @@ def known_file(store: Store, path: Path, size: int, now: datetime) -> int:
     if file is None:
         file = model.File()
         file.href, file.name, file.role, file.tree = href, path.name[:255], "", False
-        file.media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        file.media_type = media_types.of_name(path.name)
         file.created = now
         file.size = -1
         store.add(file)

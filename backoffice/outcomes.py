@@ -16,7 +16,7 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice import events, flow, model
+from backoffice import events, flow, media_types, model
 from backoffice.claims import Held
 from backoffice.database import for_update, insert_many, marks, moment
 from backoffice.leases import OURS, Lease, own_step
@@ -321,7 +321,7 @@ def _store_outputs(store: Store, held: Held, outcome: Outcome, now: datetime) ->
         ],
     )
     for file_id, facts in outcome.facts.items():
-        store.execute("UPDATE file SET facts = ? WHERE id = ?", (model.dump(facts), file_id))
+        _store_facts(store, file_id, facts)
     for file_id, checksum in outcome.checksums.items():
         store.execute("UPDATE file SET sha256 = ? WHERE id = ?", (checksum, file_id))
     for published in outcome.published:
@@ -343,6 +343,18 @@ def _store_outputs(store: Store, held: Held, outcome: Outcome, now: datetime) ->
 def place_key(target: str, path: str) -> str:
     """``active_key`` of the publication at this place."""
     return hashlib.sha256(f"{target}\0{path}".encode()).hexdigest()
+
+
+def _store_facts(store: Store, file_id: int, facts: Mapping[str, Any]) -> None:
+    """And what the file is, if its name had said what it cannot be."""
+    types = media_types.of_facts(facts)
+    given: list[object] = [model.dump(facts)]
+    columns = "facts = ?"
+    if types:
+        kept = f"CASE WHEN media_type IN ({marks(types)}) THEN media_type ELSE ? END"
+        columns += f", media_type = {kept}"
+        given += [*types, types[0]]
+    store.execute(f"UPDATE file SET {columns} WHERE id = ?", (*given, file_id))
 
 
 def _store_publication(store: Store, held: Held, published: PublishedFile, now: datetime) -> None:

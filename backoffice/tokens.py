@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from storm.locals import Store
 
 from backoffice import events
-from backoffice.config import ROLES
+from backoffice.config import ROLES, TOKEN_ACTOR
 from backoffice.database import Database, clock, insert_one, moment
 from backoffice.errors import DatabaseUnavailable, Invalid, NotFound
 
@@ -33,6 +33,11 @@ class Token:
     name: str
     role: str
     used_lately: bool  # within ``USED_EVERY``
+
+    @property
+    def actor(self) -> str:
+        """Who acts, as the history and the jobs show it."""
+        return f"{TOKEN_ACTOR}{self.name}"
 
 
 def create(

@@ -11,6 +11,7 @@ decides.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -38,7 +39,9 @@ class Authentication:
 
     What they raise goes through. ``anonymous`` is who comes without any
     credentials; None refuses. ``exempt`` paths, by how they begin, are let
-    through without an identity.
+    through without an identity. ``reserved`` are names that no user of a proxy
+    may have, and beginnings of such names, which end in a colon: those that the
+    application gives to tokens and to itself.
     """
 
     def __init__(
@@ -49,12 +52,15 @@ class Authentication:
         role_of: Callable[[str], str | None] | None = None,
         anonymous: Identity | None = None,
         exempt: Sequence[str] = (),
+        reserved: Sequence[str] = (),
     ) -> None:
         self.app = app
         self.tokens = tokens
         self.role_of = role_of
         self.anonymous = anonymous
         self.exempt = tuple(exempt)
+        self.reserved = frozenset(reserved)
+        self._prefixes = tuple(name for name in reserved if name.endswith(":"))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.pop(KEY, None)
@@ -99,10 +105,17 @@ class Authentication:
         )
 
     def _user(self, name: str) -> Identity | Problem:
+        if self._is_reserved(name):
+            return Problem(403, f"{name} is no user's name here; the proxy must give another")
         role = self.role_of(name) if self.role_of else None
         if role is None:
             return Problem(403, f"{name} has no role here; an administrator gives one")
         return Identity(name, role, "proxy")
+
+    def _is_reserved(self, name: str) -> bool:
+        # A database may take letters for equal that differ in case or in marks.
+        bare = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+        return bare in self.reserved or bare.startswith(self._prefixes)
 
 
 def _unknown(detail: str, error: str = "") -> Problem:
@@ -120,4 +133,5 @@ filter_factory = paste.factory(
     role_of=paste.thing,
     anonymous=_anonymous,
     exempt=paste.words,
+    reserved=paste.words,
 )

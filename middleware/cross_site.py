@@ -8,7 +8,8 @@ from elsewhere, and a browser's form must carry a token of ours:
 ``csrf_token`` or the header X-CSRF-Token. Scripts that send a Bearer token, or
 nothing that a browser would, need none. It sets no cookie and keeps nothing:
 the token is signed and bound to the user's name. Authentication belongs
-outside of it, and TrustedProxy too, which knows our scheme and host.
+outside of it, and TrustedProxy too, which knows our scheme and tells whether the
+host that was asked for is ours.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ KEY = "middleware.csrf_token"
 FIELD = "csrf_token"
 PEEK = 1 << 16  # bytes of a form in which the field must stand
 
+_OWN_HOST = "middleware.own_host"  # set by TrustedProxy
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # What a page can send to another site without asking it first. A body without
 # a type is among it.
@@ -47,7 +49,9 @@ _named = re.compile(rb'name="?' + FIELD.encode() + rb'"?\s*(?:;|\r\n|\Z)', re.I)
 
 class CrossSite:
     """``origins``, such as "https://backoffice.example.org", are as good as the
-    scheme and host of the request itself. A token lives ``lifetime`` seconds;
+    scheme and host of the request itself, which count only where TrustedProxy has
+    found the host among its own: a page whose name leads here has an Origin that
+    is the same as Host. A token lives ``lifetime`` seconds;
     ``clock`` tells the time in seconds since 1970.
     """
 
@@ -111,8 +115,10 @@ class CrossSite:
         return None
 
     def _ours(self, origin: str, environ: WSGIEnvironment) -> bool:
-        own = f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}"
-        return _plain(origin) == _plain(own) or _plain(origin) in self.origins
+        own, asked = environ.get(_OWN_HOST), _plain(origin)
+        if own and asked == _plain(f"{environ['wsgi.url_scheme']}://{own}"):
+            return True
+        return asked in self.origins
 
     def _has_token(self, environ: WSGIEnvironment) -> bool:
         given = environ.get("HTTP_X_CSRF_TOKEN")

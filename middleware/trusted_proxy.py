@@ -1,11 +1,15 @@
 """Who a request comes from, as told by a proxy that is trusted; else not at all.
 
-``application = TrustedProxy(application, trusted=("127.0.0.1", "::1", "unix"))``
+``application = TrustedProxy(application, hosts=("media.example.org",))``
 
 From a trusted peer it takes scheme, host, the client's address and the user;
 from anybody else nothing. Either way the headers are gone afterwards, so that
 nothing inside believes them by mistake. REMOTE_USER is only ever the user that
 a trusted proxy named. It knows no roles; Authentication does.
+
+A page elsewhere can have its name lead to this server (DNS rebinding); then it is
+the Host that tells, and 400 the answer. ``environ["middleware.own_host"]`` is a
+Host that was found among ``hosts``, with its port: what may be taken for ours.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from middleware import paste
 from middleware.framing import is_host
 from middleware.problem import Problem
 
+KEY = "middleware.own_host"
 LONGEST_USER = 255
 
 _control = re.compile(r"[\x00-\x1f\x7f]").search
@@ -38,17 +43,18 @@ _FORWARDED = (
 
 
 class TrustedProxy:
-    """``trusted`` holds networks, and "unix" for peers at a Unix socket.
+    """``trusted`` holds networks, and "unix" for peers at a Unix socket. At a port
+    of this host any user of it is a peer, so by default none is trusted there.
 
     ``hosts`` are the names, with or without a port, that Host may have, once the
-    proxy has told which one the client named; without them, any. Raises
-    ValueError for what is no network.
+    proxy has told which one the client named; without them, any, and none is
+    taken for ours. Raises ValueError for what is no network.
     """
 
     def __init__(
         self,
         app: WSGIApplication,
-        trusted: Iterable[str] = ("127.0.0.1", "::1", "unix"),
+        trusted: Iterable[str] = ("unix",),
         user_header: str = "X-Remote-User",
         hosts: Iterable[str] = (),
     ) -> None:
@@ -72,13 +78,14 @@ class TrustedProxy:
         told = {key: environ.pop(key) for key in _FORWARDED if key in environ}
         user = environ.pop(self._user_key, None)
         environ.pop("REMOTE_USER", None)
+        environ.pop(KEY, None)
         if self._trusts(environ.get("REMOTE_ADDR", "")):
             if user is not None:
                 environ["REMOTE_USER"] = self._checked_user(user)
             if told:
                 self._take(environ, told)
         if self.hosts and "HTTP_HOST" in environ:
-            self._check_host(environ["HTTP_HOST"])
+            environ[KEY] = self._checked_host(environ["HTTP_HOST"])
 
     def _take(self, environ: WSGIEnvironment, told: dict[str, str]) -> None:
         # The last of each is what the proxy itself has seen.
@@ -118,10 +125,11 @@ class TrustedProxy:
     def _wrong(self, what: str) -> Problem:
         return Problem(400, f"The header {self.user_header} {what}; check the proxy's settings.")
 
-    def _check_host(self, host: str) -> None:
+    def _checked_host(self, host: str) -> str:
         name = host.lower()
         if name not in self.hosts and _without_port(name) not in self.hosts:
             raise Problem(400, "This host is not served here.")
+        return host
 
     def _is_trusted(self, peer: str) -> bool:
         if not peer:

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 ClipFactory = Callable[..., Path]
 
 _numbers = itertools.count(1)
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Commands that run in this process set their own."""
+    yield
+    os.umask(_UMASK)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,3 +120,24 @@ def test_a_log_that_cannot_be_written_is_named(
     (tmp_path / "file").touch()
     log = replace(ready.log, to="files", folder=tmp_path / "file/folder")
     assert "is no folder" in faults(replace(ready, log=log))["[log] folder"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "believed"),
+    [
+        ({}, "no peer"),
+        ({"listen": Path("/run/socket")}, "each process that can open the socket"),
+        ({"listen": Path("/run/socket"), "proxies": ("10.0.0.1",)}, "no peer"),
+        ({"proxies": ("unix", "10.0.0.1")}, "peers at 10.0.0.1"),
+        ({"proxies": ("127.0.0.0/8",)}, "which is every process of this host"),
+        ({"proxies": ("::1",)}, "which is every process of this host"),
+    ],
+)
+def test_it_says_which_hosts_are_served_and_which_peers_are_believed(
+    ready: Settings, changes: dict[str, Any], believed: str
+) -> None:
+    web = replace(ready.web, url="https://media.example.org/x", **changes)
+    lines = found(replace(ready, web=web))
+    names = "localhost, 127.0.0.1, [::1], media.example.org"
+    assert lines["[web] hosts"].text == f"requests may ask for {names}"
+    assert believed in lines["[web] proxies"].text

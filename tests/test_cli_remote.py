@@ -339,18 +339,31 @@ def test_a_token_may_stand_in_a_file(
 ) -> None:
     secret = busy.board.do(tokens.create, "ci", "operator", "tester")[1]
     (busy.home / "token").write_text(f"{secret}\n")
+    (busy.home / "token").chmod(0o600)
     monkeypatch.setenv("BACKOFFICE_TOKEN", "another")
     afar("--token-file", "token", "cancel", 2)
     events = busy.board.read(records.events, limit=9)
-    assert [one["actor"] for one in events if one["action"] == "job.cancel-requested"] == ["ci"]
+    assert [one["actor"] for one in events if one["action"] == "job.cancel-requested"] == [
+        "token:ci"
+    ]
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe"])
 def test_a_file_that_holds_no_token_is_refused(run: Cli, wire: Line, content: bytes | None) -> None:
     if content is not None:
         (run.home / "token").write_bytes(content)
+        (run.home / "token").chmod(0o600)
     run(*URL, "--token-file", "token", "jobs", status=2)
     assert run.err.startswith("backoffice: token: ")
+    assert wire.asked == []
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o622])
+def test_a_token_that_others_can_read_or_change_is_refused(run: Cli, wire: Line, mode: int) -> None:
+    (run.home / "token").write_text("bo_x\n")
+    (run.home / "token").chmod(mode)
+    run(*URL, "--token-file", "token", "jobs", status=2)
+    assert "type: chmod " in run.err
     assert wire.asked == []
 
 

@@ -438,7 +438,46 @@ def test_other_hosts_are_listened_to_only_with_authentication(text: str) -> None
     message = refusal(web)
     assert message.startswith("test.ini: [web] listen: can be reached from other hosts")
     assert "[auth] required = yes" in message
+    web = section("web", listen=text, hosts="media.example.org")
     assert load(web + section("auth", required="yes")).web.listen[1] == 80  # type: ignore[index]
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:80", "[::]:80", "10.0.0.1:80", "media.example.org:80"])
+def test_other_hosts_are_listened_to_only_by_names_that_are_given(text: str) -> None:
+    auth = section("auth", required="yes")
+    message = refusal(section("web", listen=text) + auth)
+    assert message.startswith("test.ini: [web] listen: can be reached from other hosts")
+    assert "set [web] url or hosts" in message
+    for named in ({"url": "https://media.example.org"}, {"hosts": "media.example.org"}):
+        load(section("web", listen=text, **named) + auth)
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ({}, ()),
+        ({"listen": "unix:socket"}, ()),
+        ({"listen": "127.1.2.3:80"}, ("127.1.2.3",)),
+        ({"listen": "[0:0::1]:80"}, ("[0:0::1]",)),
+        ({"hosts": "A.example b.example"}, ("a.example", "b.example")),
+        ({"url": "https://C.example:8443/media"}, ("c.example",)),
+        ({"url": "https://[2001:db8::1]", "hosts": "a.example"}, ("a.example", "[2001:db8::1]")),
+    ],
+)
+def test_only_names_of_loopback_and_those_that_are_given_are_served(
+    given: dict[str, str], hosts: tuple[str, ...]
+) -> None:
+    assert load(section("web", **given)).web.own_hosts == (*config.LOOPBACK_HOSTS, *hosts)
+
+
+def test_by_default_no_process_at_a_port_is_believed() -> None:
+    assert load(b"").web.proxies == ("unix",)
+
+
+@pytest.mark.parametrize("role", ["viewers", "operators", "admins"])
+def test_a_user_is_not_named_like_a_token(role: str) -> None:
+    message = refusal(section("auth", **{role: "alice token:ci"}))
+    assert f"[auth] {role}: is not a list of users; no user is token:NAME" in message
 
 
 def test_a_relative_socket_begins_at_home(tmp_path: Path) -> None:
@@ -590,6 +629,7 @@ def test_an_unknown_setting_is_not_looked_for_in_a_file() -> None:
 
 def test_the_token_of_the_command_line_may_be_in_a_file() -> None:
     Path("token").write_text("bo_x\n")
+    Path("token").chmod(0o600)
     environ = {"BACKOFFICE_URL": "http://h", "BACKOFFICE_TOKEN_FILE": "token"}
     found = config.service(None, None, environ)
     assert found is not None

@@ -220,7 +220,7 @@ class _Answers(BaseHTTPRequestHandler):
     status, said = 200, b"ok"
 
     def do_GET(self) -> None:
-        ready = self.path == "/health/ready"
+        ready = self.path == "/health/ready" and self.headers["Host"] == "localhost"
         self.send_response(self.status if ready else 404)
         self.send_header("Content-Length", str(len(self.said)))
         self.end_headers()

@@ -146,6 +146,26 @@ def test_a_condition_is_asked_when_the_task_could_start(board: Board, source: An
     assert states(board, job) == {"probe": SUCCEEDED, "big": READY, "small": READY}
 
 
+@pytest.mark.parametrize(
+    ("name", "named", "becomes"),
+    [
+        ("a.html", "application/octet-stream", "video/mp4"),
+        ("a.jpg", "image/jpeg", "video/mp4"),
+        ("a.mov", "video/quicktime", "video/quicktime"),
+    ],
+)
+def test_a_file_is_taken_for_what_it_was_found_to_be(
+    board: Board, source: Any, name: str, named: str, becomes: str
+) -> None:
+    path = source.rename(source.with_name(name))
+    probing = recipe(task("probe", inputs=(SOURCE,)), inputs=(InputSpec("source"),))
+    board.submit(probing, inputs=[("source", str(path))])
+    assert board.read(records.file, 1)["media_type"] == named
+    facts = {1: {"format": "mov,mp4,m4a,3gp,3g2,mj2", "video": [{"height": 720}]}}
+    board.finish(claimed(board, board.worker())["probe"], facts=facts)
+    assert board.read(records.file, 1)["media_type"] == becomes
+
+
 def test_what_is_skipped_does_not_weigh_in_the_progress(board: Board) -> None:
     job = board.submit(recipe(task("a"), task("b", weight=98, when=(RED,)), task("c", "a")))
     board.finish(claimed(board, board.worker())["a"])

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"errors"},
     {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy"},
-    {"landlock", "seccomp", "mp4", "languages"},
+    {"landlock", "seccomp", "mp4", "languages", "media_types", "protection"},
     {"addresses", "outbound", "webhooks"},
     {"instance", "sdnotify", "bus", "hls"},
     {"config"},

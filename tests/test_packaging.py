@@ -155,7 +155,7 @@ def test_installing_again_changes_no_settings_and_uninstalling_removes_none(
     install: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:
     install()
-    folders = ("default", "logrotate.d", "backoffice", "apache2/sites-available")
+    folders = ("default", "logrotate.d", "backoffice", "apache2/sites-available", "fail2ban/jail.d")
     for path in (path for name in folders for path in (tmp_path / "root/etc" / name).iterdir()):
         path.write_text("changed")
     changed = {path for path, text in install().items() if text == "changed"}

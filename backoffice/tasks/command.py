@@ -6,13 +6,13 @@ one argument. What the command leaves in its folder is what it made.
 
 from __future__ import annotations
 
-import mimetypes
 import re
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from backoffice import media_types
 from backoffice.config import Command
 from backoffice.confinement import NONE, Confinement
 from backoffice.errors import TaskFailed
@@ -112,5 +112,4 @@ def _made(folder: Path) -> list[Path]:
 
 
 def _output(path: Path) -> Output:
-    guess = mimetypes.guess_type(path.name)[0]
-    return Output(ROLE, path, guess or "application/octet-stream")
+    return Output(ROLE, path, media_types.of_name(path.name))

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from threading import BoundedSemaphore
 from typing import Any
-from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from storm.locals import Store
 
-from backoffice import catalogue, database, ledger, logs, replication, tokens
-from backoffice.config import AuthSettings, Settings, WebSettings
+from backoffice import catalogue, database, events, ledger, logs, replication, tokens
+from backoffice.config import TOKEN_ACTOR, AuthSettings, Settings
 from backoffice.database import Database
 from backoffice.files import share
 from backoffice.web import pages, readiness
@@ -60,7 +59,7 @@ Application = Callable[..., Iterable[bytes]]
 OPEN = ("/health/", "/static/")  # for everybody, whoever it is
 ANYBODY = Identity("anonymous", "admin", "anonymous")  # where nobody need log in
 TOKEN = "X-Backoffice-Token"  # what must be seen in replicas
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # health checks name no other
+RESERVED = (TOKEN_ACTOR, events.ENGINE, ANYBODY.name)  # no user of the proxy is one of these
 
 
 def make_app(
@@ -93,6 +92,7 @@ def make_app(
         role_of=_role_of(auth),
         anonymous=None if auth.required else ANYBODY,
         exempt=OPEN,
+        reserved=RESERVED,
     )
     app = Maintenance(app, mode=web.maintenance, exempt=OPEN)
     app = Conditional(app)
@@ -106,7 +106,7 @@ def make_app(
     app = OwnProblems(app)
     app = ErrorHandler(app, logging.getLogger("backoffice.web"))
     app = ErrorPages(app, site)
-    app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=_hosts(web))
+    app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=web.own_hosts)
     app = StrictFraming(app)
     app = Robots(app)
     app = SecurityHeaders(app)
@@ -160,16 +160,9 @@ def _role_of(auth: AuthSettings) -> Callable[[str], str | None]:
 def _token_of(base: Database) -> Callable[[str], Identity | None]:
     def find(secret: str) -> Identity | None:
         token = tokens.check(base, secret)
-        return Identity(token.name, token.role, "token") if token else None
+        return Identity(token.actor, token.role, "token") if token else None
 
     return find
-
-
-def _hosts(web: WebSettings) -> tuple[str, ...]:
-    """Which names Host may have; none: any."""
-    host = urlsplit(web.url).hostname
-    own = (f"[{host}]" if ":" in host else host,) if host else ()
-    return (*web.hosts, *own, *LOOPBACK) if web.hosts or own else ()
 
 
 def _key(secret: str) -> bytes:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from webob import Response
 
-from backoffice import files
+from backoffice import files, media_types
 from backoffice.config import Settings
 from backoffice.errors import Invalid
 from middleware.problem import Problem
@@ -24,18 +24,11 @@ BLOCK = 1 << 16
 # Bytes that leave at once, into the socket's buffer. What is larger holds a
 # thread for as long as its client takes, and must leave some for the others.
 SMALL = 256 << 10
-# What a browser may show in place; anything else it shall save.
-_SHOWN = ("video/", "audio/", "image/", "text/plain", "text/vtt")
-_NEVER = ("image/svg+xml",)
-_STREAMS = {
-    ".m3u8": "application/vnd.apple.mpegurl",
-    ".mpd": "application/dash+xml",
-    ".m4s": "video/iso.segment",
-    ".mp4": "video/mp4",
-    ".ts": "video/mp2t",
-    ".vtt": "text/vtt",
-    ".jpg": "image/jpeg",
-}
+# Whatever a file turns out to be, no script in it runs, and it reaches nothing.
+POLICY = (
+    "default-src 'none'; media-src 'self'; img-src 'self'; form-action 'none'; base-uri 'none';"
+    " frame-ancestors 'none'; sandbox"
+)
 
 
 def folders(settings: Settings) -> tuple[Path, ...]:
@@ -44,18 +37,15 @@ def folders(settings: Settings) -> tuple[Path, ...]:
     return (*settings.paths.roots, settings.paths.work, *(path for path in targets if path))
 
 
-def media_type_of(path: str) -> str:
-    """Of a member of a package, by its name."""
-    return _STREAMS.get(Path(path).suffix.lower(), "application/octet-stream")
-
-
 def respond(
     path: str | Path, roots: Sequence[Path], media_type: str, downloads: Semaphore
 ) -> Response:
     """The file at an absolute path or file URL; ranges and conditions of the
-    request are met by the response. Raises Problem 404, or 503 when as many
-    large ones are being fetched as ``downloads`` allows."""
+    request are met by the response. A type that is not among ``media_types`` becomes
+    that of bytes to be saved. Raises Problem 404, or 503 when as many large ones are
+    being fetched as ``downloads`` allows."""
     stream = _opened(str(path), roots)
+    media_type = media_types.handed_out(media_type)
     found = os.fstat(stream.fileno())
     response = Response(
         content_type=media_type,
@@ -68,7 +58,8 @@ def respond(
     response.last_modified = datetime.fromtimestamp(int(found.st_mtime), UTC)
     response.etag = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
     response.cache_control = "private, no-cache"
-    if not media_type.startswith(_SHOWN) or media_type in _NEVER:
+    response.headers["Content-Security-Policy"] = POLICY
+    if media_type in media_types.SAVED:
         response.content_disposition = "attachment"
     return response
 

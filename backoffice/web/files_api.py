@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from webob import Response
 
-from backoffice import files, jobs, model, records
+from backoffice import files, jobs, media_types, model, records
 from backoffice.errors import NotFound
 from backoffice.model import File
 from backoffice.web import content, documents
@@ -52,7 +52,7 @@ def fetch_member(call: Call, id: int, path: str) -> Response:
     if not file.tree or not all(parts) or {".", ".."} & set(parts):
         raise NotFound(f"file {id} has no part {path[:200]!r}")
     href = f"{file.href.rsplit('/', 1)[0]}/{quote('/'.join(parts))}"
-    return _send(call, href, content.media_type_of(parts[-1]))
+    return _send(call, href, media_types.of_name(parts[-1]))
 
 
 def _send(call: Call, href: str, media_type: str) -> Response:

@@ -27,6 +27,7 @@ import sys
 from backoffice import config, logs
 from backoffice.errors import BackofficeError
 from backoffice.preflight import prepare_folders
+from backoffice.protection import protect_process
 from backoffice.web.app import Application, make_app
 
 # gunicorn gives up on a worker that ends so; any other it would start for ever.
@@ -34,6 +35,7 @@ GIVE_UP = 3
 
 
 def _make() -> Application:
+    protect_process()
     settings = config.load(None, os.environ)
     logs.setup(settings.log)
     prepare_folders(settings)

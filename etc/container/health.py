@@ -14,7 +14,8 @@ else:
     base, transport = "http://localhost", httpx.HTTPTransport(uds=str(listen))
 try:
     with httpx.Client(transport=transport, timeout=5) as client:
-        answer = client.get(f"{base}/health/ready")
+        # By a name that is always served: it may listen at 0.0.0.0.
+        answer = client.get(f"{base}/health/ready", headers={"Host": "localhost"})
 except httpx.HTTPError as error:
     sys.exit(f"no answer from {listen}: {error}")
 if answer.status_code != 200:

@@ -46,8 +46,7 @@ class Instance:
 
     def backoffice(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command as the service's user."""
-        script = 'umask 027; exec "$@"'
-        command = ("runuser", "-u", USER, "--", "sh", "-c", script, "sh", PROGRAM)
+        command = ("runuser", "-u", USER, "--", PROGRAM)
         return self.machine.run(*command, "--config", self.config, *argv, check=check)
 
     def pid(self) -> int:

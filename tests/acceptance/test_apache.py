@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from backoffice import tokens
+from backoffice import media_types, tokens
 from backoffice.web.gate import Limits
 from tests.acceptance import proc
 from tests.acceptance.apache import (
@@ -355,6 +355,46 @@ def test_published_media_are_for_who_has_logged_in(front: Front, headers: dict[s
             assert b"0123456789" not in answer.body
 
 
+# Of which a browser would make pages, scripts, styles, or programs of others.
+RUN = (
+    *("a.html", "a.HTM", "a.xhtml", "a.shtml", "a.svg", "a.svgz", "a.js", "a.mjs", "a.css"),
+    *("a.xml", "a.xsl", "a.rss", "a.pdf", "a.swf", "a.json", "a.wasm", "a.mht", "a.jar", "a.ico"),
+    *("a.mp4.html", "a.jpg.js", "a.mp4.xyz", "a", "a.", "a.mp4.gz", "a.var", "mp4", "a.ts.tsx"),
+)
+
+
+def test_no_name_makes_a_page_or_a_script_of_what_is_published(
+    front: Front, published: Path
+) -> None:
+    for name in RUN:
+        (published / name).write_text(EVIL)
+    with front.visitor("vera") as vera:
+        for name in RUN:
+            answer = vera.get(f"/published/show/{name}")
+            assert (answer.status, answer.body) == (200, EVIL.encode()), name
+            assert answer.headers["Content-Type"] == "application/octet-stream", name
+            assert answer.headers["Content-Disposition"] == "attachment", name
+            assert answer.headers["X-Content-Type-Options"] == "nosniff", name
+            assert "; sandbox" in answer.headers["Content-Security-Policy"], name
+
+
+def test_media_are_shown_in_place_by_their_last_name_alone(front: Front, published: Path) -> None:
+    named = {
+        **{f"b.{suffix}": kind for suffix, kind in media_types.BY_SUFFIX.items()},
+        **{"b.html.mp4": "video/mp4", "b.js.JPG": "image/jpeg", "b.php.ts": "video/mp2t"},
+    }
+    for name in named:
+        (published / name).write_text(EVIL)
+    with front.visitor("vera") as vera:
+        for name, kind in named.items():
+            answer = vera.get(f"/published/show/{name}")
+            assert answer.headers["Content-Type"].removesuffix("; charset=utf-8") == kind, name
+            saved = "attachment" if kind in media_types.SAVED else None
+            assert answer.headers["Content-Disposition"] == saved, name
+            assert answer.headers["X-Content-Type-Options"] == "nosniff", name
+            assert "; sandbox" in answer.headers["Content-Security-Policy"], name
+
+
 def test_nothing_published_is_run_listed_or_followed_out_of_its_folder(
     front: Front, published: Path
 ) -> None:
@@ -434,7 +474,7 @@ def test_a_script_comes_with_a_token_and_no_password(front: Front) -> None:
     with front.visitor(Authorization=f"Bearer {token}", X_Remote_User="anna") as script:
         assert script.post(f"/jobs/{job}/pause").status == 200
         assert script.post("/queues/default/pause").status == 403
-    assert front.paused_by(job) == ["ci"]
+    assert front.paused_by(job) == ["token:ci"]
 
 
 @pytest.mark.parametrize("value", ["Bearer nothing", "bearer bo_x", "Bearer ", "Bearer a, Basic b"])
@@ -746,11 +786,17 @@ def test_ldap_is_ready_to_be_defined(spot: Path) -> None:
 
 def test_openid_connect_is_ready_to_be_defined(spot: Path) -> None:
     if not (MODULES / "mod_auth_openidc.so").exists():
-        pytest.skip("mod_auth_openidc is missing; apt-get install libapache2-mod-auth-openidc")
+        pytest.fail("missing; apt-get install libapache2-mod-auth-openidc", pytrace=False)
     (spot / "oidc").write_text("OIDCClientSecret secret\nOIDCCryptoPassphrase secret\n")
     text = shipped("backoffice.conf", spot, OIDC=spot / "oidc")
     modules = [*needed("backoffice.conf"), "auth_openidc"]
     assert "Syntax OK" in configtest(spot, text, modules)
+
+
+def test_openid_connect_knows_a_user_by_what_no_other_can_become() -> None:
+    text = (SHIPPED / "backoffice.conf").read_text()
+    assert re.findall(r"(?m)^ *OIDCRemoteUserClaim (.+)$", text) == ["sub@"]
+    assert re.findall(r"(?m)^ *OIDCPassClaimsAs (.+)$", text) == ["none"]
 
 
 def test_a_second_site_in_the_same_apache_has_names_of_its_own(spot: Path) -> None:

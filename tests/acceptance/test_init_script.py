@@ -268,6 +268,12 @@ def test_it_runs_as_its_user_and_others_cannot_read_what_it_writes(running: Inst
     assert [mode.split()[0] for mode in modes[1:]] == ["640", "640"]
 
 
+def test_none_of_its_processes_dumps_its_memory(running: Instance) -> None:
+    found = [running.machine.read(f"/proc/{pid}/limits") for pid in processes(running)]
+    cores = [line.split()[4:6] for text in found for line in text.splitlines() if "core" in line]
+    assert cores == [["0", "0"]] * len(found)
+
+
 def test_two_starts_at_once_make_one_service(stopped: Instance) -> None:
     script = f"{stopped.script} start & first=$!; {stopped.script} start && wait $first"
     stopped.machine.run("sh", "-c", script)

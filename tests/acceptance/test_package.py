@@ -128,6 +128,7 @@ def test_what_belongs_to_a_service_is_where_admins_look(tree: Path) -> None:
     for place in (
         "etc/init.d/backoffice",
         "etc/logrotate.d/backoffice",
+        "etc/fail2ban/jail.d/backoffice.conf",
         "etc/apache2/sites-available/backoffice.conf",
         "etc/apache2/sites-available/backoffice-wsgi.conf",
         "usr/bin/backoffice",

@@ -36,6 +36,11 @@ def test_an_instance_has_the_same_unit() -> None:
 
 
 @pytest.mark.parametrize("name", ["backoffice.service", "backoffice@.service"])
+def test_the_memory_of_the_service_is_never_dumped(name: str) -> None:
+    assert "\nLimitCORE=0\n" in (UNITS / name).read_text()
+
+
+@pytest.mark.parametrize("name", ["backoffice.service", "backoffice@.service"])
 def test_the_service_may_do_little(name: str, tmp_path: Path) -> None:
     needs("systemd-analyze")
     unit = shutil.copy(UNITS / name, tmp_path / name.replace("@", "@eu"))

@@ -99,6 +99,15 @@ def test_a_user_without_a_role_is_refused_by_name() -> None:
     assert "mallory has no role" in answer.text
 
 
+@pytest.mark.parametrize("name", ["token:bot", "Token:bot", "TOKEN:", "t\xf6ken:bot", "engine"])
+def test_a_user_of_the_proxy_has_no_name_that_is_reserved(name: str) -> None:
+    reserved = ("token:", "engine")
+    app = Authentication(who, role_of=lambda user: "admin", reserved=reserved)
+    assert call(app, REMOTE_USER=name).status == 403
+    for other in ("token", "tokens:bot", "a token:bot", "engineer"):
+        assert call(app, REMOTE_USER=other).text == f"{other} admin proxy"
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

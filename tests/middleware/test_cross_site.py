@@ -38,7 +38,8 @@ def post(
     """A request to our own https host; ``more`` are headers, named as in HTTP."""
     keys = {"HTTP_" + name.upper(): value for name, value in more.items()}
     given = environ(method, "/jobs/1/cancel", body, CONTENT_TYPE=content_type)
-    given |= {"wsgi.url_scheme": "https", "HTTP_HOST": "bo.example.org", "REMOTE_USER": "alice"}
+    given |= {"wsgi.url_scheme": "https", "middleware.own_host": "bo.example.org"}
+    given["REMOTE_USER"] = "alice"
     if content_type is None:
         given.pop("CONTENT_TYPE", None)
     return run(app or around(), given | keys)
@@ -150,8 +151,14 @@ def test_a_document_that_only_a_script_can_send_needs_none() -> None:
 )
 def test_our_own_origin_is_known_in_all_its_spellings(origin: str, host: str, scheme: str) -> None:
     given = environ("POST", "/", b"<a/>", CONTENT_TYPE="application/xml", HTTP_ORIGIN=origin)
-    given |= {"HTTP_HOST": host, "wsgi.url_scheme": scheme}
+    given |= {"middleware.own_host": host, "wsgi.url_scheme": scheme}
     assert run(around(), given).status == 200
+
+
+def test_an_origin_that_is_the_same_as_a_host_that_is_not_ours_is_foreign() -> None:
+    given = environ("POST", "/", b"<a/>", CONTENT_TYPE="application/xml")
+    given |= {"HTTP_HOST": "evil.example:8080", "HTTP_ORIGIN": "http://evil.example:8080"}
+    assert run(around(), given).status == 403
 
 
 def test_other_origins_can_be_as_good_as_ours() -> None:

@@ -9,7 +9,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
-from middleware.trusted_proxy import TrustedProxy
+from middleware.trusted_proxy import KEY, TrustedProxy
 from tests.middleware.wsgi import call
 
 STRANGER = "203.0.113.9"
@@ -87,7 +87,7 @@ def test_the_client_is_the_last_hop_that_is_none_of_ours(hops: str, client: str 
     ],
 )
 def test_an_identity_that_is_none_is_refused(user: str, complaint: str) -> None:
-    answer = call(TrustedProxy(tell), HTTP_X_REMOTE_USER=user)
+    answer = call(TrustedProxy(tell), HTTP_X_REMOTE_USER=user, REMOTE_ADDR="")
     assert (answer.status, complaint in answer.text) == (400, True)
 
 
@@ -118,13 +118,35 @@ def test_a_host_that_is_none_is_refused(host: str) -> None:
         ("other.example:82", 400),
         ("evil.example", 400),
         ("site.example.evil.example", 400),
+        ("site.example.", 400),
+        ("evil@site.example", 400),
+        ("site.example@evil.example", 400),
+        ("[::2]", 400),
         ("", 400),
     ],
 )
 def test_a_foreign_host_is_refused(host: str, status: int) -> None:
     app = TrustedProxy(tell, hosts=["site.example", "[::1]", "other.example:81"])
     assert call(app, HTTP_HOST=host).status == status
-    assert call(app, HTTP_X_FORWARDED_HOST=host).status == status
+    assert call(app, HTTP_X_FORWARDED_HOST=host, REMOTE_ADDR="").status == status
+
+
+def test_a_host_is_ours_only_when_it_is_among_those_that_are_named() -> None:
+    def own(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(environ.get(KEY)).encode()]
+
+    named = TrustedProxy(own, hosts=["site.example"])
+    assert call(named, HTTP_HOST="Site.example:81").text == "Site.example:81"
+    assert call(named, HTTP_HOST=None, **{KEY: "evil.example"}).text == "None"
+    assert call(TrustedProxy(own), HTTP_HOST="evil.example", **{KEY: "evil.example"}).text == "None"
+
+
+def test_no_process_at_a_port_of_this_host_is_trusted_by_default() -> None:
+    for peer in ("127.0.0.1", "::1"):
+        given = ALL | {"HTTP_HOST": "site.example"}
+        answer = call(TrustedProxy(tell), REMOTE_ADDR=peer, **given)
+        assert json.loads(answer.body) == [None, peer, "site.example", "http", []]
 
 
 def test_what_is_no_network_is_refused() -> None:

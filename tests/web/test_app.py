@@ -67,10 +67,45 @@ def test_a_token_is_as_good_as_its_role(board: Board, guarded: Visitor) -> None:
     assert guarded.post(f"/jobs/{job}/pause", **bearer).status == 200
     assert guarded.post("/queues/default/pause", **bearer).status == 403
     events = board.read(records.events, after=0, limit=10)
-    assert events[-1]["actor"] == "ci"
+    assert events[-1]["actor"] == "token:ci"
     board.do(tokens.revoke, number, "anna")
     refused = guarded.get("/jobs", **bearer)
     assert (refused.status, refused.headers["WWW-Authenticate"][:6]) == (401, "Bearer")
+
+
+def test_a_token_that_is_named_like_a_user_is_another_one(
+    board: Board, guarded: Visitor, media: Callable[..., Path]
+) -> None:
+    job = (
+        '<job xmlns="urn:backoffice:1" workflow="transcode">'
+        f'<input role="source" href="{media().as_uri()}"/></job>'
+    )
+    secret = board.do(tokens.create, "otto", "operator", "anna")[1]
+    bearer = {"HTTP_AUTHORIZATION": f"Bearer {secret}"}
+    who = {"otto": {"HTTP_X_REMOTE_USER": "otto"}, "token:otto": bearer}
+    jobs = {}
+    for name, headers in who.items():
+        jobs[name] = etree.fromstring(guarded.post("/jobs", job, **headers).body)
+        assert jobs[name].get("submitter") == name
+    for name, made in jobs.items():
+        found = guarded.xml(f"/jobs?submitter={name}", HTTP_X_REMOTE_USER="vera")
+        assert [one.get("id") for one in found] == [made.get("id")]
+    actors = {one["actor"] for one in board.read(records.events, after=0, limit=50)}
+    assert actors >= set(who)
+
+
+@pytest.mark.parametrize("name", ["token:ci", "Token:ci", "token:", "backoffice", "anonymous"])
+def test_no_user_has_the_name_of_a_token_or_of_the_program(
+    board: Board, settings: Settings, name: str
+) -> None:
+    board.do(tokens.create, "ci", "admin", "anna")
+    environ = {
+        "BACKOFFICE_DATABASE_URI": settings.database.uri,
+        "BACKOFFICE_AUTH_REQUIRED": "yes",
+        "BACKOFFICE_AUTH_ADMINS": "*",
+    }
+    visitor = Visitor(make_app(config.load(None, environ)))
+    assert visitor.get("/jobs", HTTP_X_REMOTE_USER=name).status == 403
 
 
 @pytest.mark.parametrize(
@@ -83,6 +118,7 @@ def test_an_identity_that_is_none_is_refused(guarded: Visitor, name: str) -> Non
 def test_only_a_trusted_proxy_says_who_it_is(guarded: Visitor) -> None:
     given = {"HTTP_X_REMOTE_USER": "anna", "REMOTE_ADDR": "203.0.113.9"}
     assert guarded.get("/jobs", **given).status == 401
+    assert guarded.get("/jobs", **given | {"REMOTE_ADDR": "127.0.0.1"}).status == 401
 
 
 # What a page of another site cannot do --------------------------------------

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from backoffice import media_types
 from backoffice.config import Settings
 from backoffice.database import insert_one
+from backoffice.model import File
 from backoffice.workflows import InputSpec, TaskSpec
 from tests.board import Board, recipe
 from tests.middleware import wsgi
@@ -113,13 +115,41 @@ def test_a_link_that_took_a_files_place_is_not_followed_out(visitor: Visitor, fi
     assert visitor.get("/files/1/content").status == 404
 
 
-def test_what_a_browser_could_run_is_saved_instead(visitor: Visitor, media: Media) -> None:
-    register(visitor, media("a.html", b"<script>alert(1)</script>").as_uri())
-    register(visitor, media("a.svg", b"<svg/>").as_uri())
-    for number in (1, 2):
-        answer = visitor.get(f"/files/{number}/content")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a.html", "a.HTM", "a.xhtml", "a.svg", "a.js", "a.mjs", "a.css", "a.xml", "a.pdf"),
+        *("a.swf", "a.mp4.html", "a", "a.", "a.json", "a.wasm", "a.mht"),
+    ],
+)
+def test_what_a_browser_could_run_leaves_as_bytes_to_be_saved(
+    board: Board, visitor: Visitor, media: Media, name: str
+) -> None:
+    register(visitor, media(name, b"<script>alert(1)</script>").as_uri())
+    assert media_types.BYTES in visitor.get("/files/1").text
+    # Also when a task of other makers has said what it is.
+    for told in (media_types.BYTES, "text/html", "image/svg+xml", "text/javascript", "text/css"):
+        board.do(lambda store, told=told: store.find(File, id=1).set(media_type=told))
+        answer = visitor.get("/files/1/content")
+        assert answer.headers["Content-Type"] == media_types.BYTES
         assert answer.headers["Content-Disposition"] == "attachment"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "; sandbox" in answer.headers["Content-Security-Policy"]
+
+
+def test_media_are_shown_in_place_and_no_script_runs_in_them(
+    visitor: Visitor, media: Media
+) -> None:
+    for number, (name, told) in enumerate(
+        {"a.mp4": "video/mp4", "a.JPG": "image/jpeg", "a.vtt": "text/vtt"}.items(), 1
+    ):
+        register(visitor, media(name, b"<script>alert(1)</script>").as_uri())
+        answer = visitor.get(f"/files/{number}/content")
+        assert answer.headers["Content-Type"] == told
+        assert answer.headers["Content-Disposition"] is None
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "; sandbox" in answer.headers["Content-Security-Policy"]
 
 
 def test_a_package_is_served_with_its_segments(

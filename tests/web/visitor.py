@@ -32,7 +32,7 @@ class Visitor:
         self, method: str, path: str, body: bytes | str = b"", type: str = "", **more: Any
     ) -> wsgi.Answer:
         data = body.encode() if isinstance(body, str) else body
-        more = {"HTTP_HOST": "localhost"} | more
+        more = {"HTTP_HOST": "localhost", "REMOTE_ADDR": ""} | more  # by the Unix socket
         if data:
             more["CONTENT_TYPE"] = type or "application/xml"
         answer = wsgi.call(self.app, method, path, data, **more)
