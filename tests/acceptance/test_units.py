@@ -120,9 +120,10 @@ def test_the_units_are_as_systemd_wants_them(installed: Instance) -> None:
 
 
 def test_a_job_succeeds_within_the_walls(service: Instance) -> None:
-    """Ready when started, with everything that it needs, and gone when stopped."""
+    """Ready when started, with everything that it needs, and gone when stopped. The
+    unit leaves the service what it confines ffmpeg by."""
     machine = service.machine
-    service.configure()
+    service.configure("[limits]\nconfine = require\n")
     machine.run("systemctl", "start", "backoffice")
     ask = ("curl", "-sS", "--fail", "--unix-socket", "/run/backoffice/web.sock")
     machine.run(*ask, "http://localhost/health/ready")
