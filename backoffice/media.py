@@ -667,6 +667,11 @@ _EMPTY_WORDS = (
 
 # words in ffmpeg's stderr → what they mean for an operator, whether a retry may help
 _MEANINGS: Final = (
+    (
+        "error while loading shared libraries",
+        "its libraries lie where it may not read; name their folder in [tools] read",
+        False,
+    ),
     ("no space left on device", "the disk is full; make room and retry", True),
     ("disk quota exceeded", "the disk quota is used up; make room and retry", True),
     ("file too large", "a file grew beyond [limits] output; raise it or shorten the source", False),
