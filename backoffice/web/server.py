@@ -1,8 +1,9 @@
-"""The HTTP server: cheroot's threads and responses, behind a gate of our own.
+"""The HTTP server: cheroot's threads and responses, behind the gate.
 
 cheroot's parser is loose, and its threads wait for slow clients. So here it
-parses nothing: the gate hands it whole requests, checked. Owns the listening
-socket, the pool of threads and how a response is written.
+parses nothing: the gate hands it whole requests, checked, and takes the rest of
+a response that its client does not read at once. Owns the listening socket, the
+pool of threads and how a response is written.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.workers.threadpool import ThreadPool, WorkerThread
 
 from backoffice.web.gate import Gate, Inbox, Limits, Request
+from backoffice.web.outbox import Outbox, TooSlow
 from middleware.held import close
 
 LOG = logging.getLogger("backoffice.web")
@@ -88,6 +90,11 @@ class WebServer:
         return [(name, env, now - began) for name, env, began in self._http.serving()]
 
     @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._http.gate.connections
+
+    @property
     def address(self) -> Bind:
         """Where it listens; port 0 has become the real one."""
         found = self._http.bind_addr
@@ -143,14 +150,37 @@ class _Request(HTTPRequest):
         self.server.gateway(self).respond()
         if self.chunked_write:
             self.conn.wfile.write(b"0\r\n\r\n")
+        self.conn.outbox.flush()
+
+    def send_headers(self) -> None:
+        """With the first piece of the body."""
+        self.conn.wfile = _Kept(self.conn.outbox)
+        super().send_headers()  # type: ignore[no-untyped-call]
+        self.conn.wfile = self.conn.outbox
+
+
+class _Kept:
+    """What cheroot writes its head to."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.write = outbox.keep
+
+
+def _no_file(*_: Any) -> io.BytesIO:
+    """In place of cheroot's files on a socket."""
+    return io.BytesIO()
 
 
 class _Connection(HTTPConnection):
     RequestHandlerClass = _Request
 
     def __init__(self, server: _Server, sock: socket.socket, *_: Any) -> None:
-        super().__init__(server, sock)
-        self.inbox = Inbox(server.limits)
+        super().__init__(server, sock, _no_file)
+        limits = server.limits
+        self.inbox = Inbox(limits)
+        self.outbox = self.wfile = Outbox(sock, limits.send_rate, limits.send_timeout)
+        self.client: str | None = None
+        self.ending = False
         self.held = 0
         self.request: Request | None = None
         self._closed = False
@@ -171,7 +201,12 @@ class _Connection(HTTPConnection):
             self.rfile = io.BytesIO()
 
     def close(self) -> None:
+        """At once, or when the client has taken the rest of its response."""
         if self._closed:
+            return
+        if self.outbox.pending:
+            self.ending = True
+            self.server.gate.again(self)
             return
         self._closed = True
         with suppress(OSError):
@@ -193,6 +228,9 @@ class _Gateway(wsgi.Gateway_10):
         self.req.server.under_way[thread] = (self.env, time.monotonic())
         try:
             self._respond()
+        except TooSlow as error:
+            LOG.info("closed %s: %s", self.req.conn.remote_addr or "-", error.strerror)
+            raise
         finally:
             del self.req.server.under_way[thread]
 
@@ -323,9 +361,11 @@ class _Server(wsgi.Server):
     def stop(self) -> None:
         if not self.ready:
             return
+        ends = time.monotonic() + self.shutdown_timeout
         # First of all, so that no request comes after the threads' last orders.
         self.gate.stop()
         super().stop()
+        self.gate.finish(ends - time.monotonic())
         self._remove_socket()
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
