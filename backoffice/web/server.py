@@ -29,7 +29,9 @@ from cheroot.workers.threadpool import ThreadPool, WorkerThread
 
 from backoffice.web.gate import Gate, Inbox, Limits, Request
 from backoffice.web.outbox import Outbox, TooSlow
+from backoffice.web.turns import Turns
 from middleware.held import close
+from middleware.rate_limit import network_of
 
 LOG = logging.getLogger("backoffice.web")
 NAME = "Backoffice"  # and no version: it would tell strangers what to try
@@ -155,7 +157,7 @@ class _Request(HTTPRequest):
     def send_headers(self) -> None:
         """With the first piece of the body."""
         self.conn.wfile = _Kept(self.conn.outbox)
-        super().send_headers()  # type: ignore[no-untyped-call]
+        super().send_headers()
         self.conn.wfile = self.conn.outbox
 
 
@@ -180,6 +182,7 @@ class _Connection(HTTPConnection):
         self.inbox = Inbox(limits)
         self.outbox = self.wfile = Outbox(sock, limits.send_rate, limits.send_timeout)
         self.client: str | None = None
+        self.asker = ""  # whose request is being answered
         self.ending = False
         self.held = 0
         self.request: Request | None = None
@@ -187,6 +190,7 @@ class _Connection(HTTPConnection):
 
     def give(self, request: Request) -> None:
         self.request = request
+        self.asker = self.client or _last_hop(request.head.fields)
         self.rfile = io.BytesIO(request.body)
 
     def communicate(self) -> bool:
@@ -197,6 +201,7 @@ class _Connection(HTTPConnection):
             LOG.exception("a handler wanted to end the process")
             return False
         finally:
+            self.server.requests.done(self)
             self.request = None
             self.rfile = io.BytesIO()
 
@@ -213,6 +218,12 @@ class _Connection(HTTPConnection):
             super().close()
         self.socket.close()
         self.server.gate.left(self)
+
+
+def _last_hop(fields: dict[bytes, bytes]) -> str:
+    """For whom a proxy asks."""
+    hops = fields.get(b"x-forwarded-for", b"").decode("latin-1")
+    return network_of(hops.rpartition(",")[2].strip())
 
 
 class _Gateway(wsgi.Gateway_10):
@@ -282,9 +293,17 @@ class _Gateway(wsgi.Gateway_10):
 
 
 class _Pool(ThreadPool):
-    """Threads that cannot keep the process from ending."""
+    """Threads that cannot keep the process from ending, and that clients take in turn."""
 
     _numbers = itertools.count(1)
+
+    def __init__(self, server: _Server, threads: int) -> None:
+        super().__init__(server, min=threads)
+        self._queue = Turns(threads)
+        self.get = self._queue.get
+
+    def done(self, conn: _Connection) -> None:
+        self._queue.done(conn.asker)
 
     def _spawn_worker(self) -> Any:
         worker = WorkerThread(self.server)  # type: ignore[no-untyped-call]
@@ -318,7 +337,7 @@ class _Server(wsgi.Server):
         self.software = NAME
         self.timeout = int(limits.idle_timeout)
         self.shutdown_timeout = grace
-        self.requests = _Pool(self, min=threads)
+        self.requests = _Pool(self, threads)
         self.limits = limits
         self.mode = mode
         self.gate = Gate(limits, self._admit)
