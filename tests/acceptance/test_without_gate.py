@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from tests.acceptance.test_servers import APP
 
 __all__ = ["inside", "open_folder"]  # fixtures
 
+GUNICORN = ("--worker-class=gthread", "--threads=4", "--no-control-socket")
 WAITRESS = ("--threads=4", "--max-request-header-size=16384")
 SOON = 2.0  # seconds, on a machine that does much else; what is quadratic takes a minute
 HEAD = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\n"
@@ -46,32 +47,29 @@ ATTACKS = {
 }
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    home = tmp_path_factory.mktemp("gateless") / "site"
+def _site(home: Path) -> Site:
     site = Site(home, f"sqlite:{home}/database.sqlite")
     site.set("web", listen=f"unix:{home}/socket")
     site.set("auth", required="yes")
-    try:
-        yield site
-    finally:
-        site.close()
+    return site
 
 
 @pytest.fixture(scope="module")
-def gunicorn(site: Site) -> Iterator[Address]:
-    address = site.home / "gunicorn"
-    options = ("--worker-class=gthread", "--threads=4", "--no-control-socket")
-    with serving(site, "gunicorn", *options, f"--bind=unix:{address}", APP, address=address):
-        yield address
+def gunicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    with closing(_site(tmp_path_factory.mktemp("gunicorn") / "site")) as site:
+        address = site.home / "socket"
+        command = ("gunicorn", *GUNICORN, f"--bind=unix:{address}", APP)
+        with serving(site, *command, address=address):
+            yield address
 
 
 @pytest.fixture(scope="module")
-def waitress(site: Site) -> Iterator[Address]:
-    address = site.home / "waitress"
-    command = ("waitress", f"--unix-socket={address}", *WAITRESS, APP)
-    with serving(site, *command, address=address, stop=signal.SIGINT):
-        yield address
+def waitress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    with closing(_site(tmp_path_factory.mktemp("waitress") / "site")) as site:
+        address = site.home / "socket"
+        command = ("waitress", f"--unix-socket={address}", *WAITRESS, APP)
+        with serving(site, *command, address=address, stop=signal.SIGINT):
+            yield address
 
 
 @pytest.mark.parametrize("name", ATTACKS)
