@@ -222,7 +222,7 @@ class Gate:
         self._guests: dict[Connection, _Guest] = {}  # who came first stands first
         self._lock = threading.Lock()  # for the three counts
         self._open = 0
-        self._clients: Counter[str] = Counter()
+        self._clients: Counter[str] = Counter()  # connections that were let in
         self._buffered = 0
         self._looked = 0.0
         self._turned = threading.Event()
@@ -265,6 +265,8 @@ class Gate:
             conn.close()
         else:
             self._newcomers.append(conn)
+            if self._ended:
+                self._turn_away()
             self._ring()
 
     def again(self, conn: Connection) -> None:

@@ -155,6 +155,7 @@ def _json() -> Iterator[bytes]:
     yield b"[" * 900_000
     yield b'{"a":' * 200_000
     yield b'{"workflow":"nothing","x":"' + b" " * 900_000
+    yield b"{" + b'"title":"a",' * 80_000 + b'"workflow":"nothing"}'
 
 
 def _xml() -> Iterator[bytes]:
@@ -162,6 +163,7 @@ def _xml() -> Iterator[bytes]:
     yield start + b"<a>" * 300_000
     yield start[:-1] + b"".join(b" a%d='b'" % number for number in range(60_000)) + b"></job>"
     yield start + b" " * 900_000
+    yield start + b"<wrong/>" * 110_000 + b"</job>"
     yield b"<!DOCTYPE a [" + b"<!ENTITY a 'b'>" * 60_000 + b"]><a/>"
 
 
