@@ -162,6 +162,8 @@ class WebSettings:
     access_log: str
     head_timeout: float  # seconds, as the following
     body_timeout: float
+    send_rate: int  # bytes a second
+    connections_per_client: int
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -648,6 +650,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("access_log", _choice("combined", "json", "none"), "combined"),
         Key("head_timeout", _seconds(0.1, 3600), "10s"),
         Key("body_timeout", _seconds(0.1, 3600), "30s"),
+        Key("send_rate", _size(1), "4K"),
+        Key("connections_per_client", _whole(1, 1_000_000), "100"),
     ),
     "auth": (
         Key("required", _yes, "no"),

@@ -1,11 +1,17 @@
-"""What is strict about the framing of a request, and a component that refuses the rest.
+"""The framing of a request: what h11 reads and is refused here all the same.
 
 ``application = StrictFraming(application)``
 
-The functions on bytes are for a server: ``check_head`` and ``Chunks`` take what
-came over the wire. The component sees only what a server left in the environ,
-so it cannot see duplicates, folded lines or bad chunks: a server that is loose
-about those needs the functions too. Neither looks at what a request means.
+``check_start``, ``check_head`` and ``Chunks`` are for a server: they take what
+came over the wire. h11 parses heads; it reads some of them in more than one way
+(bare LF, folded lines, equal lengths given twice), and in time that grows with the
+square of a run of blanks before a control character. So bytes that have no place
+in a head are refused before h11 sees them. Chunks are decoded here: trailers would
+meet h11 unseen.
+
+The component sees only what a server left in the environ: no duplicates, folded
+lines or bad chunks. A server that is loose about those needs the functions too.
+All take time linear in the size of what was sent.
 """
 
 from __future__ import annotations
@@ -17,14 +23,19 @@ from typing import NoReturn
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+import h11
+
 from middleware import paste
 from middleware.problem import Problem
 
 MAX_TARGET = 16 * 1024
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 200
+MAX_CHUNK_LINE = 1024
 MAX_TRAILER = 8 * 1024
-# Of these a request has one: which of two is meant, each program guesses anew.
+# Bytes that chunk lines may have together, besides as many as the body has.
+SPARE = 8 * 1024
+# Of these a request has one: programs differ in which of two they read.
 SINGLETONS = frozenset(
     b"authorization content-length content-type host origin transfer-encoding x-remote-user"
     b" x-forwarded-for x-forwarded-host x-forwarded-proto".split()
@@ -32,17 +43,17 @@ SINGLETONS = frozenset(
 REFUSED_METHODS = frozenset({"TRACE", "TRACK", "CONNECT"})
 
 _CLOSE = ("Connection", "close")
+_REQUEST_LINE = 64  # bytes of a request line besides the target
 _method = re.compile(rb"[A-Z][A-Z0-9._-]{0,31}").fullmatch
-_version = re.compile(rb"HTTP/([0-9])\.([0-9])").fullmatch
-_target = re.compile(rb"[\x21\x22\x24-\x7e]*").fullmatch  # visible, and no fragment
-_field = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*").fullmatch
+# Controls, a line end that is not CR LF, a folded line. A CR at the end may become one.
+_misplaced = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n|\n[ \t]").search
+_lengths = re.compile(rb"\ncontent-length:([^\r]*)", re.IGNORECASE).findall
+_field_name = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:").match
 _control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _controls = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 is_host = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?").fullmatch
 _digits = re.compile(r"[0-9]{1,18}").fullmatch
 _chunk_size = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
-# What can be seen to be wrong before the empty line has come.
-_broken_line = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\x00").search
 
 
 def _refuse(detail: str, status: int = 400) -> NoReturn:
@@ -79,26 +90,6 @@ class Head:
         return self.target.partition(b"?")[2]
 
 
-def check_head(
-    head: bytes, *, singletons: frozenset[bytes] = SINGLETONS, max_target: int = MAX_TARGET
-) -> Head:
-    """The facts of a head, from its first byte to its empty line.
-
-    Raises the Problem to answer with; the connection must be closed then, for
-    nobody knows where the next request would begin.
-    """
-    line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
-    method, target, version = _request_line(line, max_target)
-    fields = _fields(lines, singletons)
-    _check_host(fields.get(b"host"), version)
-    length = _length(fields, version)
-    tokens = [t.strip() for t in fields.get(b"connection", b"").lower().split(b",")]
-    persistent = b"close" not in tokens and (version != b"HTTP/1.0" or b"keep-alive" in tokens)
-    return Head(
-        method, target, version, fields, length, _expects(fields, version, length), persistent
-    )
-
-
 def check_start(
     data: bytes | bytearray,
     seen: int = 0,
@@ -110,40 +101,77 @@ def check_start(
 
     The first ``seen`` bytes were checked before.
     """
-    # The request line has a method and a version too.
-    if data.find(b"\r\n", 0, max_target + 64) < 0 and len(data) > max_target + 64:
+    line = max_target + _REQUEST_LINE
+    if seen <= line < len(data) and data.find(b"\r\n", 0, line) < 0:
         _refuse("The URL is too long.", 414)
-    if _broken_line(data, max(0, seen - 1)):
-        _refuse("A line does not end with CR LF, or holds a NUL.")
+    if _misplaced(data, max(0, seen - 2)):
+        _refuse("The header has control characters, a folded line, or a line without CR LF.")
     if len(data) > max_head:
         _refuse(f"The header has more than {max_head} bytes.", 431)
 
 
-def _request_line(line: bytes, max_target: int) -> tuple[bytes, bytes, bytes]:
-    parts = line.split(b" ")
-    if len(parts) != 3 or not _method(parts[0]):
-        _refuse("The request line is malformed.")
-    method, target, version = parts
-    number = _version(version)
-    if not number:
-        _refuse("The request line is malformed.")
-    if number[1] != b"1":
+def check_head(
+    head: bytes,
+    *,
+    singletons: frozenset[bytes] = SINGLETONS,
+    max_target: int = MAX_TARGET,
+    max_head: int = MAX_HEAD,
+) -> Head:
+    """The facts of a head, from its first byte to its empty line.
+
+    Raises the Problem to answer with; the connection must be closed then, since
+    where the next request would begin is not certain.
+    """
+    check_start(head, max_target=max_target, max_head=max_head)
+    if head.count(b"\r\n") > MAX_FIELDS + 2:
+        _refuse(f"There are more than {MAX_FIELDS} header fields.", 431)
+    # h11 makes one of several that are equal, and of "1, 1".
+    lengths = _lengths(head)
+    if len(lengths) > 1 or any(b"," in length for length in lengths):
+        _refuse("Content-Length is given twice.")
+    request = _parsed(head)
+    _check_request_line(request, max_target)
+    version = b"HTTP/1.0" if request.http_version == b"1.0" else b"HTTP/1.1"
+    fields = _fields(request.headers, singletons)
+    _check_host(fields.get(b"host"), version)
+    length = _length(fields, version)
+    expects = _expects(fields, version, length)
+    persistent = _persists(fields, version)
+    return Head(request.method, request.target, version, fields, length, expects, persistent)
+
+
+def _parsed(head: bytes) -> h11.Request:
+    connection = h11.Connection(h11.SERVER)
+    try:
+        connection.receive_data(head)
+        event = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        # What follows the colon is what the client sent.
+        _refuse(f"The header is malformed: {str(error).partition(':')[0].lower()}.")
+    if not isinstance(event, h11.Request):
+        _refuse("The header is malformed.")
+    return event
+
+
+def _check_request_line(request: h11.Request, max_target: int) -> None:
+    method, target = request.method, request.target
+    if not _method(method):
+        _refuse("The method is malformed.")
+    if not request.http_version.startswith(b"1."):
         _refuse("Only HTTP/1.0 and HTTP/1.1 are spoken here.", 505)
     if method.decode() in REFUSED_METHODS:
         _refuse(f"{method.decode()} is not allowed.", 405)
     if len(target) > max_target:
         _refuse("The URL is too long.", 414)
-    if not target.startswith(b"/") or not _target(target) or b"%00" in target:
+    if not target.startswith(b"/") or b"#" in target or b"%00" in target:
         _refuse("The URL is malformed; it must be a path.")
-    return method, target, b"HTTP/1.0" if version == b"HTTP/1.0" else b"HTTP/1.1"
 
 
-def _fields(lines: Iterable[bytes], singletons: frozenset[bytes]) -> dict[bytes, bytes]:
+def _fields(
+    headers: Iterable[tuple[bytes, bytes]], singletons: frozenset[bytes]
+) -> dict[bytes, bytes]:
     fields: dict[bytes, bytes] = {}
-    for number, line in enumerate(lines):
-        if number >= MAX_FIELDS:
-            _refuse(f"There are more than {MAX_FIELDS} header fields.", 431)
-        name, value = _name_and_value(line)
+    for name, value in headers:
         if b"_" in name:
             continue
         if name not in fields:
@@ -153,14 +181,6 @@ def _fields(lines: Iterable[bytes], singletons: frozenset[bytes]) -> dict[bytes,
         else:
             fields[name] += (b"; " if name == b"cookie" else b", ") + value
     return fields
-
-
-def _name_and_value(line: bytes) -> tuple[bytes, bytes]:
-    # A lone CR or LF, a NUL and a folded line are control characters or no name.
-    match = None if _control(line) else _field(line)
-    if match is None:
-        _refuse("A header field is malformed.")
-    return match[1].lower(), match[2]
 
 
 def _check_host(host: bytes | None, version: bytes) -> None:
@@ -173,18 +193,13 @@ def _check_host(host: bytes | None, version: bytes) -> None:
 
 def _length(fields: dict[bytes, bytes], version: bytes) -> int | None:
     """Bytes of the body; None if it is chunked."""
-    length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
-    if coding is not None:
-        if length is not None:
-            _refuse("Content-Length and Transfer-Encoding are both given.")
-        if coding.lower() != b"chunked" or version == b"HTTP/1.0":
-            _refuse("The Transfer-Encoding is not chunked.")
-        return None
-    if length is None:
-        return 0
-    if not _digits(length.decode("latin-1")):
-        _refuse("Content-Length is not a number.")
-    return int(length)
+    if b"transfer-encoding" not in fields:
+        return int(fields.get(b"content-length", b"0"))
+    if b"content-length" in fields:
+        _refuse("Content-Length and Transfer-Encoding are both given.")
+    if version == b"HTTP/1.0":
+        _refuse("HTTP/1.0 has no Transfer-Encoding.")
+    return None
 
 
 def _expects(fields: dict[bytes, bytes], version: bytes, length: int | None) -> bool:
@@ -192,6 +207,11 @@ def _expects(fields: dict[bytes, bytes], version: bytes, length: int | None) -> 
     if expectation not in (b"", b"100-continue"):
         _refuse("Only 100-continue can be expected.", 417)
     return bool(expectation) and version != b"HTTP/1.0" and length != 0
+
+
+def _persists(fields: dict[bytes, bytes], version: bytes) -> bool:
+    tokens = [t.strip() for t in fields.get(b"connection", b"").lower().split(b",")]
+    return b"close" not in tokens and (version != b"HTTP/1.0" or b"keep-alive" in tokens)
 
 
 class Chunks:
@@ -205,7 +225,9 @@ class Chunks:
         self.done = False
         self._limit = limit
         self._left = 0  # bytes of this chunk still to come
-        self._overhead = 0
+        self._around = 0  # bytes of chunk lines and their ends
+        self._trailers = 0  # bytes
+        self._seen = 0  # bytes of an unfinished line that were looked at
         self._step = self._size
 
     def feed(self, data: bytearray) -> None:
@@ -214,17 +236,24 @@ class Chunks:
             pass
 
     def _size(self, data: bytearray) -> bool:
-        line = self._line(data)
+        line = self._line(data, MAX_CHUNK_LINE)
         if line is None:
             return False
         match = _chunk_size(line)
         if match is None:
             _refuse("The size of a chunk is malformed.")
+        self._count(len(line) + 4)
         self._left = int(match[1], 16)
         if len(self.body) + self._left > self._limit:
             _refuse(f"The body has more than {self._limit} bytes.", 413)
         self._step = self._data if self._left else self._trailer
         return True
+
+    def _count(self, size: int) -> None:
+        """Without a bound, tiny chunks cost the server more than the sender."""
+        self._around += size
+        if self._around > SPARE + len(self.body):
+            _refuse("The chunks have more around them than in them.")
 
     def _data(self, data: bytearray) -> bool:
         piece = data[: self._left]
@@ -245,26 +274,30 @@ class Chunks:
         return True
 
     def _trailer(self, data: bytearray) -> bool:
-        line = self._line(data)
+        line = self._line(data, MAX_TRAILER - self._trailers)
         if line is None:
             return False
-        if line:
-            _name_and_value(line)
+        if line and not _field_name(line):
+            _refuse("A trailer field is malformed.")
+        self._trailers += len(line) + 2
         self.done = not line
         return True
 
-    def _line(self, data: bytearray) -> bytes | None:
+    def _line(self, data: bytearray, longest: int) -> bytes | None:
         """The next line, without its end; None if it is not whole yet."""
-        end = data.find(b"\r\n")
-        line = bytes(data if end < 0 else data[:end])
-        # Without a bound, tiny chunks cost us more than they cost the sender.
-        if self._overhead + len(line) > MAX_TRAILER + len(self.body):
-            _refuse("The chunks have more around them than in them.")
+        end = data.find(b"\r\n", max(0, self._seen - 1))
+        size = len(data) if end < 0 else end
+        if size > longest:
+            _refuse("A chunk's line, or the trailer, is too long.", 431)
         if end < 0:
-            if _broken_line(line):
-                _refuse("A line does not end with CR LF, or holds a NUL.")
+            if _misplaced(data, max(0, self._seen - 1)):
+                _refuse("A line does not end with CR LF, or has control characters.")
+            self._seen = size
             return None
-        self._overhead += end + 4
+        line = bytes(data[:end])
+        if _control(line):
+            _refuse("A line around a chunk has control characters.")
+        self._seen = 0
         del data[: end + 2]
         return line
 

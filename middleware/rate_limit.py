@@ -25,11 +25,11 @@ def client(environ: WSGIEnvironment) -> str:
     identity = environ.get("middleware.identity")
     if identity is not None and identity.via != "anonymous":
         return f"user {identity.name}"
-    return _network(environ.get("REMOTE_ADDR", ""))
+    return network_of(environ.get("REMOTE_ADDR", ""))
 
 
 @lru_cache(maxsize=1024)
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """Who has one IPv6 address has 2**64 of them: their network is what counts."""
     if ":" not in address:
         return address

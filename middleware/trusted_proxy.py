@@ -42,6 +42,30 @@ _FORWARDED = (
 )
 
 
+class Peers:
+    """Networks, and "unix" for peers at a Unix socket, which have no address.
+    Raises ValueError for what is no network."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        found = list(words)
+        self._unix = "unix" in found
+        self._networks = [_network(word) for word in found if word != "unix"]
+        self._known = lru_cache(maxsize=1024)(self._holds)
+
+    def __call__(self, peer: str) -> bool:
+        """Whether a peer with this address is one of them."""
+        return self._known(peer)
+
+    def _holds(self, peer: str) -> bool:
+        if not peer:
+            return self._unix
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        return any(_plain(address) in network for network in self._networks)
+
+
 class TrustedProxy:
     """``trusted`` holds networks, and "unix" for peers at a Unix socket. At a port
     of this host any user of it is a peer, so by default none is trusted there.
@@ -61,11 +85,8 @@ class TrustedProxy:
         self.app = app
         self.user_header = user_header
         self.hosts = frozenset(host.lower() for host in hosts)
-        words = list(trusted)
-        self._unix = "unix" in words
-        self._networks = [_network(word) for word in words if word != "unix"]
         self._user_key = "HTTP_" + user_header.upper().replace("-", "_")
-        self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
+        self._trusts = Peers(trusted)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -130,15 +151,6 @@ class TrustedProxy:
         if name not in self.hosts and _without_port(name) not in self.hosts:
             raise Problem(400, "This host is not served here.")
         return host
-
-    def _is_trusted(self, peer: str) -> bool:
-        if not peer:
-            return self._unix
-        try:
-            address = ip_address(peer)
-        except ValueError:
-            return False
-        return any(_plain(address) in network for network in self._networks)
 
 
 def _network(word: str) -> IPv4Network | IPv6Network:

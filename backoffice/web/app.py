@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from threading import BoundedSemaphore
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -48,6 +47,7 @@ from middleware.roles import Roles
 from middleware.security_headers import SecurityHeaders
 from middleware.static import StaticFiles
 from middleware.store import StorePerRequest
+from middleware.stream_limit import StreamLimit
 from middleware.time_limit import TimeLimit
 from middleware.timing import Timing
 from middleware.trusted_proxy import TrustedProxy
@@ -74,8 +74,7 @@ def make_app(
     ProcessCollector(registry=registry)
     base = base or Database(settings.database, replicas=True)
     book = ledger.Book(base.apart(), apart=True)
-    downloads = BoundedSemaphore(max(1, web.threads // 2))
-    site = Site(settings, base, catalogue.load(settings), registry, pages.show, downloads)
+    site = Site(settings, base, catalogue.load(settings), registry, pages.show)
     router = Router(routes)
 
     app = application(site, router)
@@ -101,6 +100,7 @@ def make_app(
     app = TimeLimit(app, seconds=web.body_timeout)
     app = StaticFiles(app, root=share("static"), prefix="static/")
     app = Health(app, checks=partial(readiness.reasons, base.apart(replicas=True), settings))
+    app = StreamLimit(app, most=max(1, web.threads // 2))
     if web.rate:
         app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
     app = OwnProblems(app)

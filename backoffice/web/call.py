@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
-from threading import Semaphore
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -53,7 +52,6 @@ class Site:
     catalogue: Catalogue
     metrics: Any  # prometheus_client's registry
     pages: Callable[..., Response | None]  # of ``pages``: the HTML of a record
-    downloads: Semaphore  # how many large files may be on their way at once
 
 
 class Call:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Semaphore
 from typing import BinaryIO
 
 from webob import Response
@@ -21,9 +20,6 @@ from backoffice.errors import Invalid
 from middleware.problem import Problem
 
 BLOCK = 1 << 16
-# Bytes that leave at once, into the socket's buffer. What is larger holds a
-# thread for as long as its client takes, and must leave some for the others.
-SMALL = 256 << 10
 # Whatever a file turns out to be, no script in it runs, and it reaches nothing.
 POLICY = (
     "default-src 'none'; media-src 'self'; img-src 'self'; form-action 'none'; base-uri 'none';"
@@ -37,13 +33,10 @@ def folders(settings: Settings) -> tuple[Path, ...]:
     return (*settings.paths.roots, settings.paths.work, *(path for path in targets if path))
 
 
-def respond(
-    path: str | Path, roots: Sequence[Path], media_type: str, downloads: Semaphore
-) -> Response:
+def respond(path: str | Path, roots: Sequence[Path], media_type: str) -> Response:
     """The file at an absolute path or file URL; ranges and conditions of the
     request are met by the response. A type that is not among ``media_types`` becomes
-    that of bytes to be saved. Raises Problem 404, or 503 when as many large ones are
-    being fetched as ``downloads`` allows."""
+    that of bytes to be saved. Raises Problem 404."""
     stream = _opened(str(path), roots)
     media_type = media_types.handed_out(media_type)
     found = os.fstat(stream.fileno())
@@ -51,7 +44,7 @@ def respond(
         content_type=media_type,
         charset=None,
         conditional_response=True,
-        app_iter=_Blocks(stream, found.st_size, downloads),
+        app_iter=_Blocks(stream, found.st_size),
         accept_ranges="bytes",
     )
     response.content_length = found.st_size
@@ -75,32 +68,22 @@ def tail(path: str | Path, roots: Sequence[Path], most: int) -> tuple[bytes, int
 class _Blocks:
     """The bytes of an open file, or a range of them, a block at a time."""
 
-    def __init__(self, stream: BinaryIO, stop: int, downloads: Semaphore) -> None:
+    def __init__(self, stream: BinaryIO, stop: int) -> None:
         self.stream = stream
         self.stop = stop
-        self.downloads = downloads
-        self._held = False
 
     def app_iter_range(self, start: int, stop: int | None) -> _Blocks:
         self.stream.seek(start)
-        return _Blocks(self.stream, self.stop if stop is None else stop, self.downloads)
+        return _Blocks(self.stream, self.stop if stop is None else stop)
 
     def __iter__(self) -> Iterator[bytes]:
         left = self.stop - self.stream.tell()
-        if left > SMALL:
-            self._held = self.downloads.acquire(blocking=False)
-            if not self._held:
-                detail = "too many files are being fetched at once; try again"
-                raise Problem(503, detail, headers=[("Retry-After", "5")])
         while left > 0 and (block := self.stream.read(min(BLOCK, left))):
             left -= len(block)
             yield block
 
     def close(self) -> None:
         self.stream.close()
-        if self._held:
-            self._held = False
-            self.downloads.release()
 
 
 def _opened(name: str, roots: Sequence[Path]) -> BinaryIO:

@@ -57,7 +57,7 @@ def fetch_member(call: Call, id: int, path: str) -> Response:
 
 def _send(call: Call, href: str, media_type: str) -> Response:
     folders = content.folders(call.site.settings)
-    return content.respond(href, folders, media_type, call.site.downloads)
+    return content.respond(href, folders, media_type)
 
 
 def _utf8(path: str) -> str:

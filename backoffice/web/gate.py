@@ -1,8 +1,9 @@
-"""Where connections wait until a whole request of theirs lies in memory.
+"""Where connections wait: until a request is whole, until a response was taken.
 
-One thread reads them all without blocking, so that a slow client costs no
-worker anything. It owns deadlines, limits and the refusal of what is not framed
-strictly; it runs no application and writes no responses but refusals.
+One thread reads them all without blocking, and sends what is left of responses,
+so that a slow client costs no worker anything. It owns deadlines, limits and the
+refusal of what is not framed strictly; it runs no application and writes no
+responses but refusals.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import selectors
 import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import cached_property
 from secrets import token_hex
 from typing import Any, Protocol
 
+from backoffice.web.outbox import Outbox
 from middleware.framing import (
     MAX_HEAD,
     MAX_TARGET,
@@ -30,12 +33,14 @@ from middleware.framing import (
     check_start,
 )
 from middleware.problem import Problem
+from middleware.rate_limit import network_of
+from middleware.trusted_proxy import Peers
 
 LOG = logging.getLogger("backoffice.web")
 RECEIVE = 64 * 1024  # bytes read at once
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 << 20  # of a client that sends its whole body before it reads
-EXTRA = 50  # connections over the limit that are told so; further ones are only closed
+EXTRA = 200  # connections over the limit until the gate sees them; further ones are closed
 TICK = 0.2  # seconds between looks at the deadlines
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -47,21 +52,36 @@ class Limits:
     """Times are in seconds, sizes in bytes.
 
     ``head_timeout`` and ``body_timeout`` count from a request's first byte;
-    ``idle_timeout`` is for a connection that sends none, and for a client that
-    takes nothing of its response. ``connections`` are all that are open, and
-    ``buffered`` is of all requests in memory together. Header fields that are
-    ``singletons``, in lower case, may come once.
+    ``idle_timeout`` is for a connection that sends none. ``send_rate`` is in bytes
+    a second: so much a client must take of a response that waits for it, as a mean
+    over ``send_timeout``. ``connections`` are all that are open; ``per_client`` of
+    them may be of one address, unless it is one of ``proxies``, which are named as
+    TrustedProxy has them. ``buffered`` is of all requests and responses in memory
+    together. Header fields that are ``singletons``, in lower case, may come once.
     """
 
     head_timeout: float = 10.0
     body_timeout: float = 30.0
     idle_timeout: float = 30.0
+    send_timeout: float = 30.0
+    send_rate: int = 4096
     body: int = 16 << 20
     head: int = MAX_HEAD
     target: int = MAX_TARGET
     buffered: int = 128 << 20
     connections: int = 500
+    per_client: int = 100
+    proxies: tuple[str, ...] = ("unix",)
     singletons: frozenset[bytes] = SINGLETONS
+
+    def client(self, address: str | None) -> str:
+        """Whose connections are counted together; empty for a proxy, whose clients
+        are many."""
+        return "" if self._believed(address or "") else network_of(address or "")
+
+    @cached_property
+    def _believed(self) -> Peers:
+        return Peers(self.proxies)
 
 
 @dataclass(frozen=True)
@@ -117,14 +137,14 @@ class Inbox:
             del self._data[:2]
             self._skipped = True
         end = self._data.find(b"\r\n\r\n", max(0, self._seen - 3))
-        start = self._data if end < 0 else self._data[: end + 4]
         limits = self.limits
-        check_start(start, self._seen, max_target=limits.target, max_head=limits.head)
+        sizes = {"max_target": limits.target, "max_head": limits.head}
         if end < 0:
+            check_start(self._data, self._seen, **sizes)
             # A lone CR may become that empty line.
-            self._seen = len(start) if start != b"\r" else 0
+            self._seen = len(self._data) if self._data != b"\r" else 0
             return
-        head = check_head(bytes(start), singletons=limits.singletons, max_target=limits.target)
+        head = check_head(bytes(self._data[: end + 4]), singletons=limits.singletons, **sizes)
         if head.length is None:
             self._chunks = Chunks(limits.body)
         elif head.length > limits.body:
@@ -149,7 +169,10 @@ class Connection(Protocol):
 
     socket: Any
     remote_addr: str | None
+    client: str | None  # whose it is, once it was let in; see Limits.client
     inbox: Inbox
+    outbox: Outbox
+    ending: bool  # it is closed when its response was taken
     held: int  # bytes that the gate counts for it
 
     def close(self) -> None: ...
@@ -161,15 +184,21 @@ class _Guest:
     def __init__(self, conn: Connection, deadline: float) -> None:
         self.conn = conn
         self.deadline = deadline
+        self.sending = False  # its response is being taken
         self.began: float | None = None  # the first byte of this request came
         self.continued = False
         self.lingering = 0  # bytes it may still send us in vain
+
+    @property
+    def idle(self) -> bool:
+        """Closing it interrupts nothing."""
+        return not self.sending and (self.began is None or self.lingering > 0)
 
 
 class Gate:
     """``admit(connection, request)`` is called, in the gate's thread, for each request.
 
-    ``enter`` is for a new connection, ``again`` for one whose response was sent;
+    ``enter`` is for a new connection, ``again`` for one whose response was made;
     ``left`` must be called once for each that is closed. All are thread-safe.
     ``limits`` may be exchanged: what then begins is held against the new ones.
     """
@@ -188,22 +217,31 @@ class Gate:
         self._bell.setblocking(False)
         self._ear.setblocking(False)
         self._selector.register(self._ear, selectors.EVENT_READ)
+        self._newcomers: deque[Connection] = deque()
         self._arrivals: deque[Connection] = deque()
-        self._guests: dict[Connection, _Guest] = {}
-        self._lock = threading.Lock()  # for the two counts
+        self._guests: dict[Connection, _Guest] = {}  # who came first stands first
+        self._lock = threading.Lock()  # for the three counts
         self._open = 0
+        self._clients: Counter[str] = Counter()  # connections that were let in
         self._buffered = 0
         self._looked = 0.0
         self._turned = threading.Event()
         self.stopping = False
+        self._ends: float | None = None  # by the clock
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close all that wait; nobody enters any more."""
+        """Close all that wait but for the rest of a response, and let none in."""
         self.stopping = True
+        self._ring()
+
+    def finish(self, seconds: float) -> None:
+        """After ``stop``: end when all responses were taken, or so much later."""
+        self._ends = self._clock() + seconds
         self._ring()
         self._thread.join()
 
@@ -215,6 +253,10 @@ class Gate:
         self._ring()
         return self._turned.wait(seconds)
 
+    @property
+    def connections(self) -> int:
+        return self._open
+
     def enter(self, conn: Connection) -> None:
         with self._lock:
             self._open += 1
@@ -222,13 +264,16 @@ class Gate:
         if crowded:
             conn.close()
         else:
-            self.again(conn)
+            self._newcomers.append(conn)
+            if self._ended:
+                self._turn_away()
+            self._ring()
 
     def again(self, conn: Connection) -> None:
         conn.inbox.limits = self.limits
-        self._count(conn, conn.inbox.size)
+        self._count(conn, conn.inbox.size + conn.outbox.pending)
         self._arrivals.append(conn)
-        if self.stopping:
+        if self._ended:
             self._turn_away()
         self._ring()
 
@@ -236,6 +281,10 @@ class Gate:
         self._count(conn, 0)
         with self._lock:
             self._open -= 1
+            if conn.client is not None:
+                self._clients[conn.client] -= 1
+                if not self._clients[conn.client]:
+                    del self._clients[conn.client]
 
     def _count(self, conn: Connection, held: int) -> None:
         with self._lock:
@@ -249,14 +298,26 @@ class Gate:
     # In its thread
 
     def _run(self) -> None:
-        while not self.stopping:
-            for key, _ in self._selector.select(TICK if self._guests else None):
-                self._guarded(self._read, key.data) if key.data else self._ear.recv(4096)
+        while not self._over():
+            for key, _ in self._selector.select(TICK if self._guests or self.stopping else None):
+                self._guarded(self._serve, key.data) if key.data else self._ear.recv(4096)
+            while self._newcomers:
+                self._guarded(self._greet, self._newcomers.popleft())
             while self._arrivals:
                 self._guarded(self._receive, self._arrivals.popleft())
             self._look_at_deadlines()
             self._turned.set()
         self._close_all()
+
+    def _over(self) -> bool:
+        """Once it is stopping, only who takes a response stays."""
+        if not self.stopping:
+            return False
+        for guest in [one for one in self._guests.values() if not one.sending]:
+            self._drop(guest.conn)
+        if self._ends is None:
+            return False
+        return not (self._guests or self._arrivals) or self._clock() >= self._ends
 
     def _guarded(self, step: Callable[[Any], None], who: Any) -> None:
         """Whatever one connection brings about, the others go on."""
@@ -269,14 +330,81 @@ class Gate:
             LOG.exception("the gate failed on a connection")
             self._drop(conn)
 
-    def _receive(self, conn: Connection) -> None:
+    def _greet(self, conn: Connection) -> None:
+        """A new connection."""
         conn.socket.setblocking(False)
+        conn.client = self.limits.client(conn.remote_addr)
+        with self._lock:
+            self._clients[conn.client] += 1
+        crowd = self._crowd(conn.client)
+        guest = self._take_in(conn)
+        if crowd:
+            self._refuse(guest, _closing(503, crowd, ("Retry-After", "1")))
+
+    def _receive(self, conn: Connection) -> None:
+        """Its response was made."""
+        guest = self._take_in(conn)
+        if guest.sending:
+            self._relieve()
+        else:
+            self._go_on(guest)
+
+    def _take_in(self, conn: Connection) -> _Guest:
         guest = _Guest(conn, self._clock() + self.limits.idle_timeout)
-        self._selector.register(conn.socket, selectors.EVENT_READ, guest)
+        guest.sending = bool(conn.outbox.pending)
+        event = selectors.EVENT_WRITE if guest.sending else selectors.EVENT_READ
+        self._selector.register(conn.socket, event, guest)
         self._guests[conn] = guest
-        if self._open > self.limits.connections:
-            self._refuse(guest, _closing(503, "Too many are connected.", ("Retry-After", "1")))
-        elif conn.inbox.size:
+        return guest
+
+    def _crowd(self, client: str) -> str:
+        """Why there is no room for a new connection; empty if there is. Who only
+        waits goes first, longest first, and of the client that has most."""
+        limits = self.limits
+        if self._clients.total() > limits.connections and not self._make_room(
+            self._guests.values()
+        ):
+            return "Too many are connected."
+        if client and self._clients[client] > limits.per_client:
+            own = [one for one in self._guests.values() if one.conn.client == client]
+            if not self._make_room(own):
+                return "Too many are connected from this address."
+        return ""
+
+    def _make_room(self, guests: Iterable[_Guest]) -> bool:
+        idle = [guest for guest in guests if guest.idle]
+        if not idle:
+            return False
+        # Who was refused already has less to lose than anyone else.
+        last = max(idle, key=lambda one: (one.lingering > 0, self._clients[one.conn.client or ""]))
+        self._drop(last.conn)
+        return True
+
+    def _serve(self, guest: _Guest) -> None:
+        """Its socket is ready, unless it was closed meanwhile to make room."""
+        if self._guests.get(guest.conn) is not guest:
+            return
+        if guest.sending:
+            self._send(guest)
+        else:
+            self._read(guest)
+
+    def _send(self, guest: _Guest) -> None:
+        conn = guest.conn
+        left = not conn.outbox.flush()
+        self._count(conn, conn.inbox.size + conn.outbox.pending)
+        if left:
+            return
+        guest.sending = False
+        guest.deadline = self._clock() + self.limits.idle_timeout
+        self._selector.modify(conn.socket, selectors.EVENT_READ, guest)
+        self._go_on(guest)
+
+    def _go_on(self, guest: _Guest) -> None:
+        """All of its response is on its way."""
+        if guest.conn.ending:
+            self._drop(guest.conn)
+        elif guest.conn.inbox.size:
             self._advance(guest)
 
     def _read(self, guest: _Guest) -> None:
@@ -320,7 +448,6 @@ class Gate:
 
     def _let_through(self, conn: Connection, request: Request) -> None:
         self._forget(conn)
-        conn.socket.settimeout(self.limits.idle_timeout)
         self._admit(conn, request)
 
     def _relieve(self) -> None:
@@ -329,15 +456,23 @@ class Gate:
             guest = max(self._guests.values(), key=lambda one: one.conn.held)
             if not guest.conn.held:
                 return  # it is all with the workers
-            self._refuse(guest, _closing(503, "Too much is being sent.", ("Retry-After", "1")))
+            if guest.sending:
+                self._cut(guest, "too much waits for clients, and most of it for this one")
+            else:
+                self._refuse(guest, _closing(503, "Too much is being sent.", ("Retry-After", "1")))
 
     def _look_at_deadlines(self) -> None:
         now = self._clock()
         if now - self._looked < TICK:
             return
         self._looked = now
-        for guest in [one for one in self._guests.values() if one.deadline < now]:
-            if guest.lingering or guest.began is None:
+        for guest in list(self._guests.values()):
+            if guest.sending:
+                if guest.conn.outbox.late():
+                    self._cut(guest, "it takes its response too slowly")
+            elif guest.deadline >= now:
+                continue
+            elif guest.idle:
                 self._drop(guest.conn)
             else:
                 self._guarded(self._give_up, guest)
@@ -364,8 +499,14 @@ class Gate:
         except OSError:
             self._drop(conn)
 
+    def _cut(self, guest: _Guest, reason: str) -> None:
+        LOG.info("closed %s: %s", guest.conn.remote_addr or "-", reason)
+        guest.conn.outbox.abort()
+        self._drop(guest.conn)
+
     def _drop(self, conn: Connection) -> None:
         self._forget(conn)
+        conn.outbox.discard()
         conn.close()
 
     def _forget(self, conn: Connection) -> None:
@@ -373,6 +514,7 @@ class Gate:
             self._selector.unregister(conn.socket)
 
     def _close_all(self) -> None:
+        self._ended = True
         for conn in list(self._guests):
             self._drop(conn)
         self._turn_away()
@@ -381,9 +523,10 @@ class Gate:
         self._ear.close()
 
     def _turn_away(self) -> None:
-        with suppress(IndexError):  # there are no more
-            while True:
-                self._arrivals.popleft().close()
+        for waiting in (self._newcomers, self._arrivals):
+            with suppress(IndexError):  # there are no more
+                while True:
+                    self._drop(waiting.popleft())
 
 
 def _closing(status: int, detail: str, *headers: tuple[str, str]) -> Problem:

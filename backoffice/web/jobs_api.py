@@ -105,9 +105,7 @@ def show_log(call: Call, id: int) -> Response:
         raise NotFound(f"task {id} has had {which}")
     if not found[-1]["log"]:
         raise NotFound(f"attempt {found[-1]['number']} of task {id} wrote no log")
-    response = content.respond(
-        found[-1]["log"], [call.site.settings.paths.logs], "text/plain", call.site.downloads
-    )
+    response = content.respond(found[-1]["log"], [call.site.settings.paths.logs], "text/plain")
     response.charset = "utf-8"
     return response
 

@@ -104,6 +104,9 @@ def _limits(settings: Settings) -> Limits:
         head_timeout=settings.web.head_timeout,
         body_timeout=settings.web.body_timeout,
         body=settings.limits.document,
+        send_rate=settings.web.send_rate,
+        per_client=settings.web.connections_per_client,
+        proxies=settings.web.proxies,
     )
 
 

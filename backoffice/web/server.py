@@ -1,8 +1,9 @@
-"""The HTTP server: cheroot's threads and responses, behind a gate of our own.
+"""The HTTP server: cheroot's threads and responses, behind the gate.
 
 cheroot's parser is loose, and its threads wait for slow clients. So here it
-parses nothing: the gate hands it whole requests, checked. Owns the listening
-socket, the pool of threads and how a response is written.
+parses nothing: the gate hands it whole requests, checked, and takes the rest of
+a response that its client does not read at once. Owns the listening socket, the
+pool of threads and how a response is written.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.workers.threadpool import ThreadPool, WorkerThread
 
 from backoffice.web.gate import Gate, Inbox, Limits, Request
+from backoffice.web.outbox import Outbox, TooSlow
+from backoffice.web.turns import Turns
 from middleware.held import close
+from middleware.rate_limit import network_of
 
 LOG = logging.getLogger("backoffice.web")
 NAME = "Backoffice"  # and no version: it would tell strangers what to try
@@ -88,6 +92,11 @@ class WebServer:
         return [(name, env, now - began) for name, env, began in self._http.serving()]
 
     @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._http.gate.connections
+
+    @property
     def address(self) -> Bind:
         """Where it listens; port 0 has become the real one."""
         found = self._http.bind_addr
@@ -143,20 +152,45 @@ class _Request(HTTPRequest):
         self.server.gateway(self).respond()
         if self.chunked_write:
             self.conn.wfile.write(b"0\r\n\r\n")
+        self.conn.outbox.flush()
+
+    def send_headers(self) -> None:
+        """With the first piece of the body."""
+        self.conn.wfile = _Kept(self.conn.outbox)
+        super().send_headers()
+        self.conn.wfile = self.conn.outbox
+
+
+class _Kept:
+    """What cheroot writes its head to."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.write = outbox.keep
+
+
+def _no_file(*_: Any) -> io.BytesIO:
+    """In place of cheroot's files on a socket."""
+    return io.BytesIO()
 
 
 class _Connection(HTTPConnection):
     RequestHandlerClass = _Request
 
     def __init__(self, server: _Server, sock: socket.socket, *_: Any) -> None:
-        super().__init__(server, sock)
-        self.inbox = Inbox(server.limits)
+        super().__init__(server, sock, _no_file)
+        limits = server.limits
+        self.inbox = Inbox(limits)
+        self.outbox = self.wfile = Outbox(sock, limits.send_rate, limits.send_timeout)
+        self.client: str | None = None
+        self.asker = ""  # whose request is being answered
+        self.ending = False
         self.held = 0
         self.request: Request | None = None
         self._closed = False
 
     def give(self, request: Request) -> None:
         self.request = request
+        self.asker = self.client or _last_hop(request.head.fields)
         self.rfile = io.BytesIO(request.body)
 
     def communicate(self) -> bool:
@@ -167,17 +201,29 @@ class _Connection(HTTPConnection):
             LOG.exception("a handler wanted to end the process")
             return False
         finally:
+            self.server.requests.done(self)
             self.request = None
             self.rfile = io.BytesIO()
 
     def close(self) -> None:
+        """At once, or when the client has taken the rest of its response."""
         if self._closed:
+            return
+        if self.outbox.pending:
+            self.ending = True
+            self.server.gate.again(self)
             return
         self._closed = True
         with suppress(OSError):
             super().close()
         self.socket.close()
         self.server.gate.left(self)
+
+
+def _last_hop(fields: dict[bytes, bytes]) -> str:
+    """For whom a proxy asks."""
+    hops = fields.get(b"x-forwarded-for", b"").decode("latin-1")
+    return network_of(hops.rpartition(",")[2].strip())
 
 
 class _Gateway(wsgi.Gateway_10):
@@ -193,6 +239,9 @@ class _Gateway(wsgi.Gateway_10):
         self.req.server.under_way[thread] = (self.env, time.monotonic())
         try:
             self._respond()
+        except TooSlow as error:
+            LOG.info("closed %s: %s", self.req.conn.remote_addr or "-", error.strerror)
+            raise
         finally:
             del self.req.server.under_way[thread]
 
@@ -244,9 +293,17 @@ class _Gateway(wsgi.Gateway_10):
 
 
 class _Pool(ThreadPool):
-    """Threads that cannot keep the process from ending."""
+    """Threads that cannot keep the process from ending, and that clients take in turn."""
 
     _numbers = itertools.count(1)
+
+    def __init__(self, server: _Server, threads: int) -> None:
+        super().__init__(server, min=threads)
+        self._queue = Turns(threads)
+        self.get = self._queue.get
+
+    def done(self, conn: _Connection) -> None:
+        self._queue.done(conn.asker)
 
     def _spawn_worker(self) -> Any:
         worker = WorkerThread(self.server)  # type: ignore[no-untyped-call]
@@ -280,7 +337,7 @@ class _Server(wsgi.Server):
         self.software = NAME
         self.timeout = int(limits.idle_timeout)
         self.shutdown_timeout = grace
-        self.requests = _Pool(self, min=threads)
+        self.requests = _Pool(self, threads)
         self.limits = limits
         self.mode = mode
         self.gate = Gate(limits, self._admit)
@@ -323,9 +380,11 @@ class _Server(wsgi.Server):
     def stop(self) -> None:
         if not self.ready:
             return
+        ends = time.monotonic() + self.shutdown_timeout
         # First of all, so that no request comes after the threads' last orders.
         self.gate.stop()
         super().stop()
+        self.gate.finish(ends - time.monotonic())
         self._remove_socket()
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:

@@ -6,7 +6,8 @@ wants the function takes ``backoffice.web.app.make_app``.
 
     gunicorn --worker-class gthread --workers 2 --threads 8 \\
         --bind unix:/run/backoffice/web.sock backoffice.web.wsgi:application
-    waitress-serve --listen 127.0.0.1:8080 --threads 8 backoffice.web.wsgi:application
+    waitress-serve --listen 127.0.0.1:8080 --threads 8 --max-request-header-size 16384 \\
+        backoffice.web.wsgi:application
     twist web --listen tcp:8080:interface=127.0.0.1 --wsgi backoffice.web.wsgi.application
 
 With several processes set [auth] secret, or a form of one is refused by the

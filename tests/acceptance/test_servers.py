@@ -40,14 +40,14 @@ def filled(site: Site) -> Iterator[Site]:
     site.recipe("nothing", '<task name="rest" type="noop"/>', inputs="")
     (site.media / "clip.mp4").write_bytes(CONTENT)
     try:
-        site.do(_submit_many, site)
+        site.do(submit_many, site)
         yield site
     finally:
         print(site.log()[-5000:])
         site.close()
 
 
-def _submit_many(store: Store, site: Site) -> None:
+def submit_many(store: Store, site: Site) -> None:
     recipes = catalogue.load(site.settings).workflows
     for _ in range(MANY):
         prepared = jobs.prepare(jobs.Request("nothing"), recipes, ())

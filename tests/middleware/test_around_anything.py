@@ -35,6 +35,7 @@ from middleware.roles import Roles
 from middleware.security_headers import SecurityHeaders
 from middleware.static import StaticFiles
 from middleware.store import StorePerRequest
+from middleware.stream_limit import StreamLimit
 from middleware.time_limit import TimeLimit
 from middleware.timing import Timing
 from middleware.trusted_proxy import TrustedProxy
@@ -77,6 +78,7 @@ COMPONENTS: dict[str, Component] = {
     "own_writes": lambda app: OwnWrites(
         _at(app), secret=b"sixteen bytes or more", merged=lambda one, other: other or one
     ),
+    "stream_limit": lambda app: StreamLimit(app, most=1, small=1),
     "rate_limit": lambda app: RateLimit(app, rate=100, burst=1000),
     "maintenance": lambda app: Maintenance(app, mode=lambda: ""),
     "timing": Timing,

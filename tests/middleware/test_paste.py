@@ -52,6 +52,7 @@ SHIPPED: dict[str, dict[str, str]] = {
     "errors": {"logger": "web", "sentry": "builtins:repr"},
     "framing": {"max_target": "1000", "max_head": "10000", "close": "no"},
     "body_limit": {"limit": "1000"},
+    "stream_limit": {"most": "4", "small": "1000"},
     "time_limit": {"seconds": "2.5"},
     "trusted_proxy": {"trusted": "10.0.0.0/8 unix", "user_header": "X-User", "hosts": "127.0.0.1"},
 }

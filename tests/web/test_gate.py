@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,3 +88,38 @@ def test_damaged_requests_are_refused_alike_and_nothing_else_happens(
     in_pieces, status_in_pieces = outcome(cut(bytes(data), places))
     assert in_pieces == whole
     assert (status == 0) == (status_in_pieces == 0)
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
+POST = GET.replace(b"GET", b"POST")
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+DRIBBLES = {
+    "line": (b"GET /", b"a"),
+    "value": (GET + b"X:", b"a"),
+    "blanks": (GET + b"X:", b" "),
+    "fields": (GET, b"X: a\r\n"),
+    "body": (POST + b"Content-Length: 60000\r\n\r\n", b"a"),
+    "chunk": (CHUNKED + b"ea60\r\n", b"a"),
+    "chunks": (CHUNKED, b"5\r\nhello\r\n"),
+    "trailers": (CHUNKED + b"0\r\n", b"a: b\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", DRIBBLES)
+def test_a_byte_costs_the_same_however_many_came_before(name: str) -> None:
+    """As 128 clients may send them, one by one."""
+    start, piece = DRIBBLES[name]
+
+    def dribble(size: int) -> float:
+        limits = Limits(target=1 << 20, head=1 << 20, body=1 << 20)
+        inbox, left = Inbox(limits), (piece * (size // len(piece)))[: size - len(start)]
+        begun = time.thread_time()
+        inbox.add(start)
+        with suppress(Problem):  # there is a limit to each
+            for place in range(len(left)):
+                inbox.add(left[place : place + 1])
+                inbox.take()
+        return time.thread_time() - begun
+
+    small = min(dribble(4000) for _ in range(3))
+    assert dribble(64_000) < 3 * 16 * small
