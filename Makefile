@@ -16,7 +16,7 @@ SIDE_BY_SIDE = --numprocesses auto --maxprocesses 4 --dist loadfile
 # storm and mysqlclient have parts in C.
 COMPILED = gcc libc6-dev python3-dev python3-venv libmariadb-dev pkg-config
 
-.PHONY: help demo test test-slow test-replicated screenshots check audit completion bench install uninstall deb clean
+.PHONY: help demo test test-slow test-replicated media-trial screenshots check audit completion bench install uninstall deb clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -35,6 +35,9 @@ test-slow: $(VENV)/.test ## Run the tests that take minutes: kills, races, the r
 test-replicated: $(VENV)/.test ## The tests of engine and pages, on a primary with two replicas
 	@BACKOFFICE_TEST_REPLICATED=1 $(BIN)/python -m pytest -m "not slow" \
 	    --ignore=tests/acceptance --ignore=tests/web/test_replicas.py $(SIDE_BY_SIDE) $(TESTS)
+
+media-trial: $(VENV)/.test ## Compare what is made of the files in FOLDER= with what ffmpeg decodes
+	@$(BIN)/python -m tests.media_trial "$(FOLDER)"
 
 screenshots: $(VENV)/.test ## Take the pictures in docs/screenshots anew
 	@$(BIN)/python -m tests.acceptance.screenshots
