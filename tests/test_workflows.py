@@ -295,7 +295,9 @@ def test_a_condition_reads_as_a_sentence() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 7), max_size=3), min_size=1, max_size=8))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_graph_loads_in_order_or_is_refused_for_its_circle(
     tmp_path: Path, graph: list[list[int]]
 ) -> None:
@@ -321,7 +323,11 @@ def test_any_graph_loads_in_order_or_is_refused_for_its_circle(
 
 
 @given(data=st.data())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_a_mutated_document_loads_or_is_refused_in_words(
     tmp_path: Path, data: st.DataObject
 ) -> None:

@@ -73,9 +73,10 @@ def _installed(one: Distribution) -> Component:
 
 
 def _licence(told: metadata.PackageMetadata) -> Mapping[str, Any]:
-    for field in ("License-Expression", "License"):
-        if field in told and _is_spdx(told[field]):
-            return {"expression": told[field]}
+    if "License-Expression" in told:  # which is SPDX by its definition
+        return {"expression": told["License-Expression"]}
+    if "License" in told and _is_spdx(told["License"]):
+        return {"expression": told["License"]}
     names = [one for one in told.get_all("Classifier") or () if one.startswith("License :: OSI")]
     return {"license": {"name": names[0].rpartition(" :: ")[2] if names else UNKNOWN}}
 

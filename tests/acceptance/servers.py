@@ -146,6 +146,8 @@ def serving(
             stdout=log,
             stderr=log,
             start_new_session=True,
+            # Whoever runs the tests may ignore it, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     site.processes.append(process)
     wait_for(lambda: process.poll() is not None or live(address), "the server answers")

@@ -21,6 +21,7 @@ from tests.web import worst
 from tests.web.visitor import FORM, Visitor
 
 SIZE = 1 << 20  # the most bytes that a document may have
+TRIES = 4  # a loaded machine takes longer for the same: the shortest counts
 CPU = 0.5  # seconds of this thread for a document; the slowest takes a fifth of it
 LARGEST = 64 << 10  # bytes of an answer
 REQUESTS = worst.requests()
@@ -67,14 +68,18 @@ def test_a_megabyte_of_the_worst_is_refused_soon(
 ) -> None:
     data = shape(SIZE)
     assert len(data) <= SIZE
-    begin = time.thread_time()
-    answer = wsgi.call(
-        visitor.app, "POST", path, data, CONTENT_TYPE=media_type, HTTP_HOST="localhost"
-    )
-    spent = time.thread_time() - begin
-    assert 400 <= answer.status < 500, answer.text[:500]
-    assert len(answer.body) <= LARGEST
-    assert spent <= CPU
+    spent = []
+    for _ in range(TRIES):
+        begin = time.thread_time()
+        answer = wsgi.call(
+            visitor.app, "POST", path, data, CONTENT_TYPE=media_type, HTTP_HOST="localhost"
+        )
+        spent.append(time.thread_time() - begin)
+        assert 400 <= answer.status < 500, answer.text[:500]
+        assert len(answer.body) <= LARGEST
+        if spent[-1] <= CPU:
+            return
+    raise AssertionError(f"took {spent} s of processor time")
 
 
 @pytest.mark.parametrize("path", worst.XML)
