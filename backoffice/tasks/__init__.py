@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from backoffice.confinement import Confinement
-from backoffice.errors import Invalid
+from backoffice.errors import Invalid, TaskFailed
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,19 @@ class Context(Protocol):
     def fence(self) -> None:
         """Ask the engine whether this attempt is still ours; call it just
         before anything that others can see. Raises LeaseLost if not."""
+
+
+REFUSE, TOLERATE = "refuse", "tolerate"
+DAMAGE = "what is done with a source that has faults: refuse (the default) or tolerate"
+
+
+def tolerates(parameters: Mapping[str, str]) -> bool:
+    """Whether the parameter ``damage`` says to take a source with faults as it is."""
+    value = parameters.get("damage", "").strip() or REFUSE
+    if value not in (REFUSE, TOLERATE):
+        message = f"damage is {value!r}; it may be {REFUSE} or {TOLERATE}"
+        raise TaskFailed(message, retry=False)
+    return value == TOLERATE
 
 
 @functools.cache

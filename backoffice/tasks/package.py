@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,6 +86,11 @@ class Ladder:
     sounds: Sequence[Sound]
     sound_spans: Sequence[Span]
 
+    def of_any_length(self) -> Ladder:
+        unknown = Span(0.0, 0.0)
+        pictures, sounds = [unknown] * len(self.pictures), [unknown] * len(self.sounds)
+        return replace(self, picture_spans=pictures, sound_spans=sounds)
+
     @property
     def spans(self) -> Sequence[tuple[str, Span]]:
         """By the names of their playlists, the pictures first."""
@@ -93,8 +98,9 @@ class Ladder:
         return list(zip(names, (*self.picture_spans, *self.sound_spans), strict=True))
 
 
-def ladder(profile: Profile, facts: Facts) -> Ladder:
-    """What encoding a source with a ladder profile must give."""
+def ladder(profile: Profile, facts: Facts, *, lengths: bool = True) -> Ladder:
+    """What encoding a source with a ladder profile must give; without ``lengths``,
+    each stream may be of any."""
     wanted, source = profiles.expected(profile, facts), profiles.first_picture(facts)
     assert source is not None
     assert wanted.picture is not None
@@ -103,7 +109,8 @@ def ladder(profile: Profile, facts: Facts) -> Ladder:
     spans = [wanted.picture] * len(pictures)
     mixed = {"channels": profile.audio.channels} if profile.audio and profile.audio.channels else {}
     sounds = [{**stream, **mixed} for stream in profiles.sounds(profile, facts)]
-    return Ladder(pictures, spans, sounds_of(sounds), wanted.sounds)
+    found = Ladder(pictures, spans, sounds_of(sounds), wanted.sounds)
+    return found if lengths else found.of_any_length()
 
 
 def _picture(name: str, size: tuple[int, int], facts: Facts) -> Picture:

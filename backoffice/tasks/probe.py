@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from backoffice import media
+from backoffice import completeness, media
 from backoffice.errors import TaskFailed
-from backoffice.tasks import Context, Plan, Result, Source
+from backoffice.tasks import DAMAGE, Context, Plan, Result, Source, tolerates
 
 PARAMETERS: Mapping[str, str] = {
     "require": "what each source must have: video, audio or any (the default)",
+    "damage": DAMAGE,
 }
 REQUIRED: frozenset[str] = frozenset()
 
@@ -19,6 +20,7 @@ _NEEDS = ("video", "audio", "any")
 
 def plan(context: Context) -> Plan:
     _required(context)
+    tolerates(context.parameters)
     names = ", ".join(source.title for source in context.sources)
     return Plan(notes=[f"looks at {names or 'nothing'}"])
 
@@ -27,11 +29,22 @@ def run(context: Context) -> Result:
     required = _required(context)
     if not context.sources:
         raise TaskFailed("there is no file to look at; check the workflow", retry=False)
-    facts = {}
+    facts, warnings = {}, []
     for number, source in enumerate(context.sources, 1):
         facts[source.file_id] = _probe(context, source, required)
+        warnings += _lacks(context, source)
         context.progress(number / len(context.sources))
-    return Result(facts=facts, report={"files": len(facts)})
+    return Result(facts=facts, report={"files": len(facts)}, warnings=warnings)
+
+
+def _lacks(context: Context, source: Source) -> list[str]:
+    """What is seen to be missing without decoding; raises TaskFailed unless that is
+    tolerated."""
+    missing = completeness.missing(source.path)
+    lack = f"{source.title} is truncated: {missing}" if missing else ""
+    if lack and not tolerates(context.parameters):
+        raise TaskFailed(f"{lack}; copy it again, or set damage to tolerate", retry=False)
+    return [lack] if lack else []
 
 
 def _required(context: Context) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 from backoffice import completeness, media, profiles
 from backoffice.errors import TaskFailed
 from backoffice.profiles import Facts
-from backoffice.tasks import Context, Plan, Result
+from backoffice.tasks import REFUSE, TOLERATE, Context, Plan, Result
 
 PARAMETERS: Mapping[str, str] = {
     "decode": "true (the default) or false: decode all of it, to find that it is whole",
-    "damage": "broken pictures or packets it may have (default 0); those of its first second pass",
+    "damage": "refuse (the default), tolerate, or how many broken pictures or packets it may have;"
+    " those of its first second pass",
     "min-duration": "seconds it must last at least",
     "max-duration": "seconds it may last at most",
     "black": "seconds that one stretch of black may last",
@@ -140,6 +141,9 @@ def _prepare(context: Context) -> _Work:
         source.path, context.settings, context.log, name=source.title
     )
     given = {name: text.strip() for name, text in context.parameters.items() if text.strip()}
+    modes = _modes(given.get("mode", "fail"))
+    if given.get("damage") in (REFUSE, TOLERATE):
+        modes |= {"decode": "warn"} if given.pop("damage") == TOLERATE else {}
     numbers = (name for name in PARAMETERS if name not in ("decode", "mode"))
     return _Work(
         path=source.path,
@@ -147,7 +151,7 @@ def _prepare(context: Context) -> _Work:
         facts=facts,
         decode=_truth(given.get("decode", "true")),
         limits={name: _limit(name, given[name]) for name in numbers if name in given},
-        modes=_modes(given.get("mode", "fail")),
+        modes=modes,
     )
 
 
@@ -170,7 +174,7 @@ def _limit(name: str, text: str) -> float:
 def _unit(name: str) -> str:
     if name in _LOUDNESS:
         return "a loudness in LUFS"
-    return "a number" if name == "damage" else "a number of seconds"
+    return "refuse, tolerate or a number" if name == "damage" else "a number of seconds"
 
 
 def _modes(text: str) -> dict[str, str]:

@@ -10,9 +10,12 @@ from typing import Any
 from backoffice import files, media, profiles
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.profiles import Expected, Facts, Profile
-from backoffice.tasks import Context, Output, Plan, Result, Source, package
+from backoffice.tasks import DAMAGE, Context, Output, Plan, Result, Source, package, tolerates
 
-PARAMETERS: Mapping[str, str] = {"profile": "the name of the encoding profile"}
+PARAMETERS: Mapping[str, str] = {
+    "profile": "the name of the encoding profile",
+    "damage": DAMAGE,
+}
 REQUIRED: frozenset[str] = frozenset({"profile"})
 
 MEASURING = 0.25  # of the progress, when loudness takes a pass of its own
@@ -24,6 +27,7 @@ class _Work:
     source: Source
     facts: Facts
     expected: Expected
+    tolerant: bool  # of a source with faults, of which less may come out
 
     @property
     def title(self) -> str:
@@ -73,6 +77,7 @@ def run(context: Context) -> Result:
     )
     media.require_written(stderr)
     facts = _verify(context, work, partial)
+    warnings += _missing(work, facts)
     target = _accept(work, partial, work.target(context.folder))
     context.progress(1.0)
     report: dict[str, Any] = {"profile": work.profile.name, "duration": facts["duration"]}
@@ -100,7 +105,8 @@ def _prepare(context: Context) -> _Work:
     if reason := profiles.unfit(profile, facts):
         raise TaskFailed(f"{source.title} {reason}", retry=False)
     try:
-        return _Work(profile, source, facts, profiles.expected(profile, facts))
+        wanted = profiles.expected(profile, facts)
+        return _Work(profile, source, facts, wanted, tolerates(context.parameters))
     except Invalid as error:
         raise TaskFailed(f"{source.title}: {error}", retry=False) from error
 
@@ -155,14 +161,22 @@ def _verify(context: Context, work: _Work, partial: Path) -> dict[str, Any]:
     wanted = work.expected
     if work.profile.package:
         # Playlists begin with the first frame, wherever the source's clock did.
-        ladder = package.ladder(work.profile, work.facts)
+        ladder = package.ladder(work.profile, work.facts, lengths=not work.tolerant)
         facts = package.verify(context, work.profile.package, partial.parent, ladder)
     else:
         facts = media.probe(partial, context.settings, context.log)
     _check_streams(wanted, facts)
-    if not work.profile.package:
+    if not (work.profile.package or work.tolerant):
         _check_lengths(work, facts)
     return facts
+
+
+def _missing(work: _Work, facts: Facts) -> list[str]:
+    """What is not there of a source whose faults are tolerated."""
+    wanted, made = work.expected.duration, float(facts["duration"])
+    if not work.tolerant or made >= wanted - media.tolerance(wanted):
+        return []
+    return [f"{work.title} lasts {wanted:.1f} s, and only {made:.1f} s of it came out"]
 
 
 def _check_lengths(work: _Work, facts: Facts) -> None:
