@@ -22,6 +22,8 @@ LAYERS = [
         "landlock",
         "seccomp",
         "mp4",
+        "rates",
+        "pictures",
         "languages",
         "completeness",
         "tally",
