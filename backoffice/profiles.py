@@ -11,14 +11,16 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 from lxml import etree
 
-from backoffice import xmlsafe
+from backoffice import rates, xmlsafe
 from backoffice.errors import DefinitionError, Invalid
+from backoffice.pictures import IDET, INTERLACED, MIXED, PROGRESSIVE, TELECINE
 
 Facts = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -104,6 +106,8 @@ class Video:
     maximum: int = 0
     buffer: int = 0
     keyframes: float = 0.0  # seconds; 0: as the encoder likes
+    frame_rate: float = 60.0  # at most
+    fields: bool = False  # of interlaced pictures each field becomes a frame: 50i, 50p
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,68 @@ def rungs(profile: Profile, facts: Facts) -> tuple[Video, ...]:
     lines = min(picture["width"], picture["height"])
     fitting = tuple(video for video in profile.video if video.height <= lines)
     return fitting or profile.video[-1:]
+
+
+def frame_rate(video: Video, picture: Facts) -> Fraction:
+    """Frames a second that come out of a picture; constant."""
+    return rates.shown(_scanned_rate(video, picture), rates.exact(video.frame_rate))
+
+
+def capped(profile: Profile, facts: Facts) -> str:
+    """What people are told where frames are left out; empty where all are kept."""
+    picture, videos = first_picture(facts), rungs(profile, facts)
+    if picture is None or not videos:
+        return ""
+    had, made = _scanned_rate(videos[0], picture), frame_rate(videos[0], picture)
+    return f"{float(had):g} frames a second became {float(made):g}" if made < had else ""
+
+
+def _scanned_rate(video: Video, picture: Facts) -> Fraction:
+    rate = rates.exact(picture.get("frame_rate", 0.0)) or rates.USUAL
+    if _scan(picture) == TELECINE:
+        return rate * 4 / 5
+    return 2 * rate if _shows_fields(video, picture) else rate
+
+
+def _shows_fields(video: Video, picture: Facts) -> bool:
+    fits = 2 * picture.get("frame_rate", 0.0) <= video.frame_rate
+    return video.fields and fits and _scan(picture) in (INTERLACED, MIXED)
+
+
+def _scan(picture: Facts) -> str:
+    """As found by looking; by the header for a picture that was not looked at."""
+    told = INTERLACED if picture.get("interlaced") else PROGRESSIVE
+    return str(picture.get("scan", told))
+
+
+def deinterlacing(picture: Facts, *, fields: bool = False) -> list[str]:
+    """The filters that make whole frames of a picture, one of each frame or of each
+    field. Flags of frames may be wrong, so none is asked: of a mixed picture idet
+    tells for each frame, as it did for the whole."""
+    scanned = _scan(picture)
+    if scanned == INTERLACED:
+        return [_bwdif(picture, "all", fields=fields)]
+    if scanned == MIXED:
+        return [IDET, _bwdif(picture, "interlaced", fields=fields)]
+    if scanned == TELECINE:
+        steady = f"fps={rates.exact(picture['frame_rate'])}"
+        matched = f"fieldmatch=order={_parity(picture)}:combmatch=full"
+        return [steady, matched, _bwdif(picture, "interlaced"), "decimate"]
+    return []
+
+
+def deinterlacing_stills(picture: Facts) -> list[str]:
+    """For frames that do not follow each other, among which there is no cadence."""
+    return [] if _scan(picture) == PROGRESSIVE else [_bwdif(picture, "all")]
+
+
+def _bwdif(picture: Facts, frames: str, *, fields: bool = False) -> str:
+    mode = "send_field" if fields else "send_frame"
+    return f"bwdif=mode={mode}:parity={_parity(picture)}:deint={frames}"
+
+
+def _parity(picture: Facts) -> str:
+    return "bff" if picture.get("first_field") == "bottom" else "tff"
 
 
 def dimensions(picture: Facts, height: int = 0) -> tuple[int, int]:
@@ -323,12 +389,14 @@ def _copy(facts: Facts) -> list[str]:
 
 
 def _pictures(profile: Profile, facts: Facts) -> list[str]:
-    """Several rungs share one decoding, and one deinterlacing."""
+    """Several rungs share one decoding, one deinterlacing and one frame rate."""
     picture = first_picture(facts)
     if picture is None or not profile.video:
         return ["-vn"]
     videos = rungs(profile, facts)
-    whole = "yadif=deint=interlaced," if picture["interlaced"] else ""
+    fields = _shows_fields(videos[0], picture)
+    rate = f"fps={frame_rate(videos[0], picture)}"
+    whole = ",".join([*deinterlacing(picture, fields=fields), rate, ""])
     source = f"0:{picture['index']}"
     arguments: list[str]
     if len(videos) == 1:
@@ -590,6 +658,8 @@ class _Reader:
             maximum=_given(element, "maximum", int, 0),
             buffer=_given(element, "buffer", int, 0),
             keyframes=_given(element, "keyframes", float, 0.0),
+            frame_rate=_given(element, "frame-rate", float, 60.0),
+            fields=element.get("deinterlace") == "fields",
         )
         self._check_encoder(element, video)
         self._check_rates(element, video)
@@ -665,6 +735,9 @@ class _Reader:
         for (above, below), child in zip(pairwise(videos), self._all("video")[1:], strict=True):
             if below.height >= above.height:
                 self._refuse(child, "videos of a package go from the tallest to the smallest")
+        if len({(video.frame_rate, video.fields) for video in videos}) > 1:
+            # Else they could not all be cut at the same frames.
+            self._refuse(element, "videos need the same frame-rate and deinterlace")
         names = [video.name for video in videos]
         if len({*names, "sound"}) <= len(names):
             self._refuse(element, "videos need different names, none of them 'sound'")

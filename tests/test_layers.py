@@ -45,6 +45,7 @@ LAYERS = [
     {"events", "flow", "claims", "leases", "outcomes", "jobs", "tokens", "search"},
     {"records", "figures", "causes", "census", "throughput", "why", "retention", "client"},
     {"media"},
+    {"scan"},
     {"tasks.__init__", "publishers"},
     {"tasks"},
     {"assignments"},

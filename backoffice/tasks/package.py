@@ -99,7 +99,10 @@ def ladder(profile: Profile, facts: Facts) -> Ladder:
     assert source is not None
     assert wanted.picture is not None
     rungs = zip(profiles.rungs(profile, facts), wanted.pictures, strict=True)
-    pictures = [_picture(video.name, size, source) for video, size in rungs]
+    pictures = [
+        _picture(video.name, size, {**source, "frame_rate": profiles.frame_rate(video, source)})
+        for video, size in rungs
+    ]
     spans = [wanted.picture] * len(pictures)
     return Ladder(pictures, spans, sounds_of(profiles.sounds(profile, facts)), wanted.sounds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from backoffice import media
+from backoffice import media, pictures, scan
 from backoffice.errors import TaskFailed
 from backoffice.tasks import Context, Plan, Result, Source
 
@@ -27,11 +27,19 @@ def run(context: Context) -> Result:
     required = _required(context)
     if not context.sources:
         raise TaskFailed("there is no file to look at; check the workflow", retry=False)
-    facts = {}
+    facts: dict[int, dict[str, Any]] = {}
     for number, source in enumerate(context.sources, 1):
         facts[source.file_id] = _probe(context, source, required)
         context.progress(number / len(context.sources))
-    return Result(facts=facts, report={"files": len(facts)})
+    return Result(facts=facts, report={"files": len(facts)}, warnings=_left_out(context, facts))
+
+
+def _left_out(context: Context, facts: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{source.title}: {warning}"
+        for source in context.sources
+        for warning in pictures.warnings(facts[source.file_id]["left_out"])
+    ]
 
 
 def _required(context: Context) -> str:
@@ -49,4 +57,4 @@ def _probe(context: Context, source: Source, required: str) -> dict[str, Any]:
             f"{source.title} has {lacks}; the workflow needs {required}",
             retry=False,
         )
-    return facts
+    return scan.looked(facts, source.path, context.settings, context.log, name=source.title)
