@@ -147,6 +147,11 @@ class Package:
         return {"hls": "application/vnd.apple.mpegurl", "dash": "application/dash+xml"}[self.format]
 
 
+# What of a source's metadata is in what is made of it: only languages; titles of sound
+# streams too; all, with chapters.
+NOTHING, STREAMS, KEEP = "none", "streams", "keep"
+
+
 @dataclass(frozen=True)
 class Profile:
     """A profile that was checked whole. It has a container or a package."""
@@ -161,6 +166,7 @@ class Profile:
     maximum: float = 0.0  # seconds; 0: all
     video: tuple[Video, ...] = ()  # the tallest first
     audio: Audio | None = None
+    metadata: str = NOTHING
 
     @property
     def sound_only(self) -> bool:
@@ -368,7 +374,7 @@ def encode_arguments(profile: Profile, facts: Facts, *, loudness: str = "") -> l
     arguments = _copy(facts) if profile.copy else _pictures(profile, facts)
     if profile.audio:
         arguments += _sound(profile.audio, sounds(profile, facts), loudness)
-    arguments += ["-sn", "-dn", "-map_chapters", "-1"]
+    arguments += ["-sn", "-dn", *metadata_arguments(profile.metadata, sounds(profile, facts))]
     if profile.maximum:
         arguments += ["-t", f"{profile.maximum:g}"]
     if profile.package:
@@ -380,6 +386,20 @@ def encode_arguments(profile: Profile, facts: Facts, *, loudness: str = "") -> l
     container = profile.container
     assert container is not None
     return [*arguments, *container.options, "-f", container.format]
+
+
+def metadata_arguments(kept: str, sounds: Sequence[Facts]) -> list[str]:
+    """Which tags come out. Sources tell places, persons, devices and remarks, in tags of
+    the file, of each stream and in the titles of chapters."""
+    if kept == KEEP:
+        return ["-map_metadata", "0", "-map_chapters", "0"]
+    arguments = ["-map_metadata", "-1", "-map_chapters", "-1"]
+    for number, stream in enumerate(sounds):
+        at = f"-metadata:s:a:{number}"
+        arguments += [at, f"language={stream.get('language', 'und')}"]
+        if kept == STREAMS and stream.get("title"):
+            arguments += [at, f"title={stream['title']}"]
+    return arguments
 
 
 def _copy(facts: Facts) -> list[str]:
@@ -632,6 +652,7 @@ class _Reader:
             maximum=float(files[0].get("maximum", 0)) if files else 0.0,
             video=videos,
             audio=audios[0] if audios else None,
+            metadata=self.root.get("metadata", NOTHING),
         )
         self._check(profile)
         return profile

@@ -239,7 +239,7 @@ def _command(context: Context, work: _Work, folder: Path) -> list[str]:
         argv += ["-map", f"{number}:{rendition.facts['video'][0]['index']}"]
     for stream in work.sounds:
         argv += ["-map", f"{inputs.index(work.sound)}:{stream['index']}"]
-    argv += ["-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1"]
+    argv += ["-c", "copy", *profiles.metadata_arguments(profiles.NOTHING, work.sounds)]
     argv += profiles.package_arguments(
         work.package, work.names, shape=_shape(work.pictures[0]), sounds=work.sounds
     )

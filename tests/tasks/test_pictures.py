@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
@@ -11,7 +12,7 @@ import pytest
 
 from backoffice import hls, media, scan
 from backoffice.errors import TaskFailed
-from backoffice.tasks import probe, thumbnails, transcode
+from backoffice.tasks import package, probe, thumbnails, transcode
 from tests import measure
 from tests.clips import Clips
 from tests.tasks.context import make_context, settings
@@ -289,3 +290,94 @@ def test_limits_judge_the_picture_that_is_used(tmp_path: Path, clips: Clips) -> 
     small = settings(tmp_path, limits={"pixels": 320 * 180 - 1})
     with pytest.raises(TaskFailed, match=r"320×180; \[limits\] pixels"):
         media.probe(clips["preview-first.mp4"], small)
+
+
+# What of a source must not be published
+
+SECRETS = (
+    *("+48.8577+002.295", "Jane Doe", "private remark", "Secret chapter", "PhoneMaker"),
+    *("Pixel-Device", "GoPro Handler", "HandBrake"),
+)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    ["mp4-360", "remux-copy", "preview", "audio-aac", "hls-ladder", "dash-ladder", "matroska"],
+)
+@pytest.mark.parametrize("name", ["told.mov", "told.mkv"])
+def test_nothing_private_of_the_source_is_in_what_is_made(
+    tmp_path: Path, clips: Clips, profile: str, name: str
+) -> None:
+    context = make_context(
+        tmp_path, clips[name], profile=profile, settings=_with_matroska(tmp_path)
+    )
+    output = transcode.run(context).outputs[0]
+    assert _secrets(output.path.parent) == []
+
+
+def _with_matroska(folder: Path):  # type: ignore[no-untyped-def]
+    given = settings(folder)
+    own = folder / "profiles"
+    own.mkdir()
+    (own / "matroska.xml").write_text(
+        '<profile xmlns="urn:backoffice:1" name="matroska"><file format="matroska"/><copy/>'
+        "</profile>"
+    )
+    return settings(folder, paths={"profiles": (*given.paths.profiles, own)})
+
+
+def _secrets(folder: Path) -> list[tuple[str, str]]:
+    """In which files which of them are, in any of their bytes."""
+    return [
+        (path.name, secret)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        for secret in SECRETS
+        if secret.encode() in path.read_bytes()
+    ]
+
+
+def test_the_source_tells_all_of_it(clips: Clips) -> None:
+    for name in ("told.mov", "told.mkv"):
+        data = clips[name].read_bytes()
+        assert [secret for secret in SECRETS if secret.encode() not in data] == []
+
+
+def test_stills_tell_nothing_either(tmp_path: Path, clips: Clips) -> None:
+    context = make_context(tmp_path, clips["told.mov"])
+    thumbnails.run(context)
+    assert _secrets(context.folder) == []
+
+
+@pytest.mark.parametrize("profile", ["hls-ladder", "dash-ladder"])
+def test_a_package_of_told_renditions_tells_nothing(
+    tmp_path: Path, clips: Clips, profile: str
+) -> None:
+    context = make_context(tmp_path, clips["told.mov"], profile=profile)
+    package.run(context)
+    assert _secrets(context.folder) == []
+
+
+@pytest.mark.parametrize("profile", ["mezzanine", "proxy"])
+def test_a_profile_can_keep_what_is_told(tmp_path: Path, clips: Clips, profile: str) -> None:
+    made = encoded(tmp_path, clips["told.mov"], profile)
+    kept = {secret for _, secret in _secrets(made.parent)}
+    assert {"+48.8577+002.295", "Jane Doe", "private remark", "Secret chapter"} <= kept
+
+
+@pytest.mark.parametrize(
+    ("profile", "stays"), [("mp4-360", True), ("remux-copy", True), ("preview", False)]
+)
+def test_languages_stay_and_titles_where_the_profile_says(
+    tmp_path: Path, clips: Clips, profile: str, stays: bool
+) -> None:
+    made = encoded(tmp_path, clips["told.mkv"], profile)
+    (sound,) = media.probe(made, settings(tmp_path))["audio"]
+    assert sound["language"] == "deu"
+    assert (b"Director" in made.read_bytes()) is stays
+
+
+def test_an_mp4_of_a_ladder_is_whole(tmp_path: Path, clips: Clips) -> None:
+    """Tags that are set for streams must fit those that are there."""
+    made = encoded(tmp_path, clips["silent.mp4"], "hls-ladder")
+    subprocess.run(["ffmpeg", "-v", "error", "-i", made, "-f", "null", "-"], check=True)
