@@ -211,14 +211,28 @@ class Expected:
 # What is made of a source
 
 
+NEAR: Final = 1.2  # times as many lines as a rung has: a taller source gets one of its own
+
+
 def rungs(profile: Profile, facts: Facts) -> tuple[Video, ...]:
-    """The pictures to make: none taller than the source, but at least one."""
+    """The pictures to make: none taller than the source, and one as tall as the source
+    is, unless the next below has nearly its lines."""
     picture = first_picture(facts)
     if picture is None or not profile.video:
         return ()
     lines = min(picture["width"], picture["height"])
     fitting = tuple(video for video in profile.video if video.height <= lines)
-    return fitting or profile.video[-1:]
+    above = profile.video[: len(profile.video) - len(fitting)]
+    if above and (not fitting or lines >= NEAR * fitting[0].height):
+        return (_cut_down(above[-1], lines), *fitting)
+    return fitting
+
+
+def _cut_down(video: Video, lines: int) -> Video:
+    """A rung at the source's own height; a name that tells the height tells that."""
+    height = max(2, lines // 2 * 2)
+    named = video.name == f"{video.height}p"
+    return replace(video, height=height, name=f"{height}p" if named else video.name)
 
 
 def frame_rate(video: Video, picture: Facts) -> Fraction:

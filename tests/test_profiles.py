@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def option(arguments: list[str], name: str) -> str:
 
 def test_the_shipped_profiles_are_there() -> None:
     assert set(SHIPPED) == {
-        *("mp4-1080", "mp4-720", "mp4-540", "mp4-360"),
+        *("mp4-2160", "mp4-1440", "mp4-1080", "mp4-720", "mp4-540", "mp4-360"),
         *("hls-ladder", "dash-ladder", "audio-aac", "mezzanine", "remux-copy", "preview", "proxy"),
     }
 
@@ -102,17 +103,42 @@ def test_a_picture_without_size_is_refused() -> None:
 @pytest.mark.parametrize(
     ("size", "names"),
     [
-        ((3840, 2160), ["1080p", "720p", "540p", "360p", "234p"]),
+        ((3840, 2160), ["2160p", "1440p", "1080p", "720p", "540p", "360p", "234p"]),
+        ((2560, 1440), ["1440p", "1080p", "720p", "540p", "360p", "234p"]),
         ((1920, 1080), ["1080p", "720p", "540p", "360p", "234p"]),
         ((720, 1280), ["720p", "540p", "360p", "234p"]),
-        ((854, 480), ["360p", "234p"]),
-        ((160, 90), ["234p"]),
+        ((1600, 900), ["900p", "720p", "540p", "360p", "234p"]),
+        ((1152, 2048), ["1080p", "720p", "540p", "360p", "234p"]),
+        ((854, 480), ["480p", "360p", "234p"]),
+        ((480, 854), ["480p", "360p", "234p"]),
+        ((853, 479), ["478p", "360p", "234p"]),
+        ((1024, 432), ["432p", "360p", "234p"]),
+        ((1024, 431), ["360p", "234p"]),
+        ((768, 576), ["540p", "360p", "234p"]),
+        ((160, 90), ["90p"]),
     ],
 )
-def test_rungs_above_the_source_are_left_out_but_one_stays(
+def test_a_ladder_begins_at_the_source_unless_the_next_rung_is_near(
     size: tuple[int, int], names: list[str]
 ) -> None:
-    assert [v.name for v in profiles.rungs(SHIPPED["hls-ladder"], facts(*size))] == names
+    made = profiles.rungs(SHIPPED["hls-ladder"], facts(*size))
+    assert [v.name for v in made] == names
+    assert [f"{v.height}p" for v in made] == names
+
+
+def test_a_name_that_tells_no_height_stays() -> None:
+    high = replace(SHIPPED["hls-ladder"].video[0], name="high")
+    profile = replace(SHIPPED["hls-ladder"], video=(high,))
+    (made,) = profiles.rungs(profile, facts(640, 360))
+    assert (made.name, made.height) == ("high", 360)
+
+
+@given(st.integers(16, 9000), st.integers(16, 9000))
+def test_no_rung_is_taller_than_the_source_and_one_is_near(w: int, h: int) -> None:
+    heights = [v.height for v in profiles.rungs(SHIPPED["dash-ladder"], facts(w, h))]
+    assert heights == sorted(set(heights), reverse=True)
+    assert heights[0] <= min(w, h)
+    assert min(w, h) < max(profiles.NEAR * heights[0], heights[0] + 2) or heights[0] == 2160
 
 
 def test_what_is_expected_follows_from_the_source() -> None:
