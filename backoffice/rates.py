@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 FASTEST: Final = 240  # frames a second; a header that says more tells a clock, not a rate
+_FASTEST_COUNTED: Final = 999  # where the header counts frames: cameras reach it
 USUAL: Final = Fraction(25)  # of a picture that has too few frames to tell
 # Frames that come when they like are put on a grid, which moves them by up to half a
 # step; at this rate that is 33 ms, and sound and picture may differ by 40 ms.
@@ -36,20 +37,21 @@ _AT_ONCE: Final = 0.25  # of the frames must follow the one before by one step
 
 def settled(stream: Mapping[str, Any], container: str) -> bool:
     """Whether what ffprobe tells of a stream is its rate, without a look at its times."""
-    told = _told(stream)
+    told = _told(stream, _FASTEST_COUNTED)
     return told is not None and bool(_COUNTED & set(container.split(",")))
 
 
 def real(stream: Mapping[str, Any], windows: Sequence[Sequence[float]] = ()) -> Fraction:
     """Frames a second of a stream that ffprobe describes; never 0.
 
-    ``windows`` are the times, in seconds, of frames that follow each other. Steady
-    ones give their own rate, others the nearest standard rate to their average.
+    ``windows`` are the times, in seconds, of frames that follow each other; none if
+    the header settles it. Steady ones give their own rate, others the nearest standard
+    rate to their average.
     """
-    told = _told(stream)
+    told = _told(stream, FASTEST if windows else _FASTEST_COUNTED)
     steps = [step for times in windows for step in _steps(times)]
     if not steps:
-        return told or _sane(stream.get("avg_frame_rate")) or USUAL
+        return told or _sane(stream.get("avg_frame_rate"), FASTEST) or USUAL
     steady = _steady(steps)
     if steady is not None:
         return _named(steady, told)
@@ -70,18 +72,18 @@ def shown(rate: Fraction, most: Fraction) -> Fraction:
     return rate / max(1, -(-rate // most))
 
 
-def _told(stream: Mapping[str, Any]) -> Fraction | None:
+def _told(stream: Mapping[str, Any], most: int) -> Fraction | None:
     """What average and base rate agree on."""
-    average = _sane(stream.get("avg_frame_rate"))
-    return average if average == _sane(stream.get("r_frame_rate")) else None
+    average = _sane(stream.get("avg_frame_rate"), most)
+    return average if average == _sane(stream.get("r_frame_rate"), most) else None
 
 
-def _sane(text: object) -> Fraction | None:
+def _sane(text: object, most: int) -> Fraction | None:
     try:
         rate = Fraction(str(text))
     except (ValueError, ZeroDivisionError):
         return None
-    return rate if 0 < rate <= FASTEST else None
+    return rate if 0 < rate <= most else None
 
 
 def _steps(times: Sequence[float]) -> list[float]:

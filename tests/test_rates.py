@@ -81,6 +81,10 @@ def test_a_frame_alone_has_the_usual_rate(stream: dict[str, str]) -> None:
     assert rates.real(stream, [[0.0]]) == rates.USUAL
 
 
+def test_a_fast_camera_is_believed() -> None:
+    assert rates.real({"avg_frame_rate": "480/1", "r_frame_rate": "480/1"}) == 480
+
+
 def test_a_burst_is_no_rate_beyond_any_screen() -> None:
     assert rates.real(ABSURD, [[n / 1000 for n in range(100)]]) <= rates.FASTEST
 
@@ -93,6 +97,8 @@ def test_a_burst_is_no_rate_beyond_any_screen() -> None:
         ("25/1", "25/1", "matroska,webm", False),
         ("15/1", "120/1", "mov,mp4,m4a,3gp,3g2,mj2", False),
         ("1000/1", "1000/1", "avi", False),
+        ("480/1", "480/1", "mov,mp4,m4a,3gp,3g2,mj2", True),
+        ("480/1", "480/1", "matroska,webm", False),
         ("0/0", "90000/1", "mov,mp4,m4a,3gp,3g2,mj2", False),
     ],
 )

@@ -10,7 +10,7 @@ from statistics import mean
 
 import pytest
 
-from backoffice import hls, media, scan
+from backoffice import hls, media, pictures, scan
 from backoffice.errors import TaskFailed
 from backoffice.tasks import package, probe, thumbnails, transcode
 from tests import measure
@@ -275,6 +275,26 @@ def test_a_cover_is_no_picture_however_it_is_declared(
     assert result.warnings == [
         f"{name}: stream 1 ({result.facts[1]['left_out'][0]['codec']}) is {words}; it was left out"
     ]
+
+
+@pytest.mark.parametrize(
+    ("stream", "frames", "words"),
+    [
+        ({"disposition": {"timed_thumbnails": 1}}, 20, "thumbnails for seeking"),
+        ({"disposition": {"still_image": 1}}, None, "a still picture"),
+        ({"nb_frames": "0"}, None, "without frames"),
+        ({"codec_name": "png"}, 1, "a still picture"),
+        ({"codec_name": "h264"}, 1, ""),
+        ({"codec_name": "mjpeg", "nb_frames": "250"}, None, ""),
+        ({"codec_name": "mjpeg"}, 250, ""),
+    ],
+)
+def test_what_is_a_picture(stream: dict[str, object], frames: int | None, words: str) -> None:
+    assert pictures.unfit(stream, frames, alone=False) == words
+
+
+def test_one_frame_alone_is_the_picture() -> None:
+    assert pictures.unfit({"codec_name": "mjpeg"}, 1, alone=True) == ""
 
 
 def test_a_track_without_frames_is_no_picture(tmp_path: Path, clips: Clips) -> None:
