@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 from unicodedata import category
 
+from backoffice import pictures, rates
 from backoffice.config import Settings
 from backoffice.confinement import NOTHING, Confinement, entrance, of_tools
 from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed
@@ -33,6 +34,8 @@ TAIL: Final = 64 << 10  # characters of stderr that are kept
 STDOUT: Final = 16 << 20  # bytes of stdout that are kept
 FULL: Final = 64 << 10  # bytes; with less room than this a disk is full
 LINE: Final = 8 << 10  # bytes; a longer line of a log is cut into several
+PACKETS: Final = 200  # of which the times are read to know a frame rate
+LONG: Final = 20.0  # seconds; the middle of a longer file is looked at too
 _FD: Final = "/proc/self/fd/"
 
 # Containers that hold pictures and sound themselves. Whatever can name other
@@ -417,7 +420,8 @@ def probe(
     looked = _Probed(path, name or path.name, settings)
     _check_readable(looked)
     document = _document(looked, log, formats)
-    facts = _facts(document)
+    # Of playlists that we have written ourselves the headers are known to be right.
+    facts = _facts(document, _frame_times(looked, document, log) if formats == FORMATS else {})
     if not facts["video"] and not facts["audio"]:
         raise looked.bad("has neither picture nor sound")
     _check_limits(looked, document, facts)
@@ -448,7 +452,7 @@ def _document(looked: _Probed, log: Callable[[str], None], formats: str) -> dict
         folder=Path("/"),
         log=log,
         confined=of_tools(looked.settings, read=[readable.absolute()]),
-        names=_name_of_descriptor(looked),
+        names=name_of_descriptor(looked.path, looked.name),
     )
     document: dict[str, Any] = {}
     if done.status == 0:
@@ -460,9 +464,56 @@ def _document(looked: _Probed, log: Callable[[str], None], formats: str) -> dict
     return document
 
 
-def _name_of_descriptor(looked: _Probed) -> dict[str, str]:
-    match = re.match(f"{_FD}[0-9]+", str(looked.path))
-    return {match[0]: looked.name} if match else {}
+def name_of_descriptor(path: Path, name: str) -> dict[str, str]:
+    """``names`` for :func:`run`: what people call the file, if ``path`` is a descriptor."""
+    match = re.match(f"{_FD}[0-9]+", str(path))
+    return {match[0]: name} if match and name else {}
+
+
+def _frame_times(
+    looked: _Probed, document: Mapping[str, Any], log: Callable[[str], None]
+) -> dict[int, list[list[float]]]:
+    """When frames are shown, in seconds, at the beginning and in the middle, by the
+    index of each picture whose header does not settle its rate."""
+    form = document["format"]
+    wanted = [
+        stream
+        for stream in document.get("streams", ())
+        if stream.get("codec_type") == "video"
+        and not pictures.role(stream)
+        and not rates.settled(stream, form.get("format_name", ""))
+    ]
+    start, length = _number(form.get("start_time")), _number(form.get("duration"))
+    middle = [start + length / 2] if length > LONG else []
+    return {
+        int(stream["index"]): [_times(looked, log, stream, place) for place in (None, *middle)]
+        for stream in wanted
+    }
+
+
+def _times(
+    looked: _Probed, log: Callable[[str], None], stream: Mapping[str, Any], place: float | None
+) -> list[float]:
+    # Two packets of H.264 may be the fields of one frame, which only decoding tells.
+    fields = stream.get("codec_name") == "h264" and stream.get("field_order") != "progressive"
+    shown = "frame=best_effort_timestamp_time" if fields else "packet=pts_time"
+    argv = [
+        *(looked.settings.tools.ffprobe, "-v", "error", "-of", "csv=p=0"),
+        *("-select_streams", str(stream["index"]), "-show_entries", shown),
+        *("-read_intervals", f"{'' if place is None else f'{place:.3f}'}%+#{PACKETS}"),
+        *_input_limits(FORMATS),
+        *("-i", f"file:{looked.path.absolute()}"),
+    ]
+    done = run(
+        argv,
+        folder=Path("/"),
+        log=log,
+        confined=of_tools(looked.settings, read=[looked.path.absolute()]),
+        names=name_of_descriptor(looked.path, looked.name),
+    )
+    if done.signal:
+        raise failure(done)
+    return [float(time) for time in re.findall(r"^-?\d+\.\d+", done.stdout, re.MULTILINE)]
 
 
 def _parsed(looked: _Probed, done: Completed) -> dict[str, Any]:
@@ -523,12 +574,10 @@ def _check_limits(looked: _Probed, document: Mapping[str, Any], facts: Mapping[s
         raise looked.bad(
             f"lasts {facts['duration']:.0f} s; [limits] duration allows {limits.duration:.0f} s"
         )
-    for stream in document.get("streams", ()):
-        pixels = _integer(stream.get("width")) * _integer(stream.get("height"))
-        if pixels > limits.pixels:
-            size = f"{stream['width']}×{stream['height']}"
+    for video in facts["video"][:1]:  # the others are not decoded
+        if video["width"] * video["height"] > limits.pixels:
+            size = f"{video['width']}×{video['height']}"
             raise looked.bad(f"is {size}; [limits] pixels allows {limits.pixels} in all")
-    for video in facts["video"]:
         if video["frame_rate"] > limits.frame_rate:
             raise looked.bad(
                 f"has {video['frame_rate']:g} frames a second;"
@@ -536,20 +585,23 @@ def _check_limits(looked: _Probed, document: Mapping[str, Any], facts: Mapping[s
             )
 
 
-def _facts(document: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(
+    document: Mapping[str, Any], times: Mapping[int, Sequence[Sequence[float]]]
+) -> dict[str, Any]:
     form = document["format"]
     streams = document.get("streams", ())
-    pictures = [s for s in streams if s.get("codec_type") == "video" and not _attached(s)]
+    video, left_out = _pictures(streams, times)
     facts: dict[str, Any] = {
         "format": form.get("format_name", ""),
         "duration": _number(form.get("duration")),
         "bit_rate": _integer(form.get("bit_rate")),
         "start": _number(form.get("start_time")),
         "estimated": form.get("format_name") in ESTIMATES_DURATION,
-        "video": [_video(s) for s in pictures],
+        "video": sorted(video, key=pictures.order),
         "audio": [_audio(s) for s in streams if s.get("codec_type") == "audio"],
         "subtitle": [_common(s) for s in streams if s.get("codec_type") == "subtitle"],
         "chapters": len(document.get("chapters", ())),
+        "left_out": left_out,
     }
     if not facts["duration"]:
         lengths = (s.get("duration", 0.0) for s in (*facts["video"], *facts["audio"]))
@@ -557,8 +609,20 @@ def _facts(document: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _attached(stream: Mapping[str, Any]) -> bool:
-    return bool(stream.get("disposition", {}).get("attached_pic"))
+def _pictures(
+    streams: Sequence[Mapping[str, Any]], times: Mapping[int, Sequence[Sequence[float]]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The facts of those that move, and what is told of the others."""
+    video, left_out = [], []
+    for stream in (s for s in streams if s.get("codec_type") == "video"):
+        windows = times.get(stream["index"])
+        frames = None if windows is None else len({time for one in windows for time in one})
+        if reason := pictures.unfit(stream, frames, alone=len(streams) == 1):
+            codec = stream.get("codec_name", "unknown")
+            left_out.append({"index": stream["index"], "codec": codec, "reason": reason})
+        else:
+            video.append(_video(stream, windows or ()))
+    return video, left_out
 
 
 def _common(stream: Mapping[str, Any]) -> dict[str, Any]:
@@ -582,7 +646,7 @@ def _language(tag: str) -> str:
     return tag if re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}", tag) else "und"
 
 
-def _video(stream: Mapping[str, Any]) -> dict[str, Any]:
+def _video(stream: Mapping[str, Any], times: Sequence[Sequence[float]]) -> dict[str, Any]:
     rotation = _rotation(stream)
     width, height = _displayed(stream, rotation)
     facts = _common(stream)
@@ -591,9 +655,11 @@ def _video(stream: Mapping[str, Any]) -> dict[str, Any]:
         "profile": stream.get("profile", ""),
         "width": width,
         "height": height,
-        "frame_rate": _ratio(stream.get("avg_frame_rate")) or _ratio(stream.get("r_frame_rate")),
+        "frame_rate": round(float(rates.real(stream, times)), 6),
         "pixel_format": stream.get("pix_fmt", ""),
+        "default": bool(stream.get("disposition", {}).get("default")),
         "interlaced": stream.get("field_order") in ("tt", "bb", "tb", "bt"),
+        "field_order": stream.get("field_order", ""),
         "rotation": rotation,
         "bit_rate": _integer(stream.get("bit_rate")),
         "frames": _integer(stream.get("nb_frames")),

@@ -11,14 +11,16 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 from lxml import etree
 
-from backoffice import xmlsafe
+from backoffice import rates, xmlsafe
 from backoffice.errors import DefinitionError, Invalid
+from backoffice.pictures import IDET, INTERLACED, MIXED, PROGRESSIVE, TELECINE
 
 Facts = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -104,6 +106,8 @@ class Video:
     maximum: int = 0
     buffer: int = 0
     keyframes: float = 0.0  # seconds; 0: as the encoder likes
+    frame_rate: float = 60.0  # at most
+    fields: bool = False  # of interlaced pictures each field becomes a frame: 50i, 50p
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,11 @@ class Package:
         return {"hls": "application/vnd.apple.mpegurl", "dash": "application/dash+xml"}[self.format]
 
 
+# What of a source's metadata is in what is made of it: only languages; titles of sound
+# streams too; all, with chapters.
+NOTHING, STREAMS, KEEP = "none", "streams", "keep"
+
+
 @dataclass(frozen=True)
 class Profile:
     """A profile that was checked whole. It has a container or a package."""
@@ -157,6 +166,7 @@ class Profile:
     maximum: float = 0.0  # seconds; 0: all
     video: tuple[Video, ...] = ()  # the tallest first
     audio: Audio | None = None
+    metadata: str = NOTHING
 
     @property
     def sound_only(self) -> bool:
@@ -201,14 +211,90 @@ class Expected:
 # What is made of a source
 
 
+NEAR: Final = 1.2  # times as many lines as a rung has: a taller source gets one of its own
+
+
 def rungs(profile: Profile, facts: Facts) -> tuple[Video, ...]:
-    """The pictures to make: none taller than the source, but at least one."""
+    """The pictures to make: none taller than the source, and one as tall as the source
+    is, unless the next below has nearly its lines."""
     picture = first_picture(facts)
     if picture is None or not profile.video:
         return ()
     lines = min(picture["width"], picture["height"])
     fitting = tuple(video for video in profile.video if video.height <= lines)
-    return fitting or profile.video[-1:]
+    above = profile.video[: len(profile.video) - len(fitting)]
+    if above and (not fitting or lines >= NEAR * fitting[0].height):
+        return (_cut_down(above[-1], lines), *fitting)
+    return fitting
+
+
+def _cut_down(video: Video, lines: int) -> Video:
+    """A rung at the source's own height; a name that tells the height tells that."""
+    height = max(2, lines // 2 * 2)
+    named = video.name == f"{video.height}p"
+    return replace(video, height=height, name=f"{height}p" if named else video.name)
+
+
+def frame_rate(video: Video, picture: Facts) -> Fraction:
+    """Frames a second that come out of a picture; constant."""
+    return rates.shown(_scanned_rate(video, picture), rates.exact(video.frame_rate))
+
+
+def capped(profile: Profile, facts: Facts) -> str:
+    """What people are told where frames are left out; empty where all are kept."""
+    picture, videos = first_picture(facts), rungs(profile, facts)
+    if picture is None or not videos:
+        return ""
+    had, made = _scanned_rate(videos[0], picture), frame_rate(videos[0], picture)
+    return f"{float(had):g} frames a second became {float(made):g}" if made < had else ""
+
+
+def _scanned_rate(video: Video, picture: Facts) -> Fraction:
+    rate = rates.exact(picture.get("frame_rate", 0.0)) or rates.USUAL
+    if _scan(picture) == TELECINE:
+        return rate * 4 / 5
+    return 2 * rate if _shows_fields(video, picture) else rate
+
+
+def _shows_fields(video: Video, picture: Facts) -> bool:
+    fits = 2 * picture.get("frame_rate", 0.0) <= video.frame_rate
+    return video.fields and fits and _scan(picture) in (INTERLACED, MIXED)
+
+
+def _scan(picture: Facts) -> str:
+    """As found by looking; by the header for a picture that was not looked at."""
+    told = INTERLACED if picture.get("interlaced") else PROGRESSIVE
+    return str(picture.get("scan", told))
+
+
+def deinterlacing(picture: Facts, *, fields: bool = False) -> list[str]:
+    """The filters that make whole frames of a picture, one of each frame or of each
+    field. Flags of frames may be wrong, so none is asked: of a mixed picture idet
+    tells for each frame, as it did for the whole."""
+    scanned = _scan(picture)
+    if scanned == INTERLACED:
+        return [_bwdif(picture, "all", fields=fields)]
+    if scanned == MIXED:
+        return [IDET, _bwdif(picture, "interlaced", fields=fields)]
+    if scanned == TELECINE:
+        steady = f"fps={rates.exact(picture['frame_rate'])}"
+        matched = f"fieldmatch=order={_parity(picture)}:combmatch=full"
+        return [steady, matched, _bwdif(picture, "interlaced"), "decimate"]
+    return []
+
+
+def deinterlacing_stills(picture: Facts) -> list[str]:
+    """For frames that do not follow each other, among which there is no cadence."""
+    return [] if _scan(picture) == PROGRESSIVE else [_bwdif(picture, "all")]
+
+
+def _bwdif(picture: Facts, frames: str, *, fields: bool = False) -> str:
+    mode = "send_field" if fields else "send_frame"
+    return f"bwdif=mode={mode}:parity={_parity(picture)}:deint={frames}"
+
+
+def _parity(picture: Facts) -> str:
+    return "bff" if picture.get("first_field") == "bottom" else "tff"
 
 
 def dimensions(picture: Facts, height: int = 0) -> tuple[int, int]:
@@ -302,7 +388,7 @@ def encode_arguments(profile: Profile, facts: Facts, *, loudness: str = "") -> l
     arguments = _copy(facts) if profile.copy else _pictures(profile, facts)
     if profile.audio:
         arguments += _sound(profile.audio, sounds(profile, facts), loudness)
-    arguments += ["-sn", "-dn", "-map_chapters", "-1"]
+    arguments += ["-sn", "-dn", *metadata_arguments(profile.metadata, sounds(profile, facts))]
     if profile.maximum:
         arguments += ["-t", f"{profile.maximum:g}"]
     if profile.package:
@@ -316,6 +402,20 @@ def encode_arguments(profile: Profile, facts: Facts, *, loudness: str = "") -> l
     return [*arguments, *container.options, "-f", container.format]
 
 
+def metadata_arguments(kept: str, sounds: Sequence[Facts]) -> list[str]:
+    """Which tags come out. Sources tell places, persons, devices and remarks, in tags of
+    the file, of each stream and in the titles of chapters."""
+    if kept == KEEP:
+        return ["-map_metadata", "0", "-map_chapters", "0"]
+    arguments = ["-map_metadata", "-1", "-map_chapters", "-1"]
+    for number, stream in enumerate(sounds):
+        at = f"-metadata:s:a:{number}"
+        arguments += [at, f"language={stream.get('language', 'und')}"]
+        if kept == STREAMS and stream.get("title"):
+            arguments += [at, f"title={stream['title']}"]
+    return arguments
+
+
 def _copy(facts: Facts) -> list[str]:
     streams = (*facts.get("video", ()), *facts.get("audio", ()))
     maps = [word for stream in streams for word in ("-map", f"0:{stream['index']}")]
@@ -323,12 +423,14 @@ def _copy(facts: Facts) -> list[str]:
 
 
 def _pictures(profile: Profile, facts: Facts) -> list[str]:
-    """Several rungs share one decoding, and one deinterlacing."""
+    """Several rungs share one decoding, one deinterlacing and one frame rate."""
     picture = first_picture(facts)
     if picture is None or not profile.video:
         return ["-vn"]
     videos = rungs(profile, facts)
-    whole = "yadif=deint=interlaced," if picture["interlaced"] else ""
+    fields = _shows_fields(videos[0], picture)
+    rate = f"fps={frame_rate(videos[0], picture)}"
+    whole = ",".join([*deinterlacing(picture, fields=fields), rate, ""])
     source = f"0:{picture['index']}"
     arguments: list[str]
     if len(videos) == 1:
@@ -564,6 +666,7 @@ class _Reader:
             maximum=float(files[0].get("maximum", 0)) if files else 0.0,
             video=videos,
             audio=audios[0] if audios else None,
+            metadata=self.root.get("metadata", NOTHING),
         )
         self._check(profile)
         return profile
@@ -590,6 +693,8 @@ class _Reader:
             maximum=_given(element, "maximum", int, 0),
             buffer=_given(element, "buffer", int, 0),
             keyframes=_given(element, "keyframes", float, 0.0),
+            frame_rate=_given(element, "frame-rate", float, 60.0),
+            fields=element.get("deinterlace") == "fields",
         )
         self._check_encoder(element, video)
         self._check_rates(element, video)
@@ -665,6 +770,9 @@ class _Reader:
         for (above, below), child in zip(pairwise(videos), self._all("video")[1:], strict=True):
             if below.height >= above.height:
                 self._refuse(child, "videos of a package go from the tallest to the smallest")
+        if len({(video.frame_rate, video.fields) for video in videos}) > 1:
+            # Else they could not all be cut at the same frames.
+            self._refuse(element, "videos need the same frame-rate and deinterlace")
         names = [video.name for video in videos]
         if len({*names, "sound"}) <= len(names):
             self._refuse(element, "videos need different names, none of them 'sound'")

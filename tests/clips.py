@@ -14,7 +14,101 @@ SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=4")
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "25")
 AAC = ("-c:a", "aac", "-b:a", "64k")
 
+
+def bar(rate: str, step: int, seconds: float, size: str = "320x240") -> str:
+    """A white bar on black that moves so many pixels to the right with each frame."""
+    width, _, height = size.partition("x")
+    tall = f"color=white:size=24x{height}:rate={rate}:duration={seconds}[bar]"
+    ground = f"color=black:size={width}x{height}:rate={rate}:duration={seconds}[ground]"
+    return f"{tall};{ground};[ground][bar]overlay=x={step}*n,format=yuv420p"
+
+
+def fields(first: str, size: str = "320x240") -> tuple[str, ...]:
+    """25 frames a second of two fields each, in which the bar moves 4 pixels a field."""
+    graph = f"{bar('50', 4, 1.2, size)},interlace=scan={first}:lowpass=0"
+    return ("-f", "lavfi", "-i", graph)
+
+
+def flashing(picture: str, sound: str = "") -> tuple[str, ...]:
+    """A picture that is white, and a beep, for 0.2 s at 0.5, 2 and 3.5 s of 4.
+
+    ``picture`` makes frames and their times.
+    """
+    light = "geq=lum='if(between(mod(T,1.5),0.4999,0.7),235,16)':cb=128:cr=128"
+    beep = "aevalsrc='if(between(mod(t,1.5),0.5,0.7),0.5*sin(5000*t),0)':d=4:s=48000"
+    # With the times of a filter that come before it, and without frames before 0.
+    return ("-f", "lavfi", "-i", f"{picture},{light}", "-f", "lavfi", "-i", sound or beep)
+
+
+INTERLACED = ("-flags", "+ildct+ilme")
 RECIPES: dict[str, Sequence[str]] = {
+    # Interlaced, and flagged progressive; flagged with the other field first; progressive,
+    # and flagged interlaced.
+    "top-first.mkv": (*fields("tff"), *H264),
+    "bottom-first.mkv": (*fields("bff"), *H264),
+    "flagged-wrong.ts": (
+        *(*fields("tff"), "-c:v", "mpeg2video", "-q:v", "3", *INTERLACED, "-top", "0"),
+    ),
+    "dv.avi": (*fields("bff", "720x576"), "-c:v", "dvvideo", "-top", "0"),
+    "whole.mkv": (
+        *("-f", "lavfi", "-i", bar("25", 8, 1.2), *H264, *INTERLACED, "-x264-params", "tff=1"),
+    ),
+    "mixed.mkv": (
+        *(*fields("tff"), "-f", "lavfi", "-i", bar("25", 8, 1.2)),
+        *("-filter_complex", "[0][1]concat", "-r", "25", *H264),
+    ),
+    "film.mkv": (
+        *("-f", "lavfi", "-i", f"{bar('24000/1001', 4, 2.5)},telecine=pattern=23", *H264),
+    ),
+    "slow-motion.mp4": (
+        *flashing("color=black:size=320x180:rate=240:duration=4"),
+        *(*H264, *AAC),
+    ),
+    "uneven.mp4": (
+        *flashing(
+            "color=black:size=416x300:rate=15:duration=4,settb=1/120,"
+            "setpts='N*8+floor(1.9*sin(N*1.7)+0.5)'"
+        ),
+        *(
+            "-fps_mode",
+            "passthrough",
+            "-enc_time_base:v",
+            "1/120",
+            "-video_track_timescale",
+            "90000",
+        ),
+        *(*H264, *AAC),
+    ),
+    "screen.webm": (
+        *flashing(
+            "color=black:size=320x180:rate=30:duration=4,"
+            "select='not(mod(n,3))+lt(n,20)',settb=1/1000,setpts='PTS+7*mod(N,5)'"
+        ),
+        *("-fps_mode", "passthrough", "-enc_time_base:v", "1/1000", "-c:v", "libvpx"),
+        *("-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus", "-live", "1"),
+    ),
+    "slides.mp4": (*flashing("color=black:size=320x180:rate=2:duration=4"), *H264, *AAC),
+    "five-seconds-each.mp4": (
+        *("-f", "lavfi", "-i", "testsrc2=size=320x300:rate=1/5:duration=20"),
+        *("-f", "lavfi", "-i", "sine=duration=20", *H264, *AAC),
+    ),
+    "preview-first.mp4": (
+        *("-f", "lavfi", "-i", "color=gray:size=640x360:rate=1:duration=4"),
+        *(*PICTURE, *SOUND, "-map", "0", "-map", "1", "-map", "2", *H264, *AAC),
+        *("-c:v:0", "mjpeg", "-disposition:v:0", "0", "-disposition:v:1", "default"),
+    ),
+    "two-sizes.mkv": (
+        *(*PICTURE, "-map", "0", "-map", "0", "-filter:v:0", "scale=160:90", *H264),
+        *("-disposition:v", "default"),
+    ),
+    "never-filled.mkv": (
+        *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=1,select=0", *PICTURE),
+        *(*SOUND, "-map", "0", "-map", "1", "-map", "2", *H264, *AAC),
+    ),
+    "cover-as-video.mp4": (
+        *(*SOUND, *PICTURE, "-map", "0", "-map", "1", *AAC),
+        *("-c:v", "mjpeg", "-frames:v", "1"),
+    ),
     "plain.mp4": (*PICTURE, *SOUND, *H264, *AAC, "-movflags", "+faststart"),
     "silent.mp4": (*PICTURE, *H264),
     "quiet.mp4": (*PICTURE, "-f", "lavfi", "-i", "anullsrc=d=4", "-shortest", *H264, *AAC),
@@ -80,6 +174,34 @@ class Clips:
     def _rotated(self, path: Path) -> None:
         source = self["plain.mp4"]
         ffmpeg("-i", str(source), "-c", "copy", "-metadata:s:v:0", "rotate=90", str(path))
+
+    def _interlaced(self, path: Path) -> None:
+        if path.suffix == ".mp4":
+            return self._generate(path)
+        return ffmpeg("-i", str(self["interlaced.mp4"]), "-c", "copy", str(path))
+
+    def _told(self, path: Path) -> None:
+        """Where, by whom and with what it was made, and what its parts are called."""
+        chapters = path.with_suffix(".txt")
+        chapters.write_text(
+            ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=2000\ntitle=Secret chapter\n"
+        )
+        tags = {
+            "location": "+48.8577+002.295/",
+            "com.apple.quicktime.location.ISO6709": "+48.8577+002.295/",
+            "artist": "Jane Doe",
+            "comment": "private remark",
+            "make": "PhoneMaker",
+            "model": "Pixel-Device",
+            "encoding_tool": "HandBrake 1.6",
+        }
+        words = [word for key, value in tags.items() for word in ("-metadata", f"{key}={value}")]
+        ffmpeg(
+            *("-i", str(self["plain.mp4"]), "-i", str(chapters), "-map", "0", "-c", "copy"),
+            *("-map_metadata", "1", "-map_chapters", "1", *words),
+            *("-metadata:s:v", "handler_name=GoPro Handler", "-metadata:s:a", "language=deu"),
+            *("-metadata:s:a", "title=Director", "-movflags", "use_metadata_tags", str(path)),
+        )
 
     def _cover(self, path: Path) -> None:
         ffmpeg(

@@ -47,7 +47,7 @@ def test_a_whole_workflow_is_planned_with_exact_commands(tmp_path: Path, clips: 
 
 def test_tasks_whose_conditions_do_not_hold_are_skipped(tmp_path: Path, clips: Clips) -> None:
     done = plan(tmp_path, "web-video", clips["plain.mp4"])
-    assert done["rung-720"].skipped_because == "not source.lines is at least 720"
+    assert done["rung-720"].skipped_because == "not source.lines is at least 648"
     assert done["rung-720"].commands == ()
     assert done["notify"].skipped_because is not None
 

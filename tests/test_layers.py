@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"errors"},
     {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy"},
-    {"landlock", "seccomp", "mp4", "languages", "media_types", "protection"},
+    {"landlock", "seccomp", "mp4", "languages", "media_types", "protection", "rates", "pictures"},
     {"addresses", "outbound", "webhooks"},
     {"instance", "sdnotify", "bus", "hls"},
     {"config"},
@@ -32,6 +32,7 @@ LAYERS = [
     {"events", "flow", "claims", "leases", "outcomes", "jobs", "tokens", "search"},
     {"records", "figures", "causes", "census", "throughput", "why", "retention", "client"},
     {"media"},
+    {"scan"},
     {"tasks.__init__", "publishers"},
     {"tasks"},
     {"assignments"},

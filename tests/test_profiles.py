@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,8 @@ def option(arguments: list[str], name: str) -> str:
 
 def test_the_shipped_profiles_are_there() -> None:
     assert set(SHIPPED) == {
-        *("mp4-1080", "mp4-720", "mp4-540", "mp4-360", "hls-ladder", "dash-ladder"),
-        *("audio-aac", "mezzanine", "remux-copy", "preview", "proxy"),
+        *("mp4-2160", "mp4-1440", "mp4-1080", "mp4-720", "mp4-540", "mp4-360"),
+        *("hls-ladder", "dash-ladder", "audio-aac", "mezzanine", "remux-copy", "preview", "proxy"),
     }
 
 
@@ -101,17 +103,42 @@ def test_a_picture_without_size_is_refused() -> None:
 @pytest.mark.parametrize(
     ("size", "names"),
     [
-        ((3840, 2160), ["1080p", "720p", "540p", "360p", "234p"]),
+        ((3840, 2160), ["2160p", "1440p", "1080p", "720p", "540p", "360p", "234p"]),
+        ((2560, 1440), ["1440p", "1080p", "720p", "540p", "360p", "234p"]),
         ((1920, 1080), ["1080p", "720p", "540p", "360p", "234p"]),
         ((720, 1280), ["720p", "540p", "360p", "234p"]),
-        ((854, 480), ["360p", "234p"]),
-        ((160, 90), ["234p"]),
+        ((1600, 900), ["900p", "720p", "540p", "360p", "234p"]),
+        ((1152, 2048), ["1080p", "720p", "540p", "360p", "234p"]),
+        ((854, 480), ["480p", "360p", "234p"]),
+        ((480, 854), ["480p", "360p", "234p"]),
+        ((853, 479), ["478p", "360p", "234p"]),
+        ((1024, 432), ["432p", "360p", "234p"]),
+        ((1024, 431), ["360p", "234p"]),
+        ((768, 576), ["540p", "360p", "234p"]),
+        ((160, 90), ["90p"]),
     ],
 )
-def test_rungs_above_the_source_are_left_out_but_one_stays(
+def test_a_ladder_begins_at_the_source_unless_the_next_rung_is_near(
     size: tuple[int, int], names: list[str]
 ) -> None:
-    assert [v.name for v in profiles.rungs(SHIPPED["hls-ladder"], facts(*size))] == names
+    made = profiles.rungs(SHIPPED["hls-ladder"], facts(*size))
+    assert [v.name for v in made] == names
+    assert [f"{v.height}p" for v in made] == names
+
+
+def test_a_name_that_tells_no_height_stays() -> None:
+    high = replace(SHIPPED["hls-ladder"].video[0], name="high")
+    profile = replace(SHIPPED["hls-ladder"], video=(high,))
+    (made,) = profiles.rungs(profile, facts(640, 360))
+    assert (made.name, made.height) == ("high", 360)
+
+
+@given(st.integers(16, 9000), st.integers(16, 9000))
+def test_no_rung_is_taller_than_the_source_and_one_is_near(w: int, h: int) -> None:
+    heights = [v.height for v in profiles.rungs(SHIPPED["dash-ladder"], facts(w, h))]
+    assert heights == sorted(set(heights), reverse=True)
+    assert heights[0] <= min(w, h)
+    assert min(w, h) < max(profiles.NEAR * heights[0], heights[0] + 2) or heights[0] == 2160
 
 
 def test_what_is_expected_follows_from_the_source() -> None:
@@ -157,16 +184,40 @@ def test_one_rung_gets_the_rates_of_its_profile() -> None:
     assert option(arguments, "-maxrate:v:0") == "3104k"
     assert option(arguments, "-bufsize:v:0") == "4138k"
     assert option(arguments, "-force_key_frames:v:0") == "expr:gte(t,n_forced*4)"
-    assert option(arguments, "-vf") == "scale=1280:720:flags=bicubic,setsar=1,format=yuv420p"
+    assert option(arguments, "-vf") == "fps=25,scale=1280:720:flags=bicubic,setsar=1,format=yuv420p"
     assert option(arguments, "-f") == "mp4"
 
 
 def test_a_ladder_decodes_and_deinterlaces_once() -> None:
     arguments = profiles.encode_arguments(SHIPPED["hls-ladder"], facts(interlaced=True))
     graph = option(arguments, "-filter_complex")
-    assert graph.count("yadif") == 1
-    assert graph.startswith("[0:0]yadif=deint=interlaced,split=5")
+    assert graph.startswith("[0:0]bwdif=mode=send_field:parity=tff:deint=all,fps=50,split=5")
     assert option(arguments, "-var_stream_map").split()[-1] == ("a:0,agroup:sound,name:sound")
+
+
+@pytest.mark.parametrize(
+    ("source", "profile", "rate"),
+    [
+        ({"frame_rate": 25.0}, "mp4-720", "25"),
+        ({"frame_rate": 23.976024}, "mp4-720", "24000/1001"),
+        ({"frame_rate": 0.2}, "hls-ladder", "1/5"),
+        ({"frame_rate": 119.88012}, "hls-ladder", "60000/1001"),
+        ({"frame_rate": 100.0}, "mp4-720", "50"),
+        ({"frame_rate": 25.0, "scan": "interlaced"}, "mp4-720", "50"),
+        ({"frame_rate": 29.97003, "scan": "interlaced"}, "dash-ladder", "60000/1001"),
+        ({"frame_rate": 29.97003, "scan": "mixed"}, "dash-ladder", "60000/1001"),
+        ({"frame_rate": 29.97003, "scan": "telecine"}, "dash-ladder", "24000/1001"),
+        ({"frame_rate": 25.0, "scan": "interlaced"}, "proxy", "25"),
+        ({"frame_rate": 50.0, "scan": "interlaced"}, "mp4-720", "50"),
+    ],
+)
+def test_the_frame_rate_is_the_real_one_capped(
+    source: dict[str, Any], profile: str, rate: str
+) -> None:
+    picture = facts(**source)["video"][0]
+    made = profiles.frame_rate(SHIPPED[profile].video[0], picture)
+    assert made == Fraction(rate)
+    assert f"fps={rate}" in " ".join(profiles.encode_arguments(SHIPPED[profile], facts(**source)))
 
 
 def test_without_sound_nothing_refers_to_it() -> None:
@@ -262,6 +313,13 @@ def write(folder: Path, body: str, name: str = "x") -> Path:
         (HLS + rung("a", 720) + rung("a", 360), 3, "different names"),
         (HLS + rung("sound", 720), 3, "different names"),
         (HLS + rung("a", 720, 3), 4, "divide the segment"),
+        (
+            HLS + rung("a", 720) + x264('name="b" height="360" keyframes="4" frame-rate="30"'),
+            3,
+            "same frame-rate",
+        ),
+        (MP4 + x264('frame-rate="500"'), 4, "500"),
+        (MP4 + x264('deinterlace="no"'), 4, "no"),
         (MP4 + "<copy>", 4, "copy"),
     ],
 )

@@ -363,9 +363,39 @@ def test_the_shipped_recipes_suit_the_shipped_tasks_and_profiles(
     assert shipped.keys() >= names
 
 
-def test_only_rungs_the_source_can_fill_are_made(shipped: dict[str, Workflow]) -> None:
-    known = workflows.facts({}, {"source": PORTRAIT})
+@pytest.mark.parametrize(
+    ("lines", "made"),
+    [
+        (90, [360]),
+        (431, [360]),
+        (480, [360, 540]),
+        (720, [360, 540, 720]),
+        (900, [360, 540, 720, 1080]),
+        (1080, [360, 540, 720, 1080]),
+        (1440, [360, 540, 720, 1080, 1440]),
+        (2160, [360, 540, 720, 1080, 1440, 2160]),
+    ],
+)
+def test_only_rungs_the_source_can_fill_are_made(
+    shipped: dict[str, Workflow], lines: int, made: list[int]
+) -> None:
+    """The last may be made at the source's own height."""
+    known = workflows.facts(
+        {}, {"source": PORTRAIT | {"video": [{"width": lines, "height": 4000}]}}
+    )
     steps = workflows.plan(shipped["web-video"], {})
-    made = [step.name for step in steps if workflows.holds(step.when, known)]
-    assert [n for n in made if n.startswith("rung")] == ["rung-360", "rung-540", "rung-720"]
-    assert "notify" not in made
+    names = [step.name for step in steps if workflows.holds(step.when, known)]
+    assert [n for n in names if n.startswith("rung")] == [f"rung-{height}" for height in made]
+    assert "notify" not in names
+
+
+def test_the_workflow_has_the_rungs_of_the_ladder(shipped: dict[str, Workflow]) -> None:
+    """With the conditions that the ladder profiles have by themselves."""
+    known = profiles.load([share("etc") / "profiles"])
+    steps = workflows.plan(shipped["web-video"], {})
+    for lines in range(360, 4400, 8):
+        source = {"video": [{"width": 2 * lines, "height": lines}]}
+        facts = workflows.facts({}, {"source": PORTRAIT | source})
+        names = [s.name for s in steps if workflows.holds(s.when, facts)]
+        rungs = profiles.rungs(known["hls-ladder"], source)
+        assert len([n for n in names if n.startswith("rung")]) == len(rungs) - 1  # but 234

@@ -105,7 +105,10 @@ def ladder(profile: Profile, facts: Facts, *, lengths: bool = True) -> Ladder:
     assert source is not None
     assert wanted.picture is not None
     rungs = zip(profiles.rungs(profile, facts), wanted.pictures, strict=True)
-    pictures = [_picture(video.name, size, source) for video, size in rungs]
+    pictures = [
+        _picture(video.name, size, {**source, "frame_rate": profiles.frame_rate(video, source)})
+        for video, size in rungs
+    ]
     spans = [wanted.picture] * len(pictures)
     mixed = {"channels": profile.audio.channels} if profile.audio and profile.audio.channels else {}
     sounds = [{**stream, **mixed} for stream in profiles.sounds(profile, facts)]
@@ -245,7 +248,7 @@ def _command(context: Context, work: _Work, folder: Path) -> list[str]:
         argv += ["-map", f"{number}:{rendition.facts['video'][0]['index']}"]
     for stream in work.sounds:
         argv += ["-map", f"{inputs.index(work.sound)}:{stream['index']}"]
-    argv += ["-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1"]
+    argv += ["-c", "copy", *profiles.metadata_arguments(profiles.NOTHING, work.sounds)]
     argv += profiles.package_arguments(
         work.package, work.names, shape=_shape(work.pictures[0]), sounds=work.sounds
     )

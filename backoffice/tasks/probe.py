@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from backoffice import completeness, media
+from backoffice import completeness, media, pictures, scan
 from backoffice.errors import TaskFailed
 from backoffice.tasks import DAMAGE, Context, Plan, Result, Source, tolerates
 
@@ -29,12 +29,15 @@ def run(context: Context) -> Result:
     required = _required(context)
     if not context.sources:
         raise TaskFailed("there is no file to look at; check the workflow", retry=False)
-    facts, warnings = {}, []
+    facts: dict[int, dict[str, Any]] = {}
+    warnings: list[str] = []
     for number, source in enumerate(context.sources, 1):
         facts[source.file_id] = _probe(context, source, required)
         warnings += _lacks(context, source)
         context.progress(number / len(context.sources))
-    return Result(facts=facts, report={"files": len(facts)}, warnings=warnings)
+    return Result(
+        facts=facts, report={"files": len(facts)}, warnings=[*warnings, *_left_out(context, facts)]
+    )
 
 
 def _lacks(context: Context, source: Source) -> list[str]:
@@ -45,6 +48,14 @@ def _lacks(context: Context, source: Source) -> list[str]:
     if lack and not tolerates(context.parameters):
         raise TaskFailed(f"{lack}; copy it again, or set damage to tolerate", retry=False)
     return [lack] if lack else []
+
+
+def _left_out(context: Context, facts: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{source.title}: {warning}"
+        for source in context.sources
+        for warning in pictures.warnings(facts[source.file_id]["left_out"])
+    ]
 
 
 def _required(context: Context) -> str:
@@ -62,4 +73,4 @@ def _probe(context: Context, source: Source, required: str) -> dict[str, Any]:
             f"{source.title} has {lacks}; the workflow needs {required}",
             retry=False,
         )
-    return facts
+    return scan.looked(facts, source.path, context.settings, context.log, name=source.title)

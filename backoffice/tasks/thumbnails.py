@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backoffice import files, media, profiles
+from backoffice import files, media, profiles, scan
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.profiles import Facts
 from backoffice.tasks import Context, Output, Plan, Result
@@ -84,6 +84,7 @@ def _prepare(context: Context) -> _Work:
     facts = source.facts or media.probe(
         source.path, context.settings, context.log, name=source.title
     )
+    facts = scan.looked(facts, source.path, context.settings, context.log, name=title)
     picture = profiles.first_picture(facts)
     if picture is None:
         raise TaskFailed(f"{title} has sound but no picture, so there are no stills", retry=False)
@@ -142,7 +143,7 @@ def _sprite_command(context: Context, work: _Work) -> list[str]:
 
 
 def _filters(work: _Work, filters: str) -> str:
-    return f"yadif=deint=interlaced,{filters}" if work.picture["interlaced"] else filters
+    return ",".join([*profiles.deinterlacing_stills(work.picture), filters])
 
 
 def _write_map(context: Context, work: _Work) -> None:

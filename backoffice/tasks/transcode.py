@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backoffice import files, media, profiles
+from backoffice import files, media, pictures, profiles, scan
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.profiles import Expected, Facts, Profile
 from backoffice.tasks import DAMAGE, Context, Output, Plan, Result, Source, package, tolerates
@@ -61,7 +61,7 @@ def run(context: Context) -> Result:
     work = _prepare(context)
     measured = _measure(context, work)
     audio = work.profile.audio
-    loudness, start, warnings = "", 0.0, []
+    loudness, start, warnings = "", 0.0, _left_out(work)
     if audio and audio.loudness and work.expected.sounds:
         start = MEASURING
         if measured:
@@ -102,6 +102,8 @@ def _prepare(context: Context) -> _Work:
     facts = source.facts or media.probe(
         source.path, context.settings, context.log, name=source.title
     )
+    if profile.video:
+        facts = scan.looked(facts, source.path, context.settings, context.log, name=source.title)
     if reason := profiles.unfit(profile, facts):
         raise TaskFailed(f"{source.title} {reason}", retry=False)
     try:
@@ -109,6 +111,14 @@ def _prepare(context: Context) -> _Work:
         return _Work(profile, source, facts, wanted, tolerates(context.parameters))
     except Invalid as error:
         raise TaskFailed(f"{source.title}: {error}", retry=False) from error
+
+
+def _left_out(work: _Work) -> list[str]:
+    """Pictures beside the one that is encoded, and frames beyond what the profile allows."""
+    if not work.profile.video:
+        return []
+    capped = profiles.capped(work.profile, work.facts)
+    return [*pictures.unused(work.facts["video"]), *([capped] if capped else [])]
 
 
 def _measure_command(context: Context, work: _Work) -> list[str]:
@@ -243,7 +253,7 @@ def _planned_facts(work: _Work) -> dict[str, Any]:
             {
                 **(work.facts["video"][0] if work.facts["video"] else {}),
                 **{"index": n, "codec": codec, "width": width, "height": height},
-                **{"interlaced": False, "rotation": 0},
+                **{"interlaced": False, "scan": pictures.PROGRESSIVE, "rotation": 0},
             }
             for n, (codec, (width, height)) in enumerate(zip(codecs, wanted.pictures, strict=True))
         ],

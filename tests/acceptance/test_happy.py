@@ -44,8 +44,9 @@ def check_published(site: Site, job: int, source: Path) -> None:
     made = probe(master)
     heights = {s["height"] for s in made["streams"] if s["codec_type"] == "video"}
     codecs = {s["codec_name"] for s in made["streams"]}
-    rungs = [rung for rung in (360, 540, 720, 1080) if rung <= int(str(lines))]
-    assert len(heights) == max(1, len(rungs))
+    needed = {540: 432, 720: 648, 1080: 864, 1440: 1296, 2160: 1728}
+    rungs = [360, *(rung for rung, least in needed.items() if int(str(lines)) >= least)]
+    assert len(heights) == len(rungs)
     assert max(heights) <= int(str(lines))
     assert codecs == ({"h264", "aac"} if sound else {"h264"})
     wanted, found = (float(str(p["format"]["duration"])) for p in (original, made))  # type: ignore[call-overload]

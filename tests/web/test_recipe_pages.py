@@ -43,7 +43,7 @@ def test_a_workflow_is_drawn_and_told(visitor: Visitor) -> None:
     (picture,) = whole.xpath("//main//svg")
     assert "dag" in picture.get("class")
     told = main(visitor, "/workflows/web-video")
-    for expected in ("Where to publish", "source.lines is at least 540", "mp4-720", "1 file"):
+    for expected in ("Where to publish", "source.lines is at least 432", "mp4-720", "1 file"):
         assert expected in told
     links = {one.get("href") for one in whole.iter("a")}
     assert {"/profiles/mp4-360", "/submit?workflow=web-video", "/jobs?workflow=web-video"} <= links
@@ -51,7 +51,9 @@ def test_a_workflow_is_drawn_and_told(visitor: Visitor) -> None:
 
 def test_a_profile_tells_its_rungs_and_who_uses_it(visitor: Visitor) -> None:
     rows = page(visitor, "/profiles/hls-ladder").xpath("//tbody/tr/th")
-    assert [one.text for one in rows] == ["1080p", "720p", "540p", "360p", "234p"]
+    assert [one.text for one in rows] == [
+        *("2160p", "1440p", "1080p", "720p", "540p", "360p", "234p")
+    ]
     assert "3,100 kb/s" in main(visitor, "/profiles/hls-ladder")
     assert "web-video" in main(visitor, "/profiles/mp4-360")
     assert "copied" in main(visitor, "/profiles/remux-copy")
