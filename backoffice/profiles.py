@@ -408,10 +408,13 @@ def _sounds(profile: Profile, facts: Facts, loudness: Sequence[str]) -> list[str
     if audio is None or not tracks:
         return [] if profile.copy else ["-an"]
     code = languages.quicktime if profile.container is _MOV else languages.code
+    best = soundtracks.candidates(facts, audio.languages)[0].first["index"]
     arguments = []
     for n, track in enumerate(tracks):
         corrected = loudness[n] if loudness else ""
-        arguments += sound_arguments(audio, track, n, corrected) + _known_by(track, n, code)
+        arguments += sound_arguments(audio, track, n, corrected)
+        arguments += [f"-metadata:s:a:{n}", f"language={code(track.language)}"]
+        arguments += [f"-disposition:a:{n}", _marks(track, track.first["index"] == best)]
     arguments += ["-c:a", audio.codec]
     if audio.rate:
         arguments += ["-b:a", f"{audio.rate}k"]
@@ -461,21 +464,17 @@ def programme_pair(audio: Audio, track: Soundtrack) -> bool:
     return track.unlabelled and (bool(audio.channels) or not audio.codec.startswith("pcm"))
 
 
-def _known_by(track: Soundtrack, number: int, code: Callable[[str], str]) -> list[str]:
-    """Language (by its ``code``) and role in the file; the first is the one to play."""
-    marks = ["default"] if number == 0 else []
-    marks += _MARKS.get(track.role, [])
-    return [
-        *(f"-metadata:s:a:{number}", f"language={code(track.language)}"),
-        *(f"-disposition:a:{number}", "+".join(marks) or "0"),
-    ]
-
-
-_MARKS: Final[Mapping[str, list[str]]] = {
-    soundtracks.COMMENTARY: ["comment"],
-    soundtracks.DESCRIPTION: ["visual_impaired"],
-    soundtracks.KARAOKE: ["karaoke"],
+_MARKS: Final[Mapping[str, str]] = {
+    soundtracks.COMMENTARY: "comment",
+    soundtracks.DESCRIPTION: "visual_impaired",
+    soundtracks.KARAOKE: "karaoke",
 }
+
+
+def _marks(track: Soundtrack, default: bool) -> str:
+    """ffmpeg's disposition: whether it is the one to play, and its role."""
+    marks = ["default"] if default else []
+    return "+".join([*marks, *([_MARKS[track.role]] if track.role in _MARKS else [])]) or "0"
 
 
 def package_arguments(

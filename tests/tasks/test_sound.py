@@ -109,6 +109,17 @@ def test_the_default_sound_goes_before_the_commentary(tmp_path: Path, clips: Cli
     ]
 
 
+def test_all_sounds_stay_in_order_and_the_default_one_is_marked(
+    tmp_path: Path, clips: Clips
+) -> None:
+    result = encoded(tmp_path, clips["languages.mkv"], "proxy")
+    found = result.outputs[0].facts["audio"]
+    assert [one["language"] for one in found] == ["eng", "deu", "fra", "deu"]
+    marked = [one["index"] for one in found if "default" in one["dispositions"]]
+    assert marked == [found[1]["index"]]
+    assert all("subtitles" in line for line in left_out(result))
+
+
 def test_a_profile_names_the_language_it_wants(tmp_path: Path, clips: Clips) -> None:
     folder = tmp_path / "profiles"
     folder.mkdir()
