@@ -147,7 +147,10 @@ def test_loudness_is_set_for_each_of_several_sounds(tmp_path: Path, clips: Clips
         '<profile xmlns="urn:backoffice:1" name="all"><file format="mov"/>'
         '<audio codec="pcm_s16le" channels="2" streams="languages"><loudness/></audio></profile>'
     )
-    context = make_context(tmp_path, clips["mono-languages.mov"], profile="all")
+    clip = tmp_path / "uneven.mov"
+    quiet = ("-filter:a:2", "volume=0.1", "-filter:a:3", "volume=0.1")
+    ffmpeg("-i", str(clips["mono-languages.mov"]), "-map", "0", "-c:v", "copy", *quiet, str(clip))
+    context = make_context(tmp_path, clip, profile="all")
     paths = replace(context.settings.paths, profiles=(folder,))
     context.settings = replace(context.settings, paths=paths)
     (output,) = transcode.run(context).outputs
