@@ -14,7 +14,7 @@ from pathlib import Path
 
 from backoffice import mp4
 
-_GROUP = "sound"
+_SOUNDS, _TEXTS = "sound", "subtitles"  # groups of renditions
 _HEAD = ("#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS")
 _SHORTEST, _LONGEST = 0.5, 1.5  # of the target duration: over so much a peak is measured
 
@@ -39,6 +39,20 @@ class Sound:
     language: str  # of BCP 47; empty: not known
     channels: int
     default: bool
+    characteristics: str = ""  # for accessibility, such as "public.accessibility.describes-video"
+    autoselect: bool = True  # a player may take it by itself, by its language
+
+
+@dataclass(frozen=True)
+class Text:
+    """Subtitles in WebVTT; its playlist is ``NAME.m3u8``, its one segment ``NAME.vtt``."""
+
+    name: str
+    title: str  # for people; unlike those of the others
+    language: str  # of BCP 47; empty: not known
+    forced: bool = False  # only what is not in the language of the sound
+    characteristics: str = ""
+    autoselect: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,12 +119,14 @@ def read(path: Path) -> Playlist:
     return Playlist(path.parent / init[1], segments, int(target[1]))
 
 
-def write_master(path: Path, pictures: Sequence[Picture], sounds: Sequence[Sound]) -> None:
+def write_master(
+    path: Path, pictures: Sequence[Picture], sounds: Sequence[Sound], texts: Sequence[Text] = ()
+) -> None:
     """Beside the playlists, which must be whole, and a playlist of key frames for
     each picture. Raises ValueError and OSError as ``read``."""
     heard = [read(path.parent / f"{one.name}.m3u8") for one in sounds]
     codecs = list(dict.fromkeys(mp4.codec(one.init.read_bytes()) for one in heard))
-    lines = [*_HEAD, *(_media(one) for one in sounds)]
+    lines = [*_HEAD, *(_media(one) for one in sounds), *(_subtitles(one) for one in texts)]
     frames = []
     for picture in pictures:
         playlist = read(path.parent / f"{picture.name}.m3u8")
@@ -124,7 +140,8 @@ def write_master(path: Path, pictures: Sequence[Picture], sounds: Sequence[Sound
             **_shape(picture),
             "FRAME-RATE": f"{picture.frame_rate:.3f}" if picture.frame_rate else None,
             "VIDEO-RANGE": picture.video_range,
-            "AUDIO": _quoted(_GROUP) if sounds else None,
+            "AUDIO": _quoted(_SOUNDS) if sounds else None,
+            "SUBTITLES": _quoted(_TEXTS) if texts else None,
         }
         lines += [_tag("EXT-X-STREAM-INF", bandwidth | more), f"{picture.name}.m3u8"]
         frames.append(_frames(path.parent, picture, playlist, own))
@@ -134,15 +151,47 @@ def write_master(path: Path, pictures: Sequence[Picture], sounds: Sequence[Sound
 def _media(sound: Sound) -> str:
     attributes = {
         "TYPE": "AUDIO",
-        "GROUP-ID": _quoted(_GROUP),
+        "GROUP-ID": _quoted(_SOUNDS),
         "NAME": _quoted(sound.title),
         "LANGUAGE": _quoted(sound.language) if sound.language else None,
         "DEFAULT": "YES" if sound.default else "NO",
-        "AUTOSELECT": "YES",
+        "AUTOSELECT": "YES" if sound.autoselect else "NO",
+        "CHARACTERISTICS": _quoted(sound.characteristics) if sound.characteristics else None,
         "CHANNELS": _quoted(str(sound.channels)),
         "URI": _quoted(f"{sound.name}.m3u8"),
     }
     return _tag("EXT-X-MEDIA", attributes)
+
+
+def _subtitles(text: Text) -> str:
+    """Never shown by default: files mark their first subtitles so without meaning it."""
+    attributes = {
+        "TYPE": "SUBTITLES",
+        "GROUP-ID": _quoted(_TEXTS),
+        "NAME": _quoted(text.title),
+        "LANGUAGE": _quoted(text.language) if text.language else None,
+        "DEFAULT": "NO",
+        "AUTOSELECT": "YES" if text.autoselect else "NO",
+        "FORCED": "YES" if text.forced else "NO",
+        "CHARACTERISTICS": _quoted(text.characteristics) if text.characteristics else None,
+        "URI": _quoted(f"{text.name}.m3u8"),
+    }
+    return _tag("EXT-X-MEDIA", attributes)
+
+
+def write_text(folder: Path, name: str, webvtt: str, seconds: float) -> None:
+    """A rendition of subtitles that lasts as long as the pictures, in one segment.
+    The segments of the pictures count their time from zero, and so does its map
+    (RFC 8216bis, section 3.1.4)."""
+    head, _, cues = webvtt.partition("\n\n")
+    mapped = f"{head}\nX-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000\n\n{cues}"
+    (folder / f"{name}.vtt").write_text(mapped, encoding="utf-8")
+    lines = [
+        *("#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{math.ceil(seconds)}"),
+        *("#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-PLAYLIST-TYPE:VOD"),
+        *(f"#EXTINF:{seconds:.6f},", f"{name}.vtt", "#EXT-X-ENDLIST", ""),
+    ]
+    (folder / f"{name}.m3u8").write_text("\n".join(lines))
 
 
 def _shape(picture: Picture) -> dict[str, object]:

@@ -7,6 +7,12 @@ from functools import cache
 import langcodes
 
 UNKNOWN = "und"
+# Three letters → those that FFmpeg has for QuickTime's own numbers of languages, where
+# they differ. All but the last are of ISO 639-2 too.
+_QUICKTIME = {
+    **{"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb"},
+    **{"mkd": "mac", "swe": "sve"},
+}
 
 
 @cache
@@ -25,3 +31,19 @@ def name(text: str) -> str:
     """As its speakers write it, ``Deutsch``; empty for none."""
     found = tag(text)
     return langcodes.Language.get(found).autonym() if found else ""
+
+
+@cache
+def code(text: str) -> str:
+    """The three letters of ISO 639-2/T, ``deu`` for ``de``, as media files hold them."""
+    found = tag(text)
+    try:
+        return langcodes.Language.get(found).to_alpha3() if found else UNKNOWN
+    except LookupError:
+        return UNKNOWN
+
+
+def quicktime(text: str) -> str:
+    """As :func:`code`, for MOV."""
+    found = code(text)
+    return _QUICKTIME.get(found, found)

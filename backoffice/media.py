@@ -8,6 +8,7 @@ profiles, tasks or the database.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import resource
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 from unicodedata import category
 
-from backoffice import pictures, rates
+from backoffice import decoding, mp4, pictures, rates
 from backoffice.config import Settings
 from backoffice.confinement import NOTHING, Confinement, entrance, of_tools
 from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed
@@ -379,7 +380,9 @@ def input_arguments(source: Path, settings: Settings | None = None) -> list[str]
     ``http:x.mp4`` from being an address.
     """
     threads = threads_arguments(settings) if settings else []
-    return [*threads, *_input_limits(FORMATS), "-i", f"file:{source.absolute()}"]
+    # Else ffmpeg takes eight channels without labels for 7.1, and mixes them as such.
+    layouts = ["-guess_layout_max", "2"]
+    return [*threads, *layouts, *_input_limits(FORMATS), "-i", f"file:{source.absolute()}"]
 
 
 def threads_arguments(settings: Settings) -> list[str]:
@@ -421,9 +424,11 @@ def probe(
     _check_readable(looked)
     document = _document(looked, log, formats)
     # Of playlists that we have written ourselves the headers are known to be right.
-    facts = _facts(document, _frame_times(looked, document, log) if formats == FORMATS else {})
+    times = _frame_times(looked, document, log) if formats == FORMATS else {}
+    facts = _usable(_facts(document, times), _unusable(looked, document, log, formats))
     if not facts["video"] and not facts["audio"]:
-        raise looked.bad("has neither picture nor sound")
+        why = decoding.sentence(facts)
+        raise looked.bad(f"cannot be used: {why}" if why else "has neither picture nor sound")
     _check_limits(looked, document, facts)
     return facts
 
@@ -599,7 +604,7 @@ def _facts(
         "estimated": form.get("format_name") in ESTIMATES_DURATION,
         "video": sorted(video, key=pictures.order),
         "audio": [_audio(s) for s in streams if s.get("codec_type") == "audio"],
-        "subtitle": [_common(s) for s in streams if s.get("codec_type") == "subtitle"],
+        "subtitle": [_named_stream(s) for s in streams if s.get("codec_type") == "subtitle"],
         "chapters": len(document.get("chapters", ())),
         "left_out": left_out,
     }
@@ -625,6 +630,93 @@ def _pictures(
     return video, left_out
 
 
+def _unusable(
+    looked: _Probed, document: Mapping[str, Any], log: Callable[[str], None], formats: str
+) -> dict[int, str]:
+    """The streams that cannot be used, by index, each with the reason."""
+    settings = looked.settings
+    codecs = decoders(settings.tools.ffmpeg, of_tools(settings))
+    encrypted: dict[int, str] = {}
+    if "mov" in document["format"].get("format_name", "").split(","):
+        encrypted = mp4.encrypted_tracks(looked.path)
+    found = {}
+    for stream in document.get("streams", ()):
+        if stream.get("codec_type") in decoding.KINDS:
+            found[stream["index"]] = decoding.why_not(stream, codecs=codecs, encrypted=encrypted)
+    for index in _without_packets(looked, document, log, formats):
+        found[index] = found[index] or "it holds nothing"
+    for stream in document.get("streams", ()):
+        if stream.get("codec_type") == "audio" and 0 < _number(stream.get("duration")) < _SHORTEST:
+            found[stream["index"]] = f"it lasts {1000 * _number(stream['duration']):.1f} ms"
+    return {index: reason for index, reason in found.items() if reason}
+
+
+_SHORTEST: Final = 0.005  # seconds; of a sound that is shorter encoders leave nothing
+
+
+def _without_packets(
+    looked: _Probed, document: Mapping[str, Any], log: Callable[[str], None], formats: str
+) -> set[int]:
+    """The sounds that are announced and never come. Most files tell it by a count;
+    of the others the first packets are read, and all only for what is not there."""
+    sounds = [s for s in document.get("streams", ()) if s.get("codec_type") == "audio"]
+    if formats != FORMATS or all(_integer(s.get("nb_frames")) for s in sounds):
+        return set()
+    heard = _packets(looked, "a", 50 * len(sounds), log)
+    missing = {s["index"] for s in sounds if s["index"] not in heard}
+    return {index for index in missing if not _packets(looked, str(index), 1, log)}
+
+
+def _packets(
+    looked: _Probed, streams: str, count: int, log: Callable[[str], None]
+) -> frozenset[int]:
+    """The streams, of those chosen, that the first ``count`` packets belong to."""
+    listed = _listed(looked, streams, f"%+#{count}", "packet=stream_index", log)
+    return frozenset(int(number) for number in re.findall(r"^(\d+)", listed, re.MULTILINE))
+
+
+def _listed(
+    looked: _Probed, streams: str, span: str, entries: str, log: Callable[[str], None]
+) -> str:
+    """A line for each packet of the streams chosen."""
+    argv = [
+        *(looked.settings.tools.ffprobe, "-v", "error", "-of", "csv=p=0"),
+        *("-select_streams", streams, "-read_intervals", span, "-show_entries", entries),
+        *(*_input_limits(FORMATS), "-i", f"file:{looked.path.absolute()}"),
+    ]
+    done = run(
+        argv,
+        folder=Path("/"),
+        log=log,
+        confined=of_tools(looked.settings, read=[looked.path.absolute()]),
+        names=name_of_descriptor(looked.path, looked.name),
+    )
+    return done.stdout
+
+
+def packet_seconds(
+    path: Path, index: int, settings: Settings, most: float, *, name: str = ""
+) -> float:
+    """How long the packets of a stream last together, of its first ``most`` seconds:
+    holes between them do not count."""
+    looked = _Probed(path, name or path.name, settings)
+    entries = "packet=duration_time"
+    done = _listed(looked, str(index), f"%+{most:.3f}", entries, lambda line: None)
+    return math.fsum(_number(line.strip(",")) for line in done.split())
+
+
+def _usable(facts: dict[str, Any], unusable: Mapping[int, str]) -> dict[str, Any]:
+    """``facts`` with those streams apart, each with its ``kind`` and ``reason``."""
+    apart = [
+        {**stream, "kind": word, "reason": unusable[stream["index"]]}
+        for kind, word in decoding.KINDS.items()
+        for stream in facts[kind]
+        if stream["index"] in unusable
+    ]
+    kept = {k: [s for s in facts[k] if s["index"] not in unusable] for k in decoding.KINDS}
+    return facts | kept | {"unusable": apart}
+
+
 def _common(stream: Mapping[str, Any]) -> dict[str, Any]:
     tags = {k.lower(): v for k, v in stream.get("tags", {}).items()}
     facts: dict[str, Any] = {
@@ -643,6 +735,8 @@ def _common(stream: Mapping[str, Any]) -> dict[str, Any]:
 
 def _language(tag: str) -> str:
     """A tag of BCP 47 or ISO 639; files hold all kinds of text there."""
+    if tag == "sve":  # FFmpeg's name of Swedish in MOV
+        return "swe"
     return tag if re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}", tag) else "und"
 
 
@@ -667,15 +761,32 @@ def _video(stream: Mapping[str, Any], times: Sequence[Sequence[float]]) -> dict[
 
 
 def _audio(stream: Mapping[str, Any]) -> dict[str, Any]:
-    title = _title(stream)
+    facts = _named_stream(stream) | {
+        "channels": _integer(stream.get("channels")),
+        "layout": stream.get("channel_layout", ""),
+        "sample_rate": _integer(stream.get("sample_rate")),
+        "bit_rate": _integer(stream.get("bit_rate")),
+    }
+    return facts | ({"packed": True} if _packed(stream) else {})
+
+
+_AMR_FRAME: Final = 0.020  # seconds
+
+
+def _packed(stream: Mapping[str, Any]) -> bool:
+    """Whether it is AMR with several frames a packet; see ``amr``."""
+    frames, seconds = _integer(stream.get("nb_frames")), _number(stream.get("duration"))
+    amr = stream.get("codec_name") in ("amr_nb", "amr_wb")
+    return amr and seconds > 1.5 * _AMR_FRAME * frames > 0
+
+
+def _named_stream(stream: Mapping[str, Any]) -> dict[str, Any]:
+    """Of sound or subtitles: what tells one from another."""
+    title, marks = _title(stream), stream.get("disposition", {})
     return (
         _common(stream)
         | ({"title": title} if title else {})
-        | {
-            "channels": _integer(stream.get("channels")),
-            "sample_rate": _integer(stream.get("sample_rate")),
-            "bit_rate": _integer(stream.get("bit_rate")),
-        }
+        | {"dispositions": sorted(name for name, given in marks.items() if given)}
     )
 
 
@@ -723,6 +834,7 @@ def _clock(text: str) -> float:
 
 
 _PREFIX = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )?\[(\w+)\] |^\[[^\]]* @ 0x[0-9a-f]+\] ")
+_TALK = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )*\[(?:info|verbose)\] ")
 _EMPTY_WORDS = (
     "Conversion failed!",
     "Could not write header",
@@ -781,7 +893,7 @@ def disk_full(folder: Path) -> bool:
 
 def require_written(stderr: str) -> None:
     """Raise TaskFailed if a command that ended well said that it could not write."""
-    tail = stderr.lower()
+    tail = _faults(stderr).lower()
     for words, meaning, retry in _MEANINGS:
         if words in _UNWRITTEN and words in tail:
             raise TaskFailed(meaning + _quote(stderr), retry=retry)
@@ -818,7 +930,7 @@ def _signal_name(number: int) -> str:
 def _meaning(completed: Completed) -> tuple[str, bool]:
     if completed.cpu_exhausted:
         return "it took more processor time than [limits] cpu allows", False
-    tail = completed.stderr_tail.lower()
+    tail = _faults(completed.stderr_tail).lower()
     for words, meaning, retry in _MEANINGS:
         if words in tail:
             return meaning, retry
@@ -832,7 +944,7 @@ def _quote(tail: str) -> str:
 
 def _telling_line(tail: str) -> str:
     """The line that best says what went wrong, without ffmpeg's prefixes."""
-    lines = tail.splitlines()
+    lines = _faults(tail).splitlines()
     for words, _, _ in _MEANINGS:
         for line in reversed(lines):
             if words in line.lower():
@@ -845,7 +957,13 @@ def _telling_line(tail: str) -> str:
             and not _bare(line).startswith(_EMPTY_WORDS)
         ):
             return _bare(line)
-    return _last_line(tail)
+    return _bare(lines[-1]) if lines else ""
+
+
+def _faults(tail: str) -> str:
+    """Without what ffmpeg says of the files and of itself: it holds their tags."""
+    lines = tail.splitlines()
+    return "\n".join(line for line in lines if not _TALK.match(line))
 
 
 def _last_line(tail: str) -> str:
@@ -872,6 +990,12 @@ def encoders(tool: str, confined: Confinement = NOTHING) -> frozenset[str]:
     return frozenset(
         re.findall(r"^ [VAS][A-Z.]{5} (\w+)", _ask(tool, "-encoders", confined), re.MULTILINE)
     )
+
+
+@lru_cache
+def decoders(tool: str, confined: Confinement = NOTHING) -> frozenset[str]:
+    """The codecs that this ffmpeg can decode."""
+    return decoding.decodable(_ask(tool, "-codecs", confined))
 
 
 def _ask(tool: str, option: str, confined: Confinement) -> str:

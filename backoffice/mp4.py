@@ -1,6 +1,6 @@
-"""MP4 files as packages use them: codecs of an init segment, key frames of fragments.
+"""MP4 files: codecs of an init segment, key frames of fragments, encrypted tracks.
 
-Reads the boxes of ISO/IEC 14496-12 that our own muxer writes, and no more.
+Reads the boxes of ISO/IEC 14496-12 that these need, and no more.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 _HEADER = 8  # bytes of a box: its length and its type
 _HEAD_OF_SAMPLES = 8  # of stsd: version, flags, count
@@ -18,6 +18,11 @@ _PICTURE_ENTRY, _SOUND_ENTRY = 78, 28
 _TFHD_FIELDS = ((0x01, 8), (0x02, 4), (0x08, 4))  # before the default size of samples
 _TFHD_SIZE = 0x10
 _TRUN_OFFSET, _TRUN_FIRST_FLAGS, _TRUN_DURATION, _TRUN_SIZE = 0x01, 0x04, 0x100, 0x200
+_INDEX = 256 << 20  # bytes; a larger moov is not looked into
+_BOXES = 10_000  # that are passed on the way to it
+# Sample entries of encrypted tracks: of ISO/IEC 23001-7, and of FairPlay.
+_ENCRYPTED = frozenset({b"encv", b"enca", b"enct", b"encs", b"encm"})
+_FAIRPLAY = frozenset({b"drms", b"drmi"})
 _NAMED = {b"ac-3": "ac-3", b"ec-3": "ec-3", b"Opus": "Opus", b"fLaC": "fLaC"}
 
 
@@ -152,3 +157,54 @@ def _default_size(inside: bytes) -> int:
     position = head.start + 8 + sum(length for flag, length in _TFHD_FIELDS if flags & flag)
     size: int = struct.unpack_from(">I", inside, position)[0]
     return size
+
+
+def encrypted_tracks(path: Path) -> dict[int, str]:
+    """The numbers of the encrypted tracks of a file, with the name of the scheme.
+    Of a file whose boxes are not in order nothing is known."""
+    try:
+        with path.open("rb") as stream:
+            index = _moov(stream)
+        tracks = (box for box in boxes(index) if box.type == b"trak")
+        found = [_encryption(index[track.start : track.end]) for track in tracks]
+    except (ValueError, struct.error):
+        return {}
+    return {number: scheme for number, scheme in found if scheme}
+
+
+def _moov(stream: BinaryIO) -> bytes:
+    """The content of the first one; empty if there is none of a reasonable size."""
+    for _ in range(_BOXES):
+        head = stream.read(_HEADER)
+        if len(head) < _HEADER:
+            break
+        length, kind = struct.unpack(">I4s", head)
+        read = _HEADER
+        if length == 1:
+            (length,), read = struct.unpack(">Q", stream.read(8)), 16
+        if kind == b"moov":
+            return stream.read(length - read) if read < length <= _INDEX else b""
+        if length < read:
+            break
+        stream.seek(length - read, 1)
+    return b""
+
+
+def _encryption(track: bytes) -> tuple[int, str]:
+    header = find(track, b"tkhd")
+    offset = header.start + (20 if track[header.start] else 12)  # of the number
+    (number,) = struct.unpack_from(">I", track, offset)
+    stsd = find(track, b"mdia", b"minf", b"stbl", b"stsd")
+    for entry in boxes(track, stsd.start + _HEAD_OF_SAMPLES, stsd.end):
+        if entry.type in _FAIRPLAY:
+            return number, "FairPlay"
+        if entry.type in _ENCRYPTED:
+            return number, _scheme(track[entry.start : entry.end])
+    return number, ""
+
+
+def _scheme(entry: bytes) -> str:
+    """From the box schm, wherever the entry holds it."""
+    at = entry.find(b"schm")
+    name = entry[at + 8 : at + 12] if at >= 0 else b""
+    return name.decode("ascii") if name.isalnum() and name.isascii() else "CENC"

@@ -18,9 +18,10 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from lxml import etree
 
-from backoffice import rates, xmlsafe
+from backoffice import decoding, languages, rates, soundtracks, subtitles, xmlsafe
 from backoffice.errors import DefinitionError, Invalid
 from backoffice.pictures import IDET, INTERLACED, MIXED, PROGRESSIVE, TELECINE
+from backoffice.soundtracks import Soundtrack
 
 Facts = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -121,13 +122,15 @@ class Loudness:
 
 @dataclass(frozen=True)
 class Audio:
-    """The sound to make."""
+    """The sound to make. ``streams`` says of which of the source: ``main`` (the best
+    one), ``languages`` (one a language and role) or ``all`` (each as it is)."""
 
     codec: str
     rate: int = 0  # kb/s
     channels: int = 0  # 0: as the source
     sample_rate: int = 48000
-    every: bool = False  # all streams of the source, not its first alone
+    streams: str = "main"
+    languages: tuple[str, ...] = ()  # of BCP 47, those wanted first; empty: as the source
     loudness: Loudness | None = None
 
 
@@ -318,12 +321,20 @@ def first_picture(facts: Facts) -> Facts | None:
     return next(iter(facts.get("video", ())), None)
 
 
-def sounds(profile: Profile, facts: Facts) -> Sequence[Facts]:
-    """The sound streams of the source that are used."""
-    streams: Sequence[Facts] = facts.get("audio", ())
-    if profile.copy or (profile.audio and profile.audio.every):
-        return streams
-    return streams[:1] if profile.audio else ()
+def sounds(profile: Profile, facts: Facts) -> Sequence[Soundtrack]:
+    """The sounds to make, the default one first."""
+    audio = profile.audio
+    if profile.copy or (audio and audio.streams == "all"):
+        return soundtracks.every(facts)
+    if audio is None:
+        return ()
+    found = soundtracks.candidates(facts, audio.languages)
+    return found[:1] if audio.streams == "main" else soundtracks.one_a_language(found)
+
+
+def texts(profile: Profile, facts: Facts) -> Sequence[Facts]:
+    """The subtitles of the source that a copy of it keeps."""
+    return subtitles.textual(facts) if profile.copy else ()
 
 
 def expected(profile: Profile, facts: Facts) -> Expected:
@@ -334,21 +345,34 @@ def expected(profile: Profile, facts: Facts) -> Expected:
     else:
         sizes = [dimensions(picture, v.height) for v in rungs(profile, facts)] if picture else []
     used = sounds(profile, facts)
+    streams = [stream for track in used for stream in track.streams]
     shown = picture if picture and sizes else None
     return Expected(
         pictures=tuple(sizes),
-        picture=_span(shown, facts, profile.maximum) if shown else None,
-        sounds=tuple(_span(stream, facts, profile.maximum) for stream in used),
-        whole=_whole(facts, [*used, *([shown] if shown else [])], profile.maximum),
+        picture=span(shown, facts, profile.maximum) if shown else None,
+        sounds=tuple(_sound_span(track, facts, profile.maximum) for track in used),
+        whole=_whole(facts, [*streams, *([shown] if shown else [])], profile.maximum),
     )
 
 
-def _span(stream: Facts, facts: Facts, maximum: float) -> Span:
+def span(stream: Facts, facts: Facts, maximum: float = 0.0) -> Span:
+    """When a stream of the source is there, of its first ``maximum`` seconds."""
     start = max(0.0, float(stream.get("start", 0.0)) - float(facts.get("start", 0.0)))
     length = 0.0 if facts.get("estimated") else float(stream.get("duration", 0.0))
+    if whole := float(facts.get("duration", 0.0)):
+        # In Matroska the length of a stream may be written as the time of its end.
+        length = min(length, max(0.0, whole - start))
     if maximum:
         start, length = min(start, maximum), min(length, max(0.0, maximum - start))
     return Span(start, length)
+
+
+def _sound_span(track: Soundtrack, facts: Facts, maximum: float) -> Span:
+    """From the first to the last of its channels."""
+    spans = [span(stream, facts, maximum) for stream in track.streams]
+    start = min(one.start for one in spans)
+    known = all(one.length for one in spans)
+    return Span(start, max(one.end for one in spans) - start if known else 0.0)
 
 
 def _whole(facts: Facts, used: Sequence[Facts], maximum: float) -> float:
@@ -365,9 +389,13 @@ def unfit(profile: Profile, facts: Facts) -> str:
     """Why the source cannot be encoded so, as the end of a sentence about it;
     empty if it can."""
     pictures, streams = facts.get("video", ()), facts.get("audio", ())
+    if not (pictures or profile.sound_only) and (why := decoding.sentence(facts, "picture")):
+        return f"cannot be encoded: {why}"
     if profile.video and not pictures:
         return f"has sound but no picture; the profile {profile.name} needs a picture"
     if profile.sound_only and not streams:
+        if why := decoding.sentence(facts, "sound"):
+            return f"cannot be encoded: {why}"
         return f"has no sound; the profile {profile.name} needs it"
     if profile.copy and profile.container:
         for stream in (*pictures, *streams):
@@ -382,44 +410,48 @@ def unfit(profile: Profile, facts: Facts) -> str:
 # ffmpeg's arguments
 
 
-def encode_arguments(profile: Profile, facts: Facts, *, loudness: str = "") -> list[str]:
+def encode_arguments(profile: Profile, facts: Facts, *, loudness: Sequence[str] = ()) -> list[str]:
     """All between the input and the name of the output. ``loudness`` is the
-    filter from :func:`loudness_filter`."""
-    arguments = _copy(facts) if profile.copy else _pictures(profile, facts)
-    if profile.audio:
-        arguments += _sound(profile.audio, sounds(profile, facts), loudness)
-    arguments += ["-sn", "-dn", *metadata_arguments(profile.metadata, sounds(profile, facts))]
+    filter from :func:`loudness_filter` for each sound."""
+    arguments = _copy(profile, facts) if profile.copy else _pictures(profile, facts)
+    arguments += _sounds(profile, facts, loudness)
+    arguments += [*([] if texts(profile, facts) else ["-sn"]), "-dn"]
+    described = [track.described for track in sounds(profile, facts)]
+    arguments += metadata_arguments(profile.metadata, described, languages=profile.copy)
     if profile.maximum:
         arguments += ["-t", f"{profile.maximum:g}"]
     if profile.package:
         names = [video.name for video in rungs(profile, facts)]
         shape = expected(profile, facts).pictures[0]
-        return arguments + package_arguments(
-            profile.package, names, shape=shape, sounds=sounds(profile, facts)
-        )
+        return arguments + package_arguments(profile.package, names, shape=shape, sounds=described)
     container = profile.container
     assert container is not None
     return [*arguments, *container.options, "-f", container.format]
 
 
-def metadata_arguments(kept: str, sounds: Sequence[Facts]) -> list[str]:
+def metadata_arguments(kept: str, sounds: Sequence[Facts], *, languages: bool = True) -> list[str]:
     """Which tags come out. Sources tell places, persons, devices and remarks, in tags of
-    the file, of each stream and in the titles of chapters."""
+    the file, of each stream and in the titles of chapters. Without ``languages``, those
+    of the sounds are set elsewhere."""
     if kept == KEEP:
         return ["-map_metadata", "0", "-map_chapters", "0"]
     arguments = ["-map_metadata", "-1", "-map_chapters", "-1"]
     for number, stream in enumerate(sounds):
         at = f"-metadata:s:a:{number}"
-        arguments += [at, f"language={stream.get('language', 'und')}"]
+        if languages:
+            arguments += [at, f"language={stream.get('language', 'und')}"]
         if kept == STREAMS and stream.get("title"):
             arguments += [at, f"title={stream['title']}"]
     return arguments
 
 
-def _copy(facts: Facts) -> list[str]:
-    streams = (*facts.get("video", ()), *facts.get("audio", ()))
+def _copy(profile: Profile, facts: Facts) -> list[str]:
+    streams = (*facts.get("video", ()), *facts.get("audio", ()), *texts(profile, facts))
     maps = [word for stream in streams for word in ("-map", f"0:{stream['index']}")]
-    return [*maps, "-c", "copy", "-avoid_negative_ts", "make_zero"]
+    # MP4 and MOV hold text in a form of their own; Matroska takes it as it is.
+    text = profile.container is None or profile.container.format != "matroska"
+    as_text = ["-c:s", "mov_text"] if text and texts(profile, facts) else []
+    return [*maps, "-c", "copy", *as_text, "-avoid_negative_ts", "make_zero"]
 
 
 def _pictures(profile: Profile, facts: Facts) -> list[str]:
@@ -476,22 +508,78 @@ def _keyframes(video: Video) -> str:
     return f"expr:gte(t,n_forced*{video.keyframes:g})" if video.keyframes else ""
 
 
-def _sound(audio: Audio, streams: Sequence[Facts], loudness: str) -> list[str]:
-    if not streams:
-        return ["-an"]
-    arguments = [word for s in streams for word in ("-map", f"0:{s['index']}")]
-    arguments += ["-af", _sound_filter(audio, loudness), "-c:a", audio.codec]
+def _sounds(profile: Profile, facts: Facts, loudness: Sequence[str]) -> list[str]:
+    audio, tracks = profile.audio, sounds(profile, facts)
+    if audio is None or not tracks:
+        return [] if profile.copy else ["-an"]
+    code = languages.quicktime if profile.container is _MOV else languages.code
+    best = soundtracks.candidates(facts, audio.languages)[0].first["index"]
+    arguments = []
+    for n, track in enumerate(tracks):
+        corrected = loudness[n] if loudness else ""
+        arguments += sound_arguments(audio, track, n, corrected)
+        arguments += [f"-metadata:s:a:{n}", f"language={code(track.language)}"]
+        arguments += [f"-disposition:a:{n}", _marks(track, track.first["index"] == best)]
+    arguments += ["-c:a", audio.codec]
     if audio.rate:
         arguments += ["-b:a", f"{audio.rate}k"]
     return [*arguments, "-ar", str(audio.sample_rate)]
 
 
-def _sound_filter(audio: Audio, loudness: str) -> str:
-    """Gaps are filled with silence, lest sound and picture drift apart; channels
-    are mixed before the loudness is measured, since that changes it."""
+def sound_arguments(audio: Audio, track: Soundtrack, number: int, last: str) -> list[str]:
+    """Map a sound to the output's sound ``number``; ``last`` is its last filter."""
+    chain = _sound_filter(audio, track, last)
+    if len(track.streams) == 1:
+        return ["-map", input_of(track.first), f"-filter:a:{number}", f"{_GAPS},{chain}"]
+    return ["-filter_complex", _joining(track, number, chain), "-map", f"[sound{number}]"]
+
+
+# Gaps are filled with silence, lest sound and picture drift apart.
+_GAPS: Final = "aresample=async=1:first_pts=0"
+
+
+def input_of(stream: Facts) -> str:
+    """What ffmpeg calls a stream of its inputs: ``0:3``, or where a copy of it is read."""
+    return str(stream.get("input", f"0:{stream['index']}"))
+
+
+def _joining(track: Soundtrack, number: int, chain: str) -> str:
+    """Each mono track becomes a channel. ``join`` would end with the shortest of them;
+    sums of sounds that are silent in all other channels do not."""
+    parts, labels = [], ""
+    for place, stream in enumerate(track.streams):
+        label = f"[sound{number}-{place}]"
+        parts.append(f"[{input_of(stream)}]{_GAPS},pan={track.layout}|c{place}=c0{label}")
+        labels += label
+    mix = f"amix=inputs={len(track.streams)}:duration=longest:normalize=0"
+    return ";".join([*parts, f"{labels}{mix},{chain}[sound{number}]"])
+
+
+def _sound_filter(audio: Audio, track: Soundtrack, last: str) -> str:
+    """Channels are mixed before the loudness is measured, since that changes it. Of
+    channels without labels the first two are the programme; the others may be other
+    languages, and are never mixed into it."""
+    pair = "pan=stereo|c0=c0|c1=c1" if programme_pair(audio, track) else ""
     layout = {0: "", 1: "aformat=channel_layouts=mono", 2: "aformat=channel_layouts=stereo"}
-    parts = ["aresample=async=1:first_pts=0", layout[audio.channels], loudness]
-    return ",".join(part for part in parts if part)
+    return ",".join(part for part in (pair, layout[audio.channels], last) if part) or "anull"
+
+
+def programme_pair(audio: Audio, track: Soundtrack) -> bool:
+    """Whether the first two channels alone are taken. Plain samples can keep all."""
+    return track.unlabelled and (bool(audio.channels) or not audio.codec.startswith("pcm"))
+
+
+_MARKS: Final[Mapping[str, str]] = {
+    soundtracks.COMMENTARY: "comment",
+    soundtracks.DESCRIPTION: "visual_impaired",
+    soundtracks.KARAOKE: "karaoke",
+}
+
+
+def _marks(track: Soundtrack, default: bool) -> str:
+    """ffmpeg's disposition: whether it is the one to play, and its role."""
+    marks = ["default"] if default else []
+    return "+".join([*marks, *([_MARKS[track.role]] if track.role in _MARKS else [])]) or "0"
 
 
 def package_arguments(
@@ -510,7 +598,8 @@ def sound_names(sounds: Sequence[Facts]) -> list[str]:
     """What the renditions of the sound are called in a package."""
     if len(sounds) == 1:
         return ["sound"]
-    return [f"sound-{n}-{stream.get('language', 'und')}" for n, stream in enumerate(sounds, 1)]
+    tags = [languages.tag(str(stream.get("language", ""))) for stream in sounds]
+    return [f"sound-{n}-{tag or languages.UNKNOWN}" for n, tag in enumerate(tags, 1)]
 
 
 def _hls(package: Package, names: Sequence[str], sounds: Sequence[str]) -> list[str]:
@@ -536,7 +625,8 @@ def _dash(
     sets = ["id=0,streams=v", *(f"id={n + 1},streams={pictures + n}" for n in range(len(sounds)))]
     tags = []
     for n, stream in enumerate(sounds):
-        tags += [f"-metadata:s:a:{n}", f"language={stream.get('language', 'und')}"]
+        tag = languages.tag(str(stream.get("language", "")))
+        tags += [f"-metadata:s:a:{n}", f"language={tag or languages.UNKNOWN}"]
     return [
         *("-aspect:v", f"{width}:{height}", "-f", "dash", "-seg_duration", f"{package.segment:g}"),
         *("-use_template", "1", "-use_timeline", "1", "-adaptation_sets", " ".join(sets), *tags),
@@ -553,14 +643,11 @@ def package_output(package: Package, folder: Path) -> list[str]:
 # Loudness in two passes
 
 
-def measure_arguments(profile: Profile, facts: Facts) -> list[str]:
+def measure_arguments(audio: Audio, track: Soundtrack) -> list[str]:
     """The first pass, which measures; its outcome is on stderr at level info."""
-    audio = profile.audio
-    assert audio is not None
     assert audio.loudness is not None
     target = f"{_target(audio.loudness)}:print_format=json"
-    first = f"0:{sounds(profile, facts)[0]['index']}"
-    return ["-map", first, "-af", _sound_filter(audio, target), "-vn", "-f", "null", "-"]
+    return [*sound_arguments(audio, track, 0, target), "-vn", "-sn", "-dn", "-f", "null", "-"]
 
 
 def _target(loudness: Loudness) -> str:
@@ -735,13 +822,16 @@ class _Reader:
             rate=_given(element, "rate", int, 0),
             channels=_given(element, "channels", int, 0),
             sample_rate=_given(element, "sample-rate", int, 48000),
-            every=element.get("streams") == "all",
+            streams=element.get("streams", "main"),
+            languages=tuple(element.get("languages", "").split()),
             loudness=next((_loudness(child) for child in element), None),
         )
         if (audio.codec == "aac") != bool(audio.rate):
             self._refuse(element, "aac needs a rate, and no other codec has one")
-        if audio.loudness and audio.every:
-            self._refuse(element, "loudness can be set for the first stream alone")
+        if unknown := [one for one in audio.languages if not languages.tag(one)]:
+            self._refuse(
+                element, f"{unknown[0]!r} is no language; give tags such as 'de' or 'pt-BR'"
+            )
         return audio
 
     def _container(
@@ -774,8 +864,9 @@ class _Reader:
             # Else they could not all be cut at the same frames.
             self._refuse(element, "videos need the same frame-rate and deinterlace")
         names = [video.name for video in videos]
-        if len({*names, "sound"}) <= len(names):
-            self._refuse(element, "videos need different names, none of them 'sound'")
+        reserved = any(name.startswith(("sound", "subtitles")) for name in names)
+        if reserved or len(set(names)) < len(names):
+            self._refuse(element, "videos need different names, none like 'sound' or 'subtitles'")
         return Package(element.get("format", ""), segment)
 
     def _check(self, profile: Profile) -> None:

@@ -20,7 +20,7 @@ from backoffice import webhooks, xmlsafe
 from backoffice.errors import DefinitionError, Invalid
 from backoffice.privacy import shown
 
-MEDIA_FACTS = ("lines", "width", "height", "duration", "video", "audio", "frame_rate")
+MEDIA_FACTS = ("lines", "width", "height", "duration", "video", "audio", "subtitle", "frame_rate")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -218,7 +218,8 @@ def describe(condition: Condition) -> str:
 
 def _media_facts(media: Mapping[str, Any]) -> dict[str, object]:
     video = media.get("video") or []
-    known: dict[str, object] = {"video": len(video), "audio": len(media.get("audio") or [])}
+    kinds = ("video", "audio", "subtitle")
+    known: dict[str, object] = {kind: len(media.get(kind) or []) for kind in kinds}
     if media.get("duration") is not None:
         known["duration"] = media["duration"]
     if video:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +43,37 @@ def flashing(picture: str, sound: str = "") -> tuple[str, ...]:
 
 
 INTERLACED = ("-flags", "+ildct+ilme")
+
+# One second of picture, and tones: of a channel each its own.
+SECOND = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=1")
+MPEG2 = ("-c:v", "mpeg2video", "-q:v", "25", "-pix_fmt", "yuv420p", "-c:a", "pcm_s16le")
+
+
+def tones(*frequencies: int, layout: str = "", seconds: int = 1) -> tuple[str, ...]:
+    """An input whose channels hold a tone each, of amplitude 0.25; 0 is silence."""
+    channels = "|".join(f"0.25*sin({f}*2*PI*t)" for f in frequencies)
+    named = f":c={layout}" if layout else ""
+    return "-f", "lavfi", "-i", f"aevalsrc={channels}:s=48000:d={seconds}{named}"
+
+
+def each(*inputs: int) -> tuple[str, ...]:
+    """A stream for each of the inputs, in that order."""
+    return tuple(word for number in inputs for word in ("-map", str(number)))
+
+
+def tagged(*languages: str) -> tuple[str, ...]:
+    """The languages of the sounds."""
+    return tuple(
+        w for n, tag in enumerate(languages) for w in (f"-metadata:s:a:{n}", f"language={tag}")
+    )
+
+
+# A flash and a beep at each full second but the first.
+FLASH = "color=black:s=160x90:r=25:d=4,drawbox=color=white:t=fill:enable='lt(mod(t,1),0.2)'"
+BEEP = "aevalsrc='0.5*sin(6283*t)*lt(mod(t,1),0.2)':s=48000:d=4"
+IN_STEP = ("-f", "lavfi", "-i", FLASH, "-f", "lavfi", "-i", BEEP)
+SURROUND_TONES = (300, 400, 500, 600, 700, 800)  # of 5.1, in its order
+
 RECIPES: dict[str, Sequence[str]] = {
     # Interlaced, and flagged progressive; flagged with the other field first; progressive,
     # and flagged interlaced.
@@ -152,6 +185,30 @@ RECIPES: dict[str, Sequence[str]] = {
     "narrow.mp4": (*PICTURE, "-vf", "scale=158:90,setsar=1", *H264),
     "frame.mp4": (*PICTURE[:2], "-i", "testsrc2=size=320x180:rate=25", "-frames:v", "1", *H264),
     "second.mp4": (*PICTURE, *H264, "-t", "1"),
+    # Sound: one track a channel, channels without labels, several languages.
+    "mono-tracks.mxf": (
+        *(*SECOND, *tones(400), *tones(1000), *tones(0), *each(0, 1, 2, 3, 3), *MPEG2),
+    ),
+    "mono-languages.mov": (
+        *(*SECOND, *tones(400), *tones(1000), *tones(500), *tones(1500)),
+        *(*each(0, 1, 2, 3, 4), *MPEG2, *tagged("ger", "ger", "eng", "eng")),
+    ),
+    "mono-surround.mov": (
+        *SECOND,
+        *tones(*SURROUND_TONES, layout="5.1"),
+        *("-filter_complex", "[1]channelsplit=channel_layout=5.1[a][b][c][d][e][f]"),
+        *("-map", "0"),
+        *(word for name in "bacdef" for word in ("-map", f"[{name}]")),  # right before left
+        *MPEG2,
+    ),
+    "eight-channels.mxf": (*(*SECOND, *tones(400, 1000, *[3000] * 6), *each(0, 1), *MPEG2),),
+    "surround-tones.mkv": (
+        *(*SECOND, *tones(*SURROUND_TONES, layout="5.1"), *each(0, 1), *MPEG2, "-c:a", "flac"),
+    ),
+    "step.mp4": (*IN_STEP, *H264, *AAC),
+    "step.ts": (*IN_STEP, *H264, *AAC),
+    "late-picture.mp4": (*IN_STEP, "-vf", "trim=start=1.6", "-copyts", *H264, *AAC),
+    "late-sound.mkv": (*IN_STEP, "-af", "atrim=start=1.6", "-copyts", *H264, *AAC),
     "black.mp4": ("-f", "lavfi", "-i", "color=black:size=320x180:rate=25:duration=4", *H264),
 }
 
@@ -210,6 +267,77 @@ class Clips:
             *("-disposition:v", "attached_pic", str(path)),
         )
 
+    def _trimmed(self, path: Path) -> None:
+        """Begins amid a group of pictures, by an edit list."""
+        ffmpeg("-ss", "1.56", "-i", str(self["step.mp4"]), "-c", "copy", str(path))
+
+    def _languages(self, path: Path) -> None:
+        """The commentary comes first; the main sound is German, French is there too, and a
+        description. Subtitles: SRT, styled ASS (forced), and pictures of text."""
+        (self.folder / "eng.srt").write_text(
+            "1\n00:00:00,500 --> 00:00:01,500\nHello & <i>goodbye</i>\n"
+        )
+        whole, ass = self.folder / "text.mkv", self.folder / "deu.ass"
+        ffmpeg("-i", str(self.folder / "eng.srt"), str(ass))
+        ffmpeg(
+            *(*PICTURE, *tones(300, seconds=4), *tones(900, seconds=4), *tones(1700, seconds=4)),
+            *(*tones(2500, seconds=4), "-i", str(self.folder / "eng.srt"), "-i", str(ass)),
+            *("-i", str(self.folder / "eng.srt"), *each(0, 1, 2, 3, 4, 5, 6, 7)),
+            *(*H264, *AAC, *tagged("eng", "deu", "fra", "deu")),
+            *("-metadata:s:a:0", "title=Director's commentary"),
+            *("-disposition:a:0", "comment", "-disposition:a:1", "default"),
+            *("-disposition:a:2", "0", "-disposition:a:3", "visual_impaired"),
+            *("-c:s:0", "srt", "-c:s:1", "ass", "-c:s:2", "srt"),
+            *("-metadata:s:s:0", "language=eng", "-metadata:s:s:1", "language=deu"),
+            *("-disposition:s:1", "forced", "-metadata:s:s:2", "language=fra", str(whole)),
+        )
+        data = bytearray(whole.read_bytes())
+        place = data.rindex(b"S_TEXT/UTF8")
+        data[place : place + 11] = b"S_HDMV/PGS\0"
+        path.write_bytes(data)
+
+    def _unknown_sound(self, path: Path) -> None:
+        """As phones write it: the first of two sounds is in a codec that is not known."""
+        whole = self.folder / "two-sounds.mp4"
+        ffmpeg(*SECOND, *tones(400), *tones(1000), *each(0, 1, 2), *H264, *AAC, str(whole))
+        _relabel(whole, path, (b"mp4a", b"apac"), (b"esds", b"dapa"))
+
+    def _encrypted_picture(self, path: Path) -> None:
+        _relabel(self["plain.mp4"], path, (b"avc1", b"encv"))
+
+    def _encrypted_sound(self, path: Path) -> None:
+        _relabel(self["plain.mp4"], path, (b"mp4a", b"drms"))
+
+    def _unknown_picture(self, path: Path) -> None:
+        _relabel(self["plain.mp4"], path, (b"avc1", b"vvc1"), (b"avcC", b"vvcC"))
+
+    def _without_packets(self, path: Path) -> None:
+        """A sound is announced, and none of it comes."""
+        source = self["plain.mp4"]
+        ffmpeg("-i", str(source), "-c", "copy", "-bsf:a", "noise=drop=1", str(path))
+
+    def _noise(self, path: Path) -> None:
+        """A sound of which no packet can be decoded."""
+        source = self["plain.mp4"]
+        ffmpeg("-i", str(source), "-c", "copy", "-bsf:a", "noise=amount=1", str(path))
+
+    def _packed(self, path: Path) -> None:
+        """AMR as phones write it: five frames a packet, at 12.2 kb/s all of one size."""
+        frame = bytes([0x3C]) + bytes(range(7, 224, 7))
+        plain, one = self.folder / "frames.amr", self.folder / "frames.3gp"
+        plain.write_bytes(b"#!AMR\n" + 200 * frame)
+        picture = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=10:duration=4")
+        # A picture lasts five frames of sound, which lie side by side then.
+        ffmpeg(*picture, "-i", str(plain), *each(0, 1), *H264, "-c:a", "copy", str(one))
+        path.write_bytes(_five_a_packet(one.read_bytes()))
+
+    def _samples(self, path: Path) -> None:
+        ffmpeg(*SOUND, "-af", "atrim=end_sample=20", str(path))
+
+    def _no_samples(self, path: Path) -> None:
+        with wave.open(str(path), "wb") as sound:
+            sound.setparams((1, 2, 48000, 0, "NONE", ""))
+
     def _truncated(self, path: Path) -> None:
         """Half of a file whose index comes first: it looks whole when probed."""
         data = self["plain.mp4"].read_bytes()
@@ -233,6 +361,31 @@ class Clips:
 
     def _text(self, path: Path) -> None:
         path.write_text("hello, this is no video\n" * 50)
+
+
+def _relabel(source: Path, target: Path, *changes: tuple[bytes, bytes]) -> None:
+    """Give the first box of each kind in the index another name."""
+    data = bytearray(source.read_bytes())
+    for old, new in changes:
+        place = data.index(old, data.index(b"stsd"))
+        data[place : place + 4] = new
+    target.write_bytes(data)
+
+
+def _five_a_packet(data: bytes) -> bytes:
+    """Rewrite the table of a track of AMR, whose samples ffmpeg writes one a frame."""
+    made = bytearray(data)
+    begin = made.index(b"samr")
+    size, count = struct.unpack_from(">II", made, made.index(b"stsz", begin) + 8)
+    struct.pack_into(">II", made, made.index(b"stsz", begin) + 8, 5 * size, count // 5)
+    struct.pack_into(">II", made, made.index(b"stts", begin) + 12, count // 5, 800)
+    chunks = made.index(b"stsc", begin) + 12
+    (entries,) = struct.unpack_from(">I", made, chunks - 4)
+    for place in range(chunks + 4, chunks + 12 * entries, 12):
+        (samples,) = struct.unpack_from(">I", made, place)
+        assert samples % 5 == 0
+        struct.pack_into(">I", made, place, samples // 5)
+    return bytes(made)
 
 
 def ffmpeg(*arguments: str) -> None:

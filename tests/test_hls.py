@@ -53,7 +53,7 @@ def test_each_stream_keeps_its_own_length(tmp_path: Path, picture: float, sound:
 def test_a_lone_truncated_stream_is_still_found_out(tmp_path: Path) -> None:
     source = clip(tmp_path / "a.mp4", f"{SMALL}:d=4", "sine=d=4")
     context = make_context(tmp_path, source, profile="hls-ladder")
-    facts = {**context.sources[0].facts}
+    facts = {**context.sources[0].facts, "duration": 9.0}
     facts["audio"] = [{**facts["audio"][0], "duration": 9.0}]
     span = package.ladder(transcode._prepare(context).profile, facts).sound_spans[0]
     with pytest.raises(Exception, match=r"only 4.0 s of 9.0 s"):

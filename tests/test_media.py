@@ -425,3 +425,12 @@ def test_what_is_no_language_is_none(tmp_path: Path) -> None:
 def test_logs_keep_blanks_of_all_kinds_and_escape_marks_of_direction(tmp_path: Path) -> None:
     _, lines = shell(tmp_path, "printf 'a\\302\\240b\\342\\200\\256c\\n' >&2")
     assert lines == ["a\u00a0b\\x202ec"]
+
+
+def test_what_a_file_says_of_itself_is_no_fault_of_the_disk() -> None:
+    told = "[info]     comment : No space left on device\n"
+    media.require_written(told)
+    done = media.Completed(1, 0, "", f"{told}[error] odd thing", 0, 0, 0)
+    assert media.explain(done) == "it ended with status 1: odd thing"
+    with pytest.raises(TaskFailed, match="disk is full"):
+        media.require_written("[mp4 @ 0x5] [error] No space left on device\n")

@@ -49,7 +49,8 @@ def option(arguments: list[str], name: str) -> str:
 def test_the_shipped_profiles_are_there() -> None:
     assert set(SHIPPED) == {
         *("mp4-2160", "mp4-1440", "mp4-1080", "mp4-720", "mp4-540", "mp4-360"),
-        *("hls-ladder", "dash-ladder", "audio-aac", "mezzanine", "remux-copy", "preview", "proxy"),
+        *("hls-ladder", "dash-ladder", "audio-aac", "sound-languages", "mezzanine"),
+        *("remux-copy", "preview", "proxy"),
     }
 
 
@@ -304,7 +305,9 @@ def write(folder: Path, body: str, name: str = "x") -> Path:
         (MOV + f'<video {DEEP} rate="9"/>', 4, "no rate"),
         (MP4 + '<audio codec="aac"/>', 4, "needs a rate"),
         (MP4 + '<audio codec="pcm_s16le"/>', 4, "does not go into mp4"),
-        (MP4 + '<audio codec="aac" rate="9" streams="all"><loudness/></audio>', 4, "first stream"),
+        (MP4 + '<audio codec="aac" rate="9" streams="first"/>', 4, "first"),
+        (MP4 + '<audio codec="aac" rate="9" languages="de xx-yyyyyyyyy"/>', 4, "languages"),
+        (MP4 + '<audio codec="aac" rate="9" languages="de zz"/>', 4, "'zz' is no language"),
         (MP4 + '<audio codec="aac" rate="9"><loudness integrated="5"/></audio>', 4, "5"),
         (MP4 + X264 + X264, 3, "ladder needs package"),
         (HLS + X264, 4, "needs a name"),
@@ -312,6 +315,7 @@ def write(folder: Path, body: str, name: str = "x") -> Path:
         (HLS + rung("a", 360) + rung("b", 360), 5, "tallest"),
         (HLS + rung("a", 720) + rung("a", 360), 3, "different names"),
         (HLS + rung("sound", 720), 3, "different names"),
+        (HLS + rung("subtitles-1-en", 720), 3, "different names"),
         (HLS + rung("a", 720, 3), 4, "divide the segment"),
         (
             HLS + rung("a", 720) + x264('name="b" height="360" keyframes="4" frame-rate="30"'),

@@ -230,7 +230,7 @@ class RealContext:
         done = media.run(
             argv,
             folder=self.folder,
-            log=self.log,
+            log=self._log_said,
             on_stdout_line=follow,
             confined=confined or self.confinement,
             names=self.names,
@@ -240,6 +240,11 @@ class RealContext:
         if done.status != 0:
             raise media.failure(done)
         return done.stderr_tail
+
+    def _log_said(self, said: str) -> None:
+        """Without what ffmpeg says for the sake of its counts (``decoding.LEVEL``)."""
+        if "[verbose] " not in said:
+            self.log(said)
 
     def progress(self, fraction: float, speed: str = "") -> None:
         # Only what moves on counts as a sign of life.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,9 @@ from typing import Any, cast
 
 from lxml import etree
 
-from backoffice import hls, languages, media, profiles
+from backoffice import dash, hls, media, profiles, renditions, subtitles
 from backoffice.errors import TaskFailed
-from backoffice.hls import Picture, Sound
+from backoffice.hls import Picture, Sound, Text
 from backoffice.profiles import Facts, Package, Profile, Span
 from backoffice.tasks import Context, Output, Plan, Result, Source
 
@@ -47,6 +48,7 @@ class _Work:
     package: Package
     pictures: Sequence[_Rendition]  # the tallest first
     sound: _Rendition | None  # all of its streams are used
+    texts: Sequence[Source] = ()  # subtitles in WebVTT
 
     @property
     def names(self) -> list[str]:
@@ -74,7 +76,12 @@ class _Work:
         ]
         spans = [_made_span(rendition.picture, rendition.facts) for rendition in self.pictures]
         heard = [_made_span(stream, self.sound.facts) for stream in self.sounds if self.sound]
-        return Ladder(pictures, spans, sounds_of(self.sounds), heard)
+        return Ladder(pictures, spans, sounds_of(self.sounds), heard, self.described_texts)
+
+    @property
+    def described_texts(self) -> Sequence[Text]:
+        streams = [source.facts["subtitle"][0] for source in self.texts]
+        return renditions.texts(streams, renditions.text_names(streams))
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class Ladder:
     picture_spans: Sequence[Span]
     sounds: Sequence[Sound]
     sound_spans: Sequence[Span]
+    texts: Sequence[Text] = ()  # whose files NAME.vtt lie in the folder
 
     def of_any_length(self) -> Ladder:
         unknown = Span(0.0, 0.0)
@@ -110,8 +118,11 @@ def ladder(profile: Profile, facts: Facts, *, lengths: bool = True) -> Ladder:
         for video, size in rungs
     ]
     spans = [wanted.picture] * len(pictures)
-    mixed = {"channels": profile.audio.channels} if profile.audio and profile.audio.channels else {}
-    sounds = [{**stream, **mixed} for stream in profiles.sounds(profile, facts)]
+    mixed = profile.audio.channels if profile.audio else 0
+    sounds = [
+        track.described | ({"channels": mixed} if mixed else {})
+        for track in profiles.sounds(profile, facts)
+    ]
     found = Ladder(pictures, spans, sounds_of(sounds), wanted.sounds)
     return found if lengths else found.of_any_length()
 
@@ -121,23 +132,8 @@ def _picture(name: str, size: tuple[int, int], facts: Facts) -> Picture:
 
 
 def sounds_of(streams: Sequence[Facts]) -> list[Sound]:
-    """The renditions of the sound, the first one by default, each with a name of its own."""
-    found: list[Sound] = []
-    names = profiles.sound_names(streams)
-    for name, stream in zip(names, streams, strict=True):
-        language = str(stream.get("language", ""))
-        title = str(stream.get("title", "")) or languages.name(language) or "Sound"
-        same = sum(1 for one in found if one.title.split(" (")[0] == title)
-        found.append(
-            Sound(
-                name=name,
-                title=f"{title} ({same + 1})" if same else title,
-                language=languages.tag(language),
-                channels=int(stream.get("channels", 0)),
-                default=not found,
-            )
-        )
-    return found
+    """The renditions of the sound, the first one by default."""
+    return renditions.sounds(streams, profiles.sound_names(streams))
 
 
 def _made_span(stream: Facts, facts: Facts) -> Span:
@@ -161,6 +157,8 @@ def run(context: Context) -> Result:
     partial.mkdir()
     stderr = context.execute(_command(context, work, partial), duration=work.duration, share=0.95)
     media.require_written(stderr)
+    for source, text in zip(work.texts, work.described_texts, strict=True):
+        shutil.copyfile(source.path, partial / f"{text.name}.vtt")
     facts = verify(context, work.package, partial, work.ladder)
     folder = partial.rename(context.folder / work.package.format)
     context.progress(1.0)
@@ -178,8 +176,9 @@ def _prepare(context: Context) -> _Work:
     if package is None:
         ladders = ", ".join(sorted(p.name for p in known.values() if p.package))
         raise TaskFailed(f"profile is {name!r}; a package can be made by {ladders}", retry=False)
-    renditions = [_rendition(context, source) for source in context.sources]
-    pictures = [r for r in renditions if r.facts["video"]]
+    texts = [one for one in context.sources if one.media_type == subtitles.MEDIA_TYPE]
+    given = [_rendition(context, source) for source in context.sources if source not in texts]
+    pictures = [r for r in given if r.facts["video"]]
     pictures.sort(key=_lines, reverse=True)
     if not pictures:
         raise TaskFailed(
@@ -187,12 +186,12 @@ def _prepare(context: Context) -> _Work:
             retry=False,
         )
     _check_shapes(pictures)
-    return _Work(package, pictures, _sound(renditions))
+    return _Work(package, pictures, _sound(given), texts)
 
 
-def _sound(renditions: Sequence[_Rendition]) -> _Rendition | None:
+def _sound(given: Sequence[_Rendition]) -> _Rendition | None:
     """One that is sound alone goes first; of the others that with the most languages."""
-    heard = [one for one in renditions if one.facts["audio"]]
+    heard = [one for one in given if one.facts["audio"]]
     return max(
         heard, key=lambda one: (not one.facts["video"], len(one.facts["audio"])), default=None
     )
@@ -243,6 +242,9 @@ def _command(context: Context, work: _Work, folder: Path) -> list[str]:
         inputs.append(work.sound)
     for rendition in inputs:
         assert rendition is not None
+        # Else each file would begin at zero, whatever its first time, and out of step.
+        late = float(rendition.facts.get("start", 0.0))
+        argv += ["-itsoffset", f"{late:.6f}"] if late > 0 else []
         argv += media.input_arguments(rendition.source.path)
     for number, rendition in enumerate(work.pictures):
         argv += ["-map", f"{number}:{rendition.facts['video'][0]['index']}"]
@@ -278,14 +280,17 @@ def verify(context: Context, package: Package, folder: Path, ladder: Ladder) -> 
     """The facts of a package just written; TaskFailed if something is missing.
 
     Every playlist must be closed, name segments that are there, and last as long
-    as its own stream must; then ffprobe must be able to play it. Of HLS the master
-    playlist is written here.
+    as its own stream must; then ffprobe must be able to play it. The master playlist
+    of HLS is written here, and what ffmpeg leaves out of a manifest of DASH.
     """
     manifest = folder / package.manifest
     try:
         if package.format == "hls":
             found = _hls_lengths(folder, ladder)
-            hls.write_master(manifest, ladder.pictures, ladder.sounds)
+            for text in ladder.texts:
+                webvtt = (folder / f"{text.name}.vtt").read_text(encoding="utf-8")
+                hls.write_text(folder, text.name, webvtt, max(found))
+            hls.write_master(manifest, ladder.pictures, ladder.sounds, ladder.texts)
         else:
             found = list(_dash_lengths(manifest))
         if len(found) != len(ladder.spans):
@@ -299,6 +304,9 @@ def verify(context: Context, package: Package, folder: Path, ladder: Ladder) -> 
         if span.length:
             check_length(name, seconds, span)
     facts = media.probe(manifest, context.settings, context.log, formats=_FORMATS[package.format])
+    if package.format == "dash":
+        # Afterwards: ffprobe would follow the subtitles, and opens no text here.
+        dash.describe(manifest, ladder.sounds, ladder.texts)
     return _described(facts, ladder) | {"duration": round(max(found), 3)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from backoffice import completeness, media, pictures, scan
+from backoffice import completeness, decoding, media, pictures, scan, soundtracks
 from backoffice.errors import TaskFailed
 from backoffice.tasks import DAMAGE, Context, Plan, Result, Source, tolerates
 
@@ -35,8 +35,11 @@ def run(context: Context) -> Result:
         facts[source.file_id] = _probe(context, source, required)
         warnings += _lacks(context, source)
         context.progress(number / len(context.sources))
+    told = [line for found in facts.values() for line in _unusable(found)]
     return Result(
-        facts=facts, report={"files": len(facts)}, warnings=[*warnings, *_left_out(context, facts)]
+        facts=facts,
+        report={"files": len(facts)},
+        warnings=[*warnings, *told, *_left_out(context, facts)],
     )
 
 
@@ -58,6 +61,19 @@ def _left_out(context: Context, facts: Mapping[int, Mapping[str, Any]]) -> list[
     ]
 
 
+def _unusable(facts: Mapping[str, Any]) -> list[str]:
+    return [
+        f"left out: {_stream_name(facts, stream)}: {stream['reason']}"
+        for stream in facts["unusable"]
+    ]
+
+
+def _stream_name(facts: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
+    if stream["kind"] == "sound":
+        return soundtracks.name(facts, soundtracks.Soundtrack((stream,)))
+    return f"picture in {stream['codec']}"
+
+
 def _required(context: Context) -> str:
     required = context.parameters.get("require", "any")
     if required not in _NEEDS:
@@ -68,6 +84,8 @@ def _required(context: Context) -> str:
 def _probe(context: Context, source: Source, required: str) -> dict[str, Any]:
     facts = media.probe(source.path, context.settings, context.log, name=source.title)
     if required != "any" and not facts[required]:
+        if why := decoding.sentence(facts, decoding.KINDS[required]):
+            raise TaskFailed(f"{source.title} cannot be used: {why}", retry=False)
         lacks = {"video": "sound but no picture", "audio": "a picture but no sound"}[required]
         raise TaskFailed(
             f"{source.title} has {lacks}; the workflow needs {required}",

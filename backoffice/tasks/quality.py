@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backoffice import completeness, media, profiles
+from backoffice import amr, completeness, decoding, media, profiles, shortfall, soundtracks
 from backoffice.errors import TaskFailed
 from backoffice.profiles import Facts
+from backoffice.shortfall import Shortfall
 from backoffice.tasks import REFUSE, TOLERATE, Context, Plan, Result
 
 PARAMETERS: Mapping[str, str] = {
@@ -66,6 +67,7 @@ class _Work:
 
     path: Path
     title: str
+    file_id: int
     facts: Facts
     decode: bool
     limits: Mapping[str, float]
@@ -73,6 +75,9 @@ class _Work:
     report: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)  # whole sentences
+    changed: bool = False  # the facts, by what was found
+    extra: Sequence[str] = ()  # ffmpeg's arguments for more inputs
 
     @property
     def detectors(self) -> list[str]:
@@ -96,9 +101,9 @@ class _Work:
 
 
 def plan(context: Context) -> Plan:
-    work = _prepare(context)
+    work, copies = _unpacked(context, _prepare(context))
     return Plan(
-        commands=[_command(context, work)] if work.decodes else [],
+        commands=[*copies.commands, _command(context, work)] if work.decodes else [],
         notes=[f"checks {', '.join(sorted(work.limits) or ['that it is whole'])}"],
     )
 
@@ -106,14 +111,19 @@ def plan(context: Context) -> Plan:
 def run(context: Context) -> Result:
     work = _prepare(context)
     _check_duration(work)
+    work, copies = _unpacked(context, work)
     if work.decodes:
+        for command in copies.commands:
+            context.execute(command, share=0.0)
         stderr = context.execute(
             _command(context, work), duration=work.facts["duration"] or None, share=0.99
         )
         decoded = _decoded_seconds(stderr)
         work.report["decoded"] = decoded
+        copies.remove()
         if work.decode:
             _check_whole(work, decoded, stderr)
+            _check_sounds(context, work, stderr)
         for check in work.detectors:
             _check_stretches(context, work, check, decoded)
         if work.loudness:
@@ -124,7 +134,11 @@ def run(context: Context) -> Result:
             context.log(warning)
         raise TaskFailed(f"{work.title} {'; and '.join(work.faults)}", retry=False)
     context.progress(1.0)
-    return Result(report=work.report, warnings=[f"{work.title} {w}" for w in work.warnings])
+    return Result(
+        facts={work.file_id: _without_inputs(work.facts)} if work.changed else {},
+        report=work.report,
+        warnings=[*(f"{work.title} {w}" for w in work.warnings), *work.told],
+    )
 
 
 # Parameters
@@ -148,6 +162,7 @@ def _prepare(context: Context) -> _Work:
     return _Work(
         path=source.path,
         title=source.title,
+        file_id=source.file_id,
         facts=facts,
         decode=_truth(given.get("decode", "true")),
         limits={name: _limit(name, given[name]) for name in numbers if name in given},
@@ -198,19 +213,74 @@ def _modes(text: str) -> dict[str, str]:
 
 def _command(context: Context, work: _Work) -> list[str]:
     argv = [
-        *media.command(context.settings, level="info"),
+        *media.command(context.settings, level=decoding.LEVEL),
         *media.input_arguments(work.path, context.settings),
+        *work.extra,
     ]
     picture = profiles.first_picture(work.facts)
     if picture:
         argv += ["-map", f"0:{picture['index']}"]
         argv += _filters("-vf", _chain(context, work, _PICTURE_CHECKS))
-    if work.facts["audio"]:
-        argv += ["-map", f"0:{work.facts['audio'][0]['index']}"]
-        # Its running values would push all else out of the log.
-        meter = ["ebur128=peak=true:framelog=verbose"] if work.loudness else []
-        argv += _filters("-af", _chain(context, work, ("silence",)) + meter)
+    argv += _sounds(context, work)
     return [*argv, "-fps_mode", "passthrough", "-f", "null", "-"]
+
+
+def _sounds(context: Context, work: _Work) -> list[str]:
+    """All, so that their samples are counted; the main one as it would be heard."""
+    if not work.facts["audio"]:
+        return []
+    main = soundtracks.candidates(work.facts)[0]
+    # Its running values would push all else out of the log: below all levels.
+    meter = ["ebur128=peak=true:framelog=56"] if work.loudness else []
+    chain = _chain(context, work, ("silence",)) + meter
+    measured = main.streams if chain else ()
+    argv = profiles.sound_arguments(_HEARD, main, 0, ",".join(chain)) if chain else []
+    for stream in work.facts["audio"]:
+        if stream not in measured:
+            argv += ["-map", profiles.input_of(stream)]
+    return argv
+
+
+_HEARD = profiles.Audio("aac")
+
+
+def _unpacked(context: Context, work: _Work) -> tuple[_Work, amr.Unpacked]:
+    used = [stream["index"] for stream in work.facts["audio"]]
+    copies = amr.unpacked(work.path, work.facts, used, context.folder, context.settings)
+    return replace(work, facts=copies.facts, extra=copies.inputs), copies
+
+
+def _without_inputs(facts: Facts) -> dict[str, Any]:
+    audio = [{k: v for k, v in one.items() if k != "input"} for one in facts["audio"]]
+    return {**facts, "audio": audio}
+
+
+def _check_sounds(context: Context, work: _Work, stderr: str) -> None:
+    """Each by the samples that were decoded of it. One of which there are none is set
+    apart, so that the tasks after this one do without."""
+    for stream in work.facts["audio"]:
+        length = profiles.span(stream, work.facts).length
+        found = shortfall.of(
+            *(stream, length, stderr),
+            source=work.path,
+            facts=work.facts,
+            settings=context.settings,
+        )
+        if found:
+            _find_shortfall(work, stream, found)
+
+
+def _find_shortfall(work: _Work, stream: Facts, found: Shortfall) -> None:
+    match found.verdict:
+        case decoding.NOTHING:
+            name, reason = soundtracks.number(work.facts, stream), "nothing of it can be decoded"
+            work.told.append(f"left out: sound {name}: {reason}")
+            work.facts = soundtracks.without(work.facts, {stream["index"]}, reason)
+            work.changed = True
+        case decoding.HOLES:
+            work.find("decode", f"is damaged: only {found.message}")
+        case decoding.GAPS:
+            work.told.append(f"{found.message}; the rest is silence")
 
 
 def _filters(option: str, chain: list[str]) -> list[str]:

@@ -181,14 +181,23 @@ def _rate(kilobits: int) -> Markup | str:
     return f"{kilobits:,} kb/s" if kilobits else NONE
 
 
+_STREAMS = {
+    "main": "the main one of the source",
+    "languages": "one a language and role of the source",
+    "all": "all of the source, each as it is",
+}
+
+
 def _sound(one: Audio) -> dict[str, Any]:
     sound: dict[str, Any] = {
         "Codec": one.codec,
         "Rate": _rate(one.rate),
         "Channels": one.channels or "as the source",
         "Sample rate": f"{one.sample_rate:,} Hz",
-        "Streams": "all of the source" if one.every else "the first of the source",
+        "Streams": _STREAMS[one.streams],
     }
+    if one.languages:
+        sound["Languages first"] = ", ".join(one.languages)
     if one.loudness:
         told = (f"{one.loudness.integrated:g} LUFS", f"{one.loudness.peak:g} dBTP at most")
         sound["Loudness"] = ", ".join(told)

@@ -112,7 +112,7 @@ def test_sound_comes_out_at_its_loudness(tmp_path: Path, clips: Clips) -> None:
 def test_silence_is_left_as_it_is(tmp_path: Path, clips: Clips) -> None:
     context = make_context(tmp_path, clips["quiet.mp4"], profile="audio-aac")
     result = transcode.run(context)
-    assert result.warnings == ["the sound is silence; its loudness was left as it is"]
+    assert result.warnings == ["sound 1 is silent or too short: its loudness was left as it is"]
     assert "loudnorm" not in " ".join(context.commands[-1])
 
 
