@@ -122,6 +122,7 @@ class LimitSettings:
     frame_rate: float
     duration: float  # seconds
     document: int  # bytes of XML
+    log: int  # bytes of an attempt's log
     disk_free: Floor
 
 
@@ -609,6 +610,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("frame_rate", _number(1, 100000), "240"),
         Key("duration", _seconds(1), "24h"),
         Key("document", _size(1024), "1M"),
+        Key("log", _size(1 << 16), "64M"),
         Key("disk_free", _floor, "5%"),
     ),
     "retention": (
