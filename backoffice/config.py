@@ -39,6 +39,7 @@ PARTS = ("scheduler", "worker", "web")
 VIEWER, OPERATOR, ADMIN = ROLES = "viewer", "operator", "admin"  # each may do what those before may
 EVERYBODY = "*"
 ALERT_KINDS = ("job.failed", "task.stalled", "worker.lost", "disk.low", "publish.refused")
+LEAVE = "leave"  # of [watch NAME] after
 _REPLICATED = "mysql-replicated"
 _MYSQL = ("mysql", _REPLICATED)
 _SOCKET_PATH = 107  # bytes that Linux has room for
@@ -200,12 +201,22 @@ class Command:
 class Watch:
     name: str
     folder: Path
-    pattern: str
+    pattern: tuple[str, ...]  # of names, as the following; case does not count
+    exclude: tuple[str, ...]
+    recursive: bool
     workflow: str
     role: str
+    sidecars: Mapping[str, str]  # ending in lower case, without the dot → role
     quiet: timedelta
+    patience: timedelta
+    after: str  # "leave", or a path beneath the folder that files are moved to
     priority: int
     parameters: Mapping[str, str]
+
+    @property
+    def done(self) -> Path | None:
+        """Where files are moved to whose job has succeeded; None: nowhere."""
+        return None if self.after == LEAVE else self.folder / self.after
 
 
 @dataclass(frozen=True)
@@ -318,6 +329,31 @@ def _argv(text: str) -> tuple[str, ...]:
             if name not in ("input", "output") and not name.startswith("parameter."):
                 raise ValueError("known: use {input}, {output} or {parameter.NAME}")
     return argv
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    patterns = _arguments(text)
+    if not patterns:
+        raise ValueError("a list of patterns such as *.mp4 *.mov; * means all files")
+    return patterns
+
+
+def _sidecars(text: str) -> Mapping[str, str]:
+    pairs = [word.partition(":")[::2] for word in _words(text)]
+    if not all(re.fullmatch(r"[A-Za-z0-9]+", ending) and role for ending, role in pairs):
+        raise ValueError("a list of endings with their roles, such as srt:subtitles xml:metadata")
+    return {ending.lower(): _word(role) for ending, role in pairs}
+
+
+def _after(text: str) -> str:
+    place = text.removeprefix("move:")
+    if text == LEAVE or (place != text and _is_below(place)):
+        return place
+    raise ValueError("leave, or move:FOLDER with a folder beneath the watched one")
+
+
+def _is_below(place: str) -> bool:
+    return bool(place) and not place.startswith("/") and ".." not in Path(place).parts
 
 
 def _path(text: str) -> Path:
@@ -562,6 +598,13 @@ class Key(NamedTuple):
     secret: Callable[[str], bool] = _never  # whether a text must not be read by all
 
 
+# What programs call a file that they have not finished, and what systems leave in folders.
+EXCLUDED = (
+    ".* ~* *~ *.part *.filepart *.crdownload *.tmp *.temp *.partial *.download *.opdownload"
+    " *.!ut *.!qb *.aria2 *.ytdl *.aspera-ckpt *.lock Thumbs.db ehthumbs.db desktop.ini @eaDir"
+    " #recycle @Recycle $RECYCLE.BIN 'System Volume Information' lost+found"
+)
+
 _PRIORITY = Key("priority", _whole(0, 100), "50")
 
 SECTIONS: dict[str, tuple[Key, ...]] = {
@@ -666,10 +709,15 @@ NAMED: dict[str, tuple[Key, ...]] = {
     ),
     "watch": (
         Key("folder", _path),
-        Key("pattern", _required, "*"),
+        Key("pattern", _patterns, "*"),
+        Key("exclude", _arguments, EXCLUDED),
+        Key("recursive", _yes, "no"),
         Key("workflow", _word),
         Key("role", _word, "source"),
+        Key("sidecars", _sidecars, "srt:subtitles vtt:subtitles xml:metadata"),
         Key("quiet", _age, "30s"),
+        Key("patience", _age, "10m"),
+        Key("after", _after, LEAVE),
         _PRIORITY,
     ),
     "schedule": (
@@ -1067,7 +1115,7 @@ def _value(title: str, key: Key, given: _Given | None, source: str) -> Any:
             raise ConfigError("must be given", source=source, section=title, key=key.name)
         return key.convert(key.default)
     place = {"source": given.source, "section": title, "key": key.name}
-    if "\n" in given.text and key.convert not in (_paths, _arguments, _argv):
+    if "\n" in given.text and key.convert not in (_paths, _arguments, _patterns, _argv):
         # An indented key would otherwise silently become part of this one.
         message = "goes on in an indented line; begin each key at the left edge"
         raise ConfigError(message, **place)

@@ -27,7 +27,11 @@ LAYERS = [
         "tally",
         "privacy",
         "webhooks",
+        "renames",
+        "unchanged",
+        "open_files",
     },
+    {"arrivals"},
     {"instance", "sdnotify", "bus", "hls"},
     {"config"},
     {"confinement"},
@@ -49,7 +53,8 @@ LAYERS = [
     {"catalogue", "score"},
     {"dryrun"},
     {"executors"},
-    {"alerts"},
+    {"alerts", "folder_events", "intake"},
+    {"watch_folders"},
     {"worker", "scheduler"},
     {"web"},
     {"service"},
@@ -75,6 +80,7 @@ STORE = {
         "tokens",
     ),
     "search",
+    "intake",
 }
 
 
