@@ -55,6 +55,7 @@ class Taken(NamedTuple):
 @dataclass(frozen=True)
 class _Row:
     identity: str
+    stamp: Stamp
     job: int | None
     moved: bool
     message: str
@@ -77,7 +78,8 @@ def take(store: Store, taking: Taking) -> Taken:
     row = _row(store, taking.watch, film.path)
     former = row.job if row is not None and not row.moved else None
     if row is not None and former is not None and row.identity == taking.identity:
-        _restamp(store, taking.watch, film)
+        if row.stamp != film.stamp:
+            _recognise(store, taking, former, now)
         return Taken(None)
     if former is None and _renamed(store, taking, row, now):
         return Taken(None)
@@ -152,18 +154,28 @@ def _place(path: Path) -> str:
 
 def _row(store: Store, watch: str, path: Path) -> _Row | None:
     row = store.execute(
-        "SELECT identity, job_id, moved, message FROM watched WHERE watch = ? AND place = ?"
-        + for_update(store),
+        "SELECT identity, size, changed, inode, job_id, moved, message FROM watched"
+        " WHERE watch = ? AND place = ?" + for_update(store),
         (watch, _place(path)),
     ).get_one()
-    return None if row is None else _Row(row[0], row[1], bool(row[2]), row[3])
+    if row is None:
+        return None
+    identity, size, changed, inode, job, moved, message = row
+    return _Row(identity, Stamp(size, changed, inode), job, bool(moved), message)
 
 
-def _restamp(store: Store, watch: str, one: Arrival) -> None:
+def _recognise(store: Store, taking: Taking, job: int, now: datetime) -> None:
+    """Say why there is no job, and remember what the file looks like now."""
+    film = taking.group.film
     store.execute(
         "UPDATE watched SET size = ?, changed = ?, inode = ? WHERE watch = ? AND place = ?",
-        (*one.stamp, watch, _place(one.path)),
+        (*film.stamp, taking.watch, _place(film.path)),
     )
+    detail = (
+        f"{shown(film)} has the content that job {job} was given; to run it again, clone the job"
+    )
+    event = events.Event("watch.known", f"watch {taking.watch}", job, detail=detail)
+    events.append(store, now, event)
 
 
 def _renamed(store: Store, taking: Taking, row: _Row | None, now: datetime) -> bool:

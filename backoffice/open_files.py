@@ -39,10 +39,7 @@ def kind(mounts: bytes, path: str) -> str:
     for line in mounts.splitlines():
         fields, _, rest = line.partition(b" - ")
         mount = _unescaped(fields.split()[4])
-        within = os.fsencode(path) == mount or os.fsencode(path).startswith(
-            mount.rstrip(b"/") + b"/"
-        )
-        if within and len(mount) >= len(place):
+        if name.startswith(mount.rstrip(b"/") + b"/") and len(mount) >= len(place):
             place, found = mount, rest.split()[0].decode()
     return found
 
