@@ -37,12 +37,21 @@ class Stamp(NamedTuple):
     inode: int
 
 
-@dataclass(frozen=True)
-class Arrival:
-    path: Path
-    relative: str  # to the watch folder
+class Arrival(NamedTuple):
+    """A file beneath a watch folder. There may be many, and often: paths are text."""
+
+    place: str  # its absolute path
+    relative: str  # its path below the watch folder
     stamp: Stamp
     link: bool = False
+
+    @property
+    def path(self) -> Path:
+        return Path(self.place)
+
+    @property
+    def name(self) -> str:
+        return self.place.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ def look(folder: Path, exclude: Sequence[str], depth: int, skip: Path | None = N
     """
     found = Listing()
     excluded = matcher(tuple(exclude))
+    above = len(os.path.join(folder, ""))
     pending = [(folder, depth)]
     while pending:
         place, levels = pending.pop()
@@ -84,7 +94,7 @@ def look(folder: Path, exclude: Sequence[str], depth: int, skip: Path | None = N
             if entry.is_dir(follow_symlinks=False):
                 if levels and Path(entry.path) != skip:
                     pending.append((Path(entry.path), levels - 1))
-            elif (arrival := _arrival(entry, folder)) is not None:
+            elif (arrival := _arrival(entry, above)) is not None:
                 found.files.append(arrival)
     found.files.sort(key=lambda one: one.relative)
     return found
@@ -100,8 +110,9 @@ def _entries(place: Path, top: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _arrival(entry: os.DirEntry[str], top: Path) -> Arrival | None:
-    """None for what is no file, is empty, or has gone."""
+def _arrival(entry: os.DirEntry[str], above: int) -> Arrival | None:
+    """None for what is no file, is empty, or has gone. ``above`` characters of the path
+    are the watch folder's."""
     try:
         status = entry.stat()
     except OSError:
@@ -109,8 +120,8 @@ def _arrival(entry: os.DirEntry[str], top: Path) -> Arrival | None:
     if not (stat.S_ISREG(status.st_mode) and status.st_size):
         return None
     return Arrival(
-        path=Path(entry.path),
-        relative=os.path.relpath(entry.path, top),
+        place=entry.path,
+        relative=entry.path[above:],
         stamp=stamp_of(status),
         link=entry.is_symlink(),
     )
@@ -140,39 +151,43 @@ def groups(
     film. ``roles`` says which endings, in lower case and without the dot, are sidecars.
     """
     wanted = matcher(tuple(pattern))
-    sidecars = [one for one in files if _ending(one) in roles]
-    films = [one for one in files if _ending(one) not in roles and wanted(one.path.name)]
-    owners = {name: film for film in films for name in _names(film)}
-    joined: dict[Path, list[tuple[str, Arrival]]] = {}
+    sidecars, films = [], []
+    for one in files:
+        if _ending(one) in roles:
+            sidecars.append(one)
+        elif wanted(one.name):
+            films.append(one)
+    owners = {name: film for film in films for name in _names(film)} if sidecars else {}
+    joined: dict[str, list[tuple[str, Arrival]]] = {}
     alone = []
     for one in sidecars:
         film = _owner(one, owners)
         if film is None or one.link:
             alone.append(one)
         else:
-            joined.setdefault(film.path, []).append((roles[_ending(one)], one))
-    return [Group(film, tuple(joined.get(film.path, ()))) for film in films], alone
+            joined.setdefault(film.place, []).append((roles[_ending(one)], one))
+    return [Group(film, tuple(joined.get(film.place, ()))) for film in films], alone
 
 
 def _ending(one: Arrival) -> str:
-    return one.path.suffix[1:].lower()
+    return os.path.splitext(one.place)[1][1:].lower()
 
 
-def _names(film: Arrival) -> list[Path]:
+def _names(film: Arrival) -> tuple[str, str]:
     """What its sidecars may be called, less their language and ending."""
-    return [film.path, film.path.with_suffix("")]
+    return film.place, os.path.splitext(film.place)[0]
 
 
-def _owner(sidecar: Arrival, owners: Mapping[Path, Arrival]) -> Arrival | None:
+def _owner(sidecar: Arrival, owners: Mapping[str, Arrival]) -> Arrival | None:
     """``film.srt``, ``film.de.srt`` and ``film.mp4.de.forced.srt`` belong to ``film.mp4``."""
-    return next((owners[name] for name in _shorter(sidecar.path) if name in owners), None)
+    return next((owners[name] for name in _shorter(sidecar.place) if name in owners), None)
 
 
-def _shorter(path: Path) -> Iterator[Path]:
-    stem = path.with_suffix("")
+def _shorter(place: str) -> Iterator[str]:
+    stem = os.path.splitext(place)[0]
     yield stem
-    while stem.suffix and _is_language(stem.suffix[1:]):
-        stem = stem.with_suffix("")
+    while _is_language((parts := os.path.splitext(stem))[1][1:]):
+        stem = parts[0]
         yield stem
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 
 
@@ -20,6 +20,6 @@ class Unchanged:
             return 0.0
         return now - known[1]
 
-    def forget_others(self, keys: set[Hashable]) -> None:
-        for gone in self.since.keys() - keys:
+    def forget_others(self, keys: Collection[Hashable]) -> None:
+        for gone in self.since.keys() - set(keys):
             del self.since[gone]

@@ -38,7 +38,7 @@ from backoffice.unchanged import Unchanged
 DEPTH = 16  # levels of subfolders that are looked into
 LOOK_EVERY = 1.0  # seconds, while something is waited for or the kernel tells nothing
 LOOK_ANYWAY = 30.0
-REST = 20  # times as long as a look took, before the next one
+REST = 10  # times as long as a look took, before the next one
 RETRY_FIRST, RETRY_MOST = 5.0, 600.0  # seconds until a refused file is tried again
 _LINK = "is a link, and links are not followed; put the file itself here"
 _log = logging.getLogger("backoffice.scheduler")
@@ -67,9 +67,9 @@ class WatchFolder:
         self.monotonic = monotonic
         self.events = FolderEvents()
         self._unchanged = Unchanged()
-        self._known: dict[Path, Stamp] | None = None  # None: to be read from the database
-        self._refused: dict[Path, _Refused] = {}
-        self._told: set[tuple[Path, str]] = set()
+        self._known: dict[str, Stamp] | None = None  # None: to be read from the database
+        self._refused: dict[str, _Refused] = {}
+        self._told: set[tuple[str, str]] = set()
         self._folders: list[Path] = []
         self._trouble = ""  # as last told
         self._followed = False
@@ -142,36 +142,36 @@ class WatchFolder:
     def _read_taken(self) -> None:
         if self._known is None:
             stamps = self.database.read(intake.stamps, self.watch.name)
-            self._known = {intake.path_of(href): stamp for href, stamp in stamps.items()}
+            self._known = {str(intake.path_of(href)): stamp for href, stamp in stamps.items()}
 
     @property
-    def _taken(self) -> dict[Path, Stamp]:
+    def _taken(self) -> dict[str, Stamp]:
         assert self._known is not None, "read it before"
         return self._known
 
     def _is_taken(self, one: Arrival) -> bool:
-        return self._taken.get(one.path) == one.stamp
+        return self._taken.get(one.place) == one.stamp
 
     def _forget_others(self, listing: Listing) -> None:
         """An empty folder may be one that is not mounted: then all is read anew, rather
         than each file, when it is there again."""
-        paths = {one.path for one in listing.files}
-        self._unchanged.forget_others(set(paths))
+        places = {one.place for one in listing.files}
+        self._unchanged.forget_others(places)
         for known in (self._taken, self._refused):
-            for gone in known.keys() - paths:
+            for gone in known.keys() - places:
                 del known[gone]
-        self._told = {(path, action) for path, action in self._told if path in paths}
-        if not paths:
+        self._told = {(place, action) for place, action in self._told if place in places}
+        if not places:
             self._known = None
 
     # One file -----------------------------------------------------------------
 
     def _consider(self, group: Group, now: float) -> int | None:
-        quiet = [self._unchanged.seconds(one.path, one.stamp, now) for one in group.members]
         if self._is_taken(group.film):
             self._join_late(group, now)
             return None
-        refused = self._refused.get(group.film.path)
+        quiet = [self._unchanged.seconds(one.place, one.stamp, now) for one in group.members]
+        refused = self._refused.get(group.film.place)
         if refused is not None and refused.stamp == group.film.stamp and now < refused.until:
             return None
         if min(quiet) < self.watch.quiet.total_seconds():
@@ -205,9 +205,9 @@ class WatchFolder:
             self._put_off(film, now)
             _log.warning(line("watch.refused", path=film.path, reason=taking.refusal))
             return None
-        self._refused.pop(film.path, None)
+        self._refused.pop(film.place, None)
         self._taken.update(
-            {one.path: one.stamp for one in (group.members if taken.job else [film])}
+            {one.place: one.stamp for one in (group.members if taken.job else [film])}
         )
         action = "watch.taken" if taken.job else "watch.known"
         _log.info(line(action, path=film.path, job=taken.job or ""))
@@ -215,21 +215,21 @@ class WatchFolder:
 
     def _put_off(self, film: Arrival, now: float) -> None:
         """Try a refused file again later, and each time later."""
-        before = self._refused.get(film.path)
+        before = self._refused.get(film.place)
         again = before is not None and before.stamp == film.stamp
         wait = min(RETRY_MOST, 2 * before.wait) if before is not None and again else RETRY_FIRST
-        self._refused[film.path] = _Refused(film.stamp, wait, now + wait)
+        self._refused[film.place] = _Refused(film.stamp, wait, now + wait)
 
     def _join_late(self, group: Group, now: float) -> None:
         for _, one in group.sidecars:
-            quiet = self._unchanged.seconds(one.path, one.stamp, now)
-            if one.path not in self._taken and quiet >= self.watch.quiet.total_seconds():
+            quiet = self._unchanged.seconds(one.place, one.stamp, now)
+            if one.place not in self._taken and quiet >= self.watch.quiet.total_seconds():
                 self.database.transact(intake.join_late, self.watch.name, group.film, one)
-                self._taken[one.path] = one.stamp
+                self._taken[one.place] = one.stamp
 
     def _tell_once(self, one: Arrival, action: str, reason: str = "") -> None:
-        if (one.path, action) not in self._told:
-            self._told.add((one.path, action))
+        if (one.place, action) not in self._told:
+            self._told.add((one.place, action))
             _log.info(line(action, path=one.path, reason=reason))
 
     # Its job ------------------------------------------------------------------
@@ -301,7 +301,7 @@ class WatchFolder:
         except OSError as error:
             self._tell_once(one, "watch.unmoved", str(error.strerror))
             return
-        self._taken.pop(one.path, None)
+        self._taken.pop(one.place, None)
         _log.info(line("watch.moved", path=one.path, to=target))
 
 
