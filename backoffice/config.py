@@ -353,7 +353,8 @@ def _after(text: str) -> str:
 
 
 def _is_below(place: str) -> bool:
-    return bool(place) and not place.startswith("/") and ".." not in Path(place).parts
+    parts = Path(place).parts
+    return bool(parts) and parts[0] != "/" and ".." not in parts
 
 
 def _path(text: str) -> Path:
