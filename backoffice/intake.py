@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,10 +21,11 @@ from storm.locals import Store
 
 from backoffice import events, jobs
 from backoffice.arrivals import Arrival, Group, Stamp
-from backoffice.database import clock, for_update, insert_many
+from backoffice.database import clock, for_update, insert_many, marks
 from backoffice.jobs import Prepared
 from backoffice.states import JOB_ACTIONS
 
+_BATCH = 500  # rows asked for at once
 _COLUMNS = (
     *("watch", "place", "href", "identity", "size", "changed", "inode"),
     *("job_id", "moved", "message", "taken"),
@@ -61,14 +62,19 @@ class _Row:
     message: str
 
 
-def stamps(store: Store, watch: str) -> dict[str, Stamp]:
-    """Of what was taken and lies where it was, by URL."""
-    rows = store.execute(
-        "SELECT href, size, changed, inode FROM watched"
-        " WHERE watch = ? AND moved = 0 AND job_id IS NOT NULL",
-        (watch,),
-    ).get_all()
-    return {href: Stamp(*stamp) for href, *stamp in rows}
+def stamps(store: Store, watch: str, paths: Collection[str]) -> dict[str, Stamp]:
+    """Of those files that were taken and not moved away, as they were then."""
+    places = {_place(path): path for path in paths}
+    found = {}
+    for start in range(0, len(places), _BATCH):
+        batch = list(places)[start : start + _BATCH]
+        rows = store.execute(
+            "SELECT place, size, changed, inode FROM watched WHERE watch = ?"
+            f" AND place IN ({marks(batch)}) AND moved = 0 AND job_id IS NOT NULL",
+            (watch, *batch),
+        ).get_all()
+        found.update({places[place]: Stamp(*stamp) for place, *stamp in rows})
+    return found
 
 
 def take(store: Store, taking: Taking) -> Taken:
@@ -148,7 +154,7 @@ def _text(name: str | Path) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _place(path: Path) -> str:
+def _place(path: Path | str) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()
 
 

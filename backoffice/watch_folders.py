@@ -16,7 +16,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class WatchFolder:
         self.monotonic = monotonic
         self.events = FolderEvents()
         self._unchanged = Unchanged()
-        self._known: dict[str, Stamp] | None = None  # None: to be read from the database
+        self._taken: dict[str, Stamp] = {}
         self._refused: dict[str, _Refused] = {}
         self._told: set[tuple[str, str]] = set()
         self._folders: list[Path] = []
@@ -94,20 +94,21 @@ class WatchFolder:
             self._rest(began, idle=False)
             return []
         self._follow(listing)
-        submitted = self._take_all(listing, began)
-        if self.watch.done is not None:
-            self._move_finished(listing, self.watch.done)
-        self._rest(began, idle=all(map(self._is_taken, listing.files)))
-        return submitted
-
-    def _take_all(self, listing: Listing, now: float) -> list[int]:
         groups, alone = arrivals.groups(listing.files, self.watch.pattern, self.watch.sidecars)
-        self._read_taken()
-        jobs_of = [self._consider(group, now) for group in groups]
+        members = [one for group in groups for one in group.members]
+        self._learn(members)
+        submitted = self._take_all(groups, began)
         for one in alone:
             self._tell_once(one, "watch.sidecar-alone")
+        if self.watch.done is not None:
+            self._move_finished(members, self.watch.done)
         self._forget_others(listing)
-        return [job for job in jobs_of if job is not None]
+        self._rest(began, idle=all(map(self._is_taken, members)))
+        return submitted
+
+    def _take_all(self, groups: Sequence[Group], now: float) -> list[int]:
+        found = [self._consider(group, now) for group in groups]
+        return [job for job in found if job is not None]
 
     # When to look -------------------------------------------------------------
 
@@ -139,30 +140,22 @@ class WatchFolder:
 
     # What was taken -----------------------------------------------------------
 
-    def _read_taken(self) -> None:
-        if self._known is None:
-            stamps = self.database.read(intake.stamps, self.watch.name)
-            self._known = {str(intake.path_of(href)): stamp for href, stamp in stamps.items()}
-
-    @property
-    def _taken(self) -> dict[str, Stamp]:
-        assert self._known is not None, "read it before"
-        return self._known
+    def _learn(self, members: Sequence[Arrival]) -> None:
+        """Read from the database what was taken, by this scheduler or another one."""
+        unknown = [one.place for one in members if one.place not in self._taken]
+        if unknown:
+            self._taken.update(self.database.read(intake.stamps, self.watch.name, unknown))
 
     def _is_taken(self, one: Arrival) -> bool:
         return self._taken.get(one.place) == one.stamp
 
     def _forget_others(self, listing: Listing) -> None:
-        """An empty folder may be one that is not mounted: then all is read anew, rather
-        than each file, when it is there again."""
         places = {one.place for one in listing.files}
         self._unchanged.forget_others(places)
         for known in (self._taken, self._refused):
             for gone in known.keys() - places:
                 del known[gone]
         self._told = {(place, action) for place, action in self._told if place in places}
-        if not places:
-            self._known = None
 
     # One file -----------------------------------------------------------------
 
@@ -285,8 +278,8 @@ class WatchFolder:
 
     # After its job ------------------------------------------------------------
 
-    def _move_finished(self, listing: Listing, done: Path) -> None:
-        here = {one.path.as_uri(): one for one in listing.files if self._is_taken(one)}
+    def _move_finished(self, members: Sequence[Arrival], done: Path) -> None:
+        here = {one.path.as_uri(): one for one in members if self._is_taken(one)}
         if not here:
             return
         for href in self.database.read(intake.finished, self.watch.name):

@@ -640,6 +640,8 @@ def test_a_file_that_cannot_be_moved_stays_known(
 def test_an_idle_folder_is_not_looked_through_until_something_happens(folder: Folder) -> None:
     if not open_files.is_local(folder.path):
         pytest.skip("the disk of the tests is not local")
+    for name in ("notes.txt", "lonely.srt"):
+        folder.put(name)
     looks = counted(folder)
     folder.run(5)
     assert looks() <= 3
