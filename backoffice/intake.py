@@ -28,7 +28,7 @@ from backoffice.states import JOB_ACTIONS
 _BATCH = 500  # rows asked for at once
 _COLUMNS = (
     *("watch", "place", "href", "identity", "size", "changed", "inode"),
-    *("job_id", "moved", "message", "taken"),
+    *("job_id", "moved", "sha256", "checked", "message", "taken"),
 )
 
 
@@ -59,6 +59,7 @@ class _Row:
     stamp: Stamp
     job: int | None
     moved: bool
+    sha256: str
     message: str
 
 
@@ -140,6 +141,37 @@ def move(
     return True
 
 
+def unchecked(store: Store, watch: str) -> list[tuple[Path, Stamp]]:
+    """Files whose SHA-256 is to be made, or compared; the newest first."""
+    rows = store.execute(
+        "SELECT href, size, changed, inode FROM watched WHERE watch = ? AND checked = 0"
+        " AND moved = 0 AND job_id IS NOT NULL AND identity <> '' ORDER BY taken DESC LIMIT ?",
+        (watch, _BATCH),
+    ).get_all()
+    return [(path_of(href), Stamp(*stamp)) for href, *stamp in rows]
+
+
+def check(store: Store, watch: str, path: Path, stamp: Stamp, sha256: str) -> bool:
+    """Keep the SHA-256 of what was taken; an empty one if it cannot be made any more.
+    False if it is another one than before: then the file counts as new content."""
+    row = _row(store, watch, path)
+    if row is None or row.stamp != stamp:
+        return True
+    same = sha256 in ("", row.sha256) or not row.sha256
+    identity, changed = (row.identity, stamp.changed) if same else ("", -1)
+    store.execute(
+        "UPDATE watched SET checked = 1, sha256 = ?, identity = ?, changed = ?"
+        " WHERE watch = ? AND place = ?",
+        (sha256, identity, changed, watch, _place(path)),
+    )
+    if sha256 and same:
+        store.execute(
+            "UPDATE file SET sha256 = ? WHERE href = ? AND size = ? AND sha256 = ''",
+            (sha256, path.as_uri(), stamp.size),
+        )
+    return same
+
+
 def is_registered(store: Store, path: Path) -> bool:
     found = store.execute("SELECT 1 FROM file WHERE href = ?", (path.as_uri(),)).get_one()
     return found is not None
@@ -160,21 +192,22 @@ def _place(path: Path | str) -> str:
 
 def _row(store: Store, watch: str, path: Path) -> _Row | None:
     row = store.execute(
-        "SELECT identity, size, changed, inode, job_id, moved, message FROM watched"
+        "SELECT identity, size, changed, inode, job_id, moved, sha256, message FROM watched"
         " WHERE watch = ? AND place = ?" + for_update(store),
         (watch, _place(path)),
     ).get_one()
     if row is None:
         return None
-    identity, size, changed, inode, job, moved, message = row
-    return _Row(identity, Stamp(size, changed, inode), job, bool(moved), message)
+    identity, size, changed, inode, job, moved, sha256, message = row
+    return _Row(identity, Stamp(size, changed, inode), job, bool(moved), sha256, message)
 
 
 def _recognise(store: Store, taking: Taking, job: int, now: datetime) -> None:
     """Say why there is no job, and remember what the file looks like now."""
     film = taking.group.film
     store.execute(
-        "UPDATE watched SET size = ?, changed = ?, inode = ? WHERE watch = ? AND place = ?",
+        "UPDATE watched SET size = ?, changed = ?, inode = ?, checked = 0"
+        " WHERE watch = ? AND place = ?",
         (*film.stamp, taking.watch, _place(film.path)),
     )
     detail = (
@@ -266,7 +299,7 @@ def _write(
 ) -> None:
     """Make the row of a path, or change ``row``. One that another scheduler has made
     since ``row`` was read is not replaced: the insert fails."""
-    values = (one.path.as_uri(), identity, *one.stamp, job, False, message, now)
+    values = (one.path.as_uri(), identity, *one.stamp, job, False, "", False, message, now)
     if row is None:
         insert_many(store, "watched", _COLUMNS, [(watch, _place(one.path), *values)])
     else:

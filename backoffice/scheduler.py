@@ -56,7 +56,7 @@ from backoffice.jobs import Prepared, Request
 from backoffice.logs import line
 from backoffice.publishers import Publisher
 from backoffice.unchanged import Unchanged
-from backoffice.watch_folders import LOOK_EVERY, WatchFolder
+from backoffice.watch_folders import CHECK_EVERY, LOOK_EVERY, WatchFolder
 
 PRUNE_EVERY = 3600.0  # seconds
 INDEX_EVERY = 1.0
@@ -322,6 +322,7 @@ class Scheduler:
         self.rescue = Rescue(database, time.monotonic, settings.paths.work)
         self.book = ledger.Book(database, scheduler=True)
         self.folders: dict[str, tuple[WatchFolder, Loop]] = {}
+        self.checks: dict[str, tuple[WatchFolder, Loop]] = {}
         self.sweeps: dict[str, tuple[Sweep, Loop]] = {}
         self.tellers: dict[str, tuple[Teller, Loop]] = {}
 
@@ -380,12 +381,17 @@ class Scheduler:
         for teller, _ in self.tellers.values():
             teller.settings = settings
         _match(self.folders, settings.watches, lambda one: one.watch, self._watch)
+        _match(self.checks, settings.watches, lambda one: one.watch, self._check)
         _match(self.sweeps, settings.targets, lambda one: one.target, self._sweep)
         _match(self.tellers, settings.alerts, lambda one: one.alert, self._tell)
 
     def _watch(self, watch: Watch) -> tuple[WatchFolder, Loop]:
         folder = WatchFolder(watch, self.database, self.settings, self.recipes)
         return folder, Loop(f"watch {watch.name}", folder.run, LOOK_EVERY)
+
+    def _check(self, watch: Watch) -> tuple[WatchFolder, Loop]:
+        folder, _ = self.folders[watch.name]
+        return folder, Loop(f"watch {watch.name} checks", folder.check, CHECK_EVERY)
 
     def _sweep(self, target: Target) -> tuple[Sweep, Loop]:
         sweep = Sweep(self.database, target)

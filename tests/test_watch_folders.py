@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import os
 import shlex
@@ -372,6 +373,40 @@ def test_a_large_file_is_not_read_whole(folder: Folder, monkeypatch: pytest.Monk
     path = folder.put("a.mp4")
     os.truncate(path, 1 << 40)  # a hole: to read it all would take hours
     assert folder.look(0, QUIET) == [1]
+
+
+def test_what_was_taken_gets_the_sha256_of_all_of_it(board: Board, folder: Folder) -> None:
+    folder.put("a.mp4")
+    folder.look(0, QUIET)
+    folder.watcher.check()
+    whole = hashlib.sha256(b"video").hexdigest()
+    assert rows(board, "SELECT sha256, checked FROM watched") == [(whole, 1)]
+    assert rows(board, "SELECT sha256 FROM file") == [(whole,)]
+
+
+def test_a_change_that_no_sample_shows_is_found_by_the_sha256(folder: Folder) -> None:
+    content = bytearray(8_000_000)
+    folder.put("a.mp4", bytes(content))
+    assert folder.look(0, QUIET) == [1]
+    folder.watcher.check()
+    content[100_000:100_010] = b"other take"
+    folder.put("a.mp4", bytes(content), at=1_700_000_001)
+    assert folder.look(1, QUIET) == []
+    folder.watcher.check()
+    assert folder.look(1, QUIET) == [2]
+    folder.watcher.check()
+    os.utime(folder.path / "a.mp4")
+    assert folder.look(1, QUIET) == []
+    folder.watcher.check()
+    assert folder.look(1, QUIET) == []
+
+
+def test_what_has_gone_is_checked_no_more(board: Board, folder: Folder) -> None:
+    folder.put("a.mp4")
+    folder.look(0, QUIET)
+    (folder.path / "a.mp4").unlink()
+    folder.watcher.check()
+    assert rows(board, "SELECT sha256, checked FROM watched") == [("", 1)]
 
 
 # Whole files only -----------------------------------------------------------

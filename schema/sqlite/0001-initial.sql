@@ -227,6 +227,8 @@ CREATE TABLE IF NOT EXISTS watched (
     inode INTEGER NOT NULL,
     job_id INTEGER NULL,
     moved INTEGER NOT NULL,
+    sha256 TEXT NOT NULL DEFAULT '',
+    checked INTEGER NOT NULL DEFAULT 0,
     message TEXT NOT NULL,
     taken TEXT NOT NULL,
     PRIMARY KEY (watch, place)
@@ -235,6 +237,8 @@ CREATE TABLE IF NOT EXISTS watched (
 CREATE INDEX IF NOT EXISTS watched_inode ON watched (watch, inode);
 
 CREATE INDEX IF NOT EXISTS watched_moved ON watched (watch, moved);
+
+CREATE INDEX IF NOT EXISTS watched_checked ON watched (watch, checked);
 
 CREATE TABLE IF NOT EXISTS alert (
     name TEXT NOT NULL,
