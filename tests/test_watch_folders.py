@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from inotify_simple import INotify
 
-from backoffice import config, intake, open_files, records
+from backoffice import config, intake, open_files, records, watch_folders
 from backoffice.catalogue import Catalogue
 from backoffice.config import Watch
 from backoffice.errors import DatabaseUnavailable
@@ -647,6 +647,22 @@ def test_no_file_is_overwritten_by_one_that_is_moved(board: Board, folder: Folde
     assert done == {"a.mp4": b"one", "a (2).mp4": b"two", "a (3).mp4": b"two"}
 
 
+def test_a_name_that_another_scheduler_takes_first_is_not_overwritten(
+    board: Board, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.watch(after="done")
+    folder.put("done/a.mp4", b"other")
+    folder.put("a.mp4")
+    folder.look(0, QUIET)
+    succeeded(board)
+    with monkeypatch.context() as patch:
+        patch.setattr(watch_folders, "_free", lambda store, wanted: wanted)
+        folder.look(1)
+    assert (folder.path / "done/a.mp4").read_bytes() == b"other"
+    folder.look(1)
+    assert (folder.path / "done/a (2).mp4").read_bytes() == b"video"
+
+
 def test_the_file_of_a_failed_job_stays(board: Board, folder: Folder) -> None:
     folder.watch(after="done")
     path = folder.put("a.mp4")
@@ -731,6 +747,30 @@ def test_a_file_that_is_written_and_not_closed_is_waited_for(folder: Folder) -> 
     events.close()
 
 
+def overflow(folder: Path) -> None:
+    """Let more happen than the kernel keeps for who does not ask."""
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    path = folder / "b.tmp"
+    for _ in range(limit // 2 + 10):
+        path.touch()
+        path.unlink()
+
+
+def test_a_file_whose_closing_was_lost_is_not_waited_for(folder: Folder) -> None:
+    if not open_files.is_local(folder.path):
+        pytest.skip("the disk of the tests is not local")
+    events = FolderEvents()
+    events.follow([folder.path])
+    with open(folder.path / "a.mp4", "wb", buffering=0) as stream:
+        stream.write(b"video")
+        assert events.happened()
+        assert events.written
+        overflow(folder.path)
+    assert events.happened()
+    assert events.written == set()
+    events.close()
+
+
 def test_lost_events_and_removed_folders_are_survived(folder: Folder) -> None:
     if not open_files.is_local(folder.path):
         pytest.skip("the disk of the tests is not local")
@@ -738,17 +778,30 @@ def test_lost_events_and_removed_folders_are_survived(folder: Folder) -> None:
     folder.put("sub/a.mp4")
     folder.run(3)
     assert folder.watcher.events._inotify is not None
-    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    path = folder.path / "sub" / "b.tmp"
-    for _ in range(limit // 2 + 10):
-        path.touch()
-        path.unlink()
+    overflow(folder.path / "sub")
     folder.put("sub/b.mp4")
     assert len(folder.run(round(QUIET) + 3)) == 2
     shutil.rmtree(folder.path / "sub")
     assert folder.run(3) == []
     folder.put("sub/c.mp4", b"another")
     assert len(folder.run(round(QUIET) + 3)) == 1
+
+
+def test_a_disk_that_is_not_mounted_for_a_while_gives_nothing_anew(folder: Folder) -> None:
+    place, away = folder.path / "in", folder.path / "away"
+    place.mkdir()
+    folder.watch(folder=place)
+    folder.put("in/a.mp4")
+    assert folder.run(round(QUIET) + 3) == [1]
+    place.rename(away)
+    assert folder.run(5) == []
+    place.mkdir()  # as an empty mount point
+    assert folder.run(5) == []
+    place.rmdir()
+    away.rename(place)
+    assert folder.run(2 * round(QUIET)) == []
+    folder.put("in/b.mp4")
+    assert folder.run(round(QUIET) + 3) == [2]
 
 
 def test_a_kernel_that_watches_no_more_folders_is_done_without(
