@@ -205,7 +205,7 @@ def test_a_file_that_is_refused_is_recorded_and_told_once(
     assert detail.startswith(f"{folder.path}/a.mp4: ")
 
 
-def test_a_name_that_is_not_utf8_is_refused_and_holds_nobody_up(
+def test_a_name_that_is_not_utf8_is_refused_and_holds_no_other_up(
     board: Board, folder: Folder
 ) -> None:
     folder.put(os.fsdecode(b"a-\xff.mp4"))

@@ -1,4 +1,4 @@
-"""Logs of attempts that write more than anybody reads."""
+"""Logs of noisy attempts: bounded, and whole at their end."""
 
 from __future__ import annotations
 
