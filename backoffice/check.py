@@ -51,7 +51,10 @@ def run(settings: Settings) -> list[Line]:
     if not paths.roots:
         lines.append(Line(False, "[paths] roots", "no folder may be read: name one"))
     lines += [_readable("[paths] roots", root) for root in paths.roots]
-    lines += [_readable(f"watch {one.name}", one.folder) for one in settings.watches.values()]
+    for watch in settings.watches.values():
+        lines.append(_readable(f"watch {watch.name}", watch.folder))
+        if watch.done is not None:
+            lines.append(_writable(f"watch {watch.name} after", watch.done))
     lines += _targets(settings)
     lines.append(_notify(settings.notify))
     lines += [_schemas(), _templates()]

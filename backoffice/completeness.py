@@ -22,6 +22,9 @@ _OGG_PAGE: Final = 65307  # bytes, at most
 _FIRST_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 _NEEDED_BOXES: Final = frozenset({b"moov", b"moof", b"mdat"})  # cameras append others, badly made
 _MOST_BOXES: Final = 1_000_000  # that are looked at; a fragment has two
+_EBML: Final = b"\x1a\x45\xdf\xa3"
+_SEGMENT: Final = b"\x18\x53\x80\x67"
+_PARTITION: Final = bytes.fromhex("060e2b34020501010d01020101")  # the key of a partition pack
 _UNKNOWN_SIZES: Final = (0, 0xFFFFFFFF)  # written by who could not go back to fill them in
 
 
@@ -36,6 +39,10 @@ def missing(path: Path) -> str:
             return _of_ogg(stream, size)
         if head[4:8] in _FIRST_BOXES:
             return _of_boxes(stream, size)
+        if head[:4] == _EBML:
+            return _of_matroska(head, size)
+        if head[: len(_PARTITION)] == _PARTITION:
+            return _of_mxf(head, size)
         return _of_packets(head, size) or _of_mp3(stream, head, size)
 
 
@@ -65,6 +72,36 @@ def _of_boxes(stream: BinaryIO, size: int) -> str:
         if end > size and kind in _NEEDED_BOXES:
             return _compare(end, size, slack=0)
     return ""
+
+
+def _of_matroska(head: bytes, size: int) -> str:
+    """Matroska and WebM: a header, and a segment with its size in front. What was
+    written to a pipe says that it is not known, by ones in all bits."""
+    start = 4 + sum(_ebml_size(head[4:12]))
+    if head[start : start + 4] != _SEGMENT or len(head) < start + 12:
+        return ""
+    width, length = _ebml_size(head[start + 4 : start + 12])
+    unknown = length == (1 << 7 * width) - 1
+    return "" if unknown else _compare(start + 4 + width + length, size, slack=0)
+
+
+def _ebml_size(data: bytes) -> tuple[int, int]:
+    """How many bytes a size takes, and the size (RFC 8794, 4)."""
+    first = data[0] if data else 0
+    width = 9 - first.bit_length()
+    value = int.from_bytes(data[:width]) & ((1 << 7 * width) - 1)
+    return width, value
+
+
+def _of_mxf(head: bytes, size: int) -> str:
+    """The first partition says where the last one begins; 0 while it is not written
+    (SMPTE ST 377-1, 7.1)."""
+    first = int.from_bytes(head[16:17])
+    at = 17 + (first & 0x7F if first & 0x80 else 0) + 24
+    footer = int.from_bytes(head[at : at + 8])
+    if not footer or len(head) < at + 8:
+        return ""
+    return _compare(footer + len(_PARTITION), size, slack=0)
 
 
 def _of_packets(head: bytes, size: int) -> str:

@@ -41,6 +41,7 @@ EVERYBODY = "*"
 TOKEN_ACTOR = "token:"  # begins the name by which a token acts; no user's begins so
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 ALERT_KINDS = ("job.failed", "task.stalled", "worker.lost", "disk.low", "publish.refused")
+LEAVE = "leave"  # of [watch NAME] after
 _REPLICATED = "mysql-replicated"
 _MYSQL = ("mysql", _REPLICATED)
 _SOCKET_PATH = 107  # bytes that Linux has room for
@@ -124,6 +125,7 @@ class LimitSettings:
     frame_rate: float
     duration: float  # seconds
     document: int  # bytes of XML
+    log: int  # bytes of an attempt's log
     disk_free: Floor
 
 
@@ -219,12 +221,22 @@ class Command:
 class Watch:
     name: str
     folder: Path
-    pattern: str
+    pattern: tuple[str, ...]  # of names, as the following; case does not count
+    exclude: tuple[str, ...]
+    recursive: bool
     workflow: str
     role: str
+    sidecars: Mapping[str, str]  # ending in lower case, without the dot → role
     quiet: timedelta
+    patience: timedelta
+    after: str  # "leave", or a path beneath the folder that files are moved to
     priority: int
     parameters: Mapping[str, str]
+
+    @property
+    def done(self) -> Path | None:
+        """Where files are moved to whose job has succeeded; None: nowhere."""
+        return None if self.after == LEAVE else self.folder / self.after
 
 
 @dataclass(frozen=True)
@@ -344,6 +356,32 @@ def _argv(text: str) -> tuple[str, ...]:
             if name not in ("input", "output") and not name.startswith("parameter."):
                 raise ValueError("known: use {input}, {output} or {parameter.NAME}")
     return argv
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    patterns = _arguments(text)
+    if not patterns:
+        raise ValueError("a list of patterns such as *.mp4 *.mov; * means all files")
+    return patterns
+
+
+def _sidecars(text: str) -> Mapping[str, str]:
+    pairs = [word.partition(":")[::2] for word in _words(text)]
+    if not all(re.fullmatch(r"[A-Za-z0-9]+", ending) and role for ending, role in pairs):
+        raise ValueError("a list of endings with their roles, such as srt:subtitles xml:metadata")
+    return {ending.lower(): _word(role) for ending, role in pairs}
+
+
+def _after(text: str) -> str:
+    place = text.removeprefix("move:")
+    if text == LEAVE or (place != text and _is_below(place)):
+        return place
+    raise ValueError("leave, or move:FOLDER with a folder beneath the watched one")
+
+
+def _is_below(place: str) -> bool:
+    parts = Path(place).parts
+    return bool(parts) and parts[0] != "/" and ".." not in parts
 
 
 def _path(text: str) -> Path:
@@ -572,6 +610,13 @@ class Key(NamedTuple):
     secret: Callable[[str], bool] = _never  # whether a text must not be read by all
 
 
+# What programs call a file that they have not finished, and what systems leave in folders.
+EXCLUDED = (
+    ".* ~* *~ *.part *.filepart *.crdownload *.tmp *.temp *.partial *.download *.opdownload"
+    " *.!ut *.!qb *.aria2 *.ytdl *.aspera-ckpt *.lock Thumbs.db ehthumbs.db desktop.ini @eaDir"
+    " #recycle @Recycle $RECYCLE.BIN 'System Volume Information' lost+found"
+)
+
 _PRIORITY = Key("priority", _whole(0, 100), "50")
 
 SECTIONS: dict[str, tuple[Key, ...]] = {
@@ -620,6 +665,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("frame_rate", _number(1, 100000), "240"),
         Key("duration", _seconds(1), "24h"),
         Key("document", _size(1024), "1M"),
+        Key("log", _size(1 << 16), "64M"),
         Key("disk_free", _floor, "5%"),
     ),
     "retention": (
@@ -678,10 +724,15 @@ NAMED: dict[str, tuple[Key, ...]] = {
     ),
     "watch": (
         Key("folder", _path),
-        Key("pattern", _required, "*"),
+        Key("pattern", _patterns, "*"),
+        Key("exclude", _arguments, EXCLUDED),
+        Key("recursive", _yes, "no"),
         Key("workflow", _word),
         Key("role", _word, "source"),
+        Key("sidecars", _sidecars, "srt:subtitles vtt:subtitles xml:metadata"),
         Key("quiet", _age, "30s"),
+        Key("patience", _age, "10m"),
+        Key("after", _after, LEAVE),
         _PRIORITY,
     ),
     "schedule": (
@@ -1082,7 +1133,7 @@ def _value(title: str, key: Key, given: _Given | None, source: str) -> Any:
             raise ConfigError("must be given", source=source, section=title, key=key.name)
         return key.convert(key.default)
     place = {"source": given.source, "section": title, "key": key.name}
-    if "\n" in given.text and key.convert not in (_paths, _arguments, _argv):
+    if "\n" in given.text and key.convert not in (_paths, _arguments, _patterns, _argv):
         # An indented key would otherwise silently become part of this one.
         message = "goes on in an indented line; begin each key at the left edge"
         raise ConfigError(message, **place)

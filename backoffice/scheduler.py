@@ -15,16 +15,12 @@ watched that for the whole length, whatever the clock says.
 
 from __future__ import annotations
 
-import fnmatch
-import hashlib
 import logging
 import os
 import socket
-import stat
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -59,9 +55,10 @@ from backoffice.executors import attempt
 from backoffice.jobs import Prepared, Request
 from backoffice.logs import line
 from backoffice.publishers import Publisher
+from backoffice.unchanged import Unchanged
+from backoffice.watch_folders import CHECK_EVERY, LOOK_EVERY, WatchFolder
 
 PRUNE_EVERY = 3600.0  # seconds
-WATCH_EVERY = 1.0
 INDEX_EVERY = 1.0
 SWEEP_EVERY = 10.0
 TELL_EVERY = 2.0
@@ -71,25 +68,6 @@ _log = logging.getLogger("backoffice.scheduler")
 
 T = TypeVar("T")
 W = TypeVar("W")
-
-
-@dataclass
-class Watched:
-    """How long values have gone unchanged, by a clock that nobody sets."""
-
-    since: dict[Hashable, tuple[object, float]] = field(default_factory=dict)
-
-    def unchanged(self, key: Hashable, value: object, now: float) -> float:
-        """Seconds that ``key`` has had ``value``, as far as was seen."""
-        known = self.since.get(key)
-        if known is None or known[0] != value:
-            self.since[key] = (value, now)
-            return 0.0
-        return now - known[1]
-
-    def forget_others(self, keys: set[Hashable]) -> None:
-        for gone in self.since.keys() - keys:
-            del self.since[gone]
 
 
 class Rescue:
@@ -105,8 +83,8 @@ class Rescue:
         self.database = database
         self.monotonic = monotonic
         self.work = work
-        self.leases = Watched()
-        self.beats = Watched()
+        self.leases = Unchanged()
+        self.beats = Unchanged()
 
     def run(self) -> int:
         """Look once; how many tasks were given back."""
@@ -120,7 +98,7 @@ class Rescue:
             if _over(
                 lease.until,
                 now,
-                self.leases.unchanged(lease.held, lease.until, seen),
+                self.leases.seconds(lease.held, lease.until, seen),
                 lease.length,
             )
         ]
@@ -131,7 +109,7 @@ class Rescue:
             if _over(
                 one.heartbeat + timedelta(seconds=one.lease),
                 now,
-                self.beats.unchanged(one.id, one.heartbeat, seen),
+                self.beats.seconds(one.id, one.heartbeat, seen),
                 one.lease,
             )
         ]
@@ -303,127 +281,6 @@ class Sweep:
         return [token for token in ended if publisher.clear(token)]
 
 
-# Watch folders --------------------------------------------------------------
-
-
-class WatchFolder:
-    """Takes each file of a folder once it has been quiet: size and time of
-    change have stayed the same for the configured time. Empty and hidden files
-    are left alone: they are being made."""
-
-    def __init__(
-        self,
-        watch: Watch,
-        database: Database,
-        settings: Settings,
-        recipes: Catalogue,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.watch = watch
-        self.database = database
-        self.settings = settings
-        self.recipes = recipes
-        self.monotonic = monotonic
-        self.files = Watched()
-        self.taken: set[str] = set()
-
-    def run(self) -> list[int]:
-        """Look once; returns the jobs submitted."""
-        now = self.monotonic()
-        found = list(self._candidates())
-        self.files.forget_others({path for path, _, _ in found})
-        self.taken &= {_digest(path, size, changed) for path, size, changed in found}
-        submitted = []
-        for path, size, changed in found:
-            quiet = self.files.unchanged(path, (size, changed), now)
-            if quiet >= self.watch.quiet.total_seconds():
-                job = self._take(path, _digest(path, size, changed))
-                if job is not None:
-                    submitted.append(job)
-        return submitted
-
-    def _candidates(self) -> list[tuple[Path, int, int]]:
-        found = []
-        try:
-            entries = sorted(os.scandir(self.watch.folder), key=lambda entry: entry.name)
-        except OSError as error:
-            _log.warning(line("watch.unreadable", folder=self.watch.folder, reason=error.strerror))
-            return []
-        for entry in entries:
-            if entry.name.startswith(".") or not fnmatch.fnmatch(entry.name, self.watch.pattern):
-                continue
-            try:
-                status = entry.stat()
-            except OSError:
-                continue  # it went away
-            if stat.S_ISREG(status.st_mode) and status.st_size:
-                found.append((Path(entry.path), status.st_size, status.st_mtime_ns))
-        return found
-
-    def _take(self, path: Path, digest: str) -> int | None:
-        if digest in self.taken or self.database.read(_is_taken, self.watch.name, digest):
-            self.taken.add(digest)
-            return None
-        request = Request(
-            workflow=self.watch.workflow,
-            inputs=[(self.watch.role, str(path))],
-            key=f"watch:{self.watch.name}:{digest[:32]}",
-            priority=self.watch.priority,
-            parameters=self.watch.parameters,
-        )
-        prepared, refusal = _prepare(request, self.settings, self.recipes)
-        job = self._enter(path, digest, prepared, refusal)
-        self.taken.add(digest)
-        _log.info(line("watch.taken", path=path, job=job or "", reason=refusal))
-        return job
-
-    def _enter(
-        self, path: Path, digest: str, prepared: Prepared | None, refusal: str
-    ) -> int | None:
-        name, transact = self.watch.name, self.database.transact
-        try:
-            return transact(_take_file, name, path, digest, prepared, refusal)
-        except Conflict as error:  # somebody's own job has the file's key
-            return transact(_take_file, name, path, digest, None, str(error))
-
-
-def _digest(path: Path, size: int, changed: int) -> str:
-    return hashlib.sha256(os.fsencode(path) + f"\0{size}\0{changed}".encode()).hexdigest()
-
-
-def _is_taken(store: Store, watch: str, digest: str) -> bool:
-    return (
-        store.execute(
-            "SELECT 1 FROM watched WHERE watch = ? AND digest = ?", (watch, digest)
-        ).get_one()
-        is not None
-    )
-
-
-def _take_file(
-    store: Store, watch: str, path: Path, digest: str, prepared: Prepared | None, refusal: str
-) -> int | None:
-    """The primary key lets one scheduler have the file; a second one's insert
-    fails, its transaction runs again and finds it taken."""
-    if _is_taken(store, watch, digest):
-        return None
-    now = clock(store)
-    job = None
-    if prepared is not None:
-        job, _ = jobs.submit(store, prepared, f"watch:{watch}")
-    else:
-        name = os.fsencode(path).decode("utf-8", "replace")
-        event = events.Event("watch.refused", f"watch {watch}", detail=f"{name}: {refusal}")
-        events.append(store, now, event)
-    insert_many(
-        store,
-        "watched",
-        ("watch", "digest", "href", "job_id", "message", "taken"),
-        [(watch, digest, path.as_uri(), job, refusal, now)],
-    )
-    return job
-
-
 # The loops ------------------------------------------------------------------
 
 
@@ -465,6 +322,7 @@ class Scheduler:
         self.rescue = Rescue(database, time.monotonic, settings.paths.work)
         self.book = ledger.Book(database, scheduler=True)
         self.folders: dict[str, tuple[WatchFolder, Loop]] = {}
+        self.checks: dict[str, tuple[WatchFolder, Loop]] = {}
         self.sweeps: dict[str, tuple[Sweep, Loop]] = {}
         self.tellers: dict[str, tuple[Teller, Loop]] = {}
 
@@ -523,12 +381,17 @@ class Scheduler:
         for teller, _ in self.tellers.values():
             teller.settings = settings
         _match(self.folders, settings.watches, lambda one: one.watch, self._watch)
+        _match(self.checks, settings.watches, lambda one: one.watch, self._check)
         _match(self.sweeps, settings.targets, lambda one: one.target, self._sweep)
         _match(self.tellers, settings.alerts, lambda one: one.alert, self._tell)
 
     def _watch(self, watch: Watch) -> tuple[WatchFolder, Loop]:
         folder = WatchFolder(watch, self.database, self.settings, self.recipes)
-        return folder, Loop(f"watch {watch.name}", folder.run, WATCH_EVERY)
+        return folder, Loop(f"watch {watch.name}", folder.run, LOOK_EVERY)
+
+    def _check(self, watch: Watch) -> tuple[WatchFolder, Loop]:
+        folder, _ = self.folders[watch.name]
+        return folder, Loop(f"watch {watch.name} checks", folder.check, CHECK_EVERY)
 
     def _sweep(self, target: Target) -> tuple[Sweep, Loop]:
         sweep = Sweep(self.database, target)

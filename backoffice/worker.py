@@ -42,7 +42,7 @@ from backoffice.config import Settings
 from backoffice.daemon import Daemon
 from backoffice.database import Database, clock
 from backoffice.errors import BackofficeError, DatabaseUnavailable
-from backoffice.executors import attempt
+from backoffice.executors import attempt, bounded_log
 from backoffice.executors.local import Slot, kill_orphans, kill_strays
 from backoffice.logs import line
 from backoffice.outcomes import STALLED, TOOK_TOO_LONG, Outcome
@@ -313,6 +313,8 @@ class Worker:
         if one.discarded:
             return
         log = attempt.log_path(self.settings, one.assignment)
+        with suppress(OSError):
+            bounded_log.join(log)  # an attempt that was killed has not done it
         written = log.exists()
         told = replace(
             outcome,

@@ -87,6 +87,18 @@ def test_the_shipped_file_changes_nothing() -> None:
     assert vars(shipped) | {"source": ""} == vars(defaults) | {"source": ""}
 
 
+def test_a_watch_says_which_files_it_takes_and_what_becomes_of_them() -> None:
+    keys = {"pattern": "*.mp4 'my *.mov'", "sidecars": "SRT:text", "after": "move:done/films"}
+    watch = load(section("watch in", **WATCH, **keys)).watches["in"]
+    assert watch.pattern == ("*.mp4", "my *.mov")
+    assert watch.sidecars == {"srt": "text"}
+    assert watch.done == watch.folder / "done/films"
+    plain = load(section("watch in", **WATCH)).watches["in"]
+    assert (plain.recursive, plain.done) == (False, None)
+    assert {"*.part", "#recycle", "System Volume Information"} <= set(plain.exclude)
+    assert load(section("watch in", **WATCH, exclude="")).watches["in"].exclude == ()
+
+
 def test_the_shipped_file_loads_with_its_examples() -> None:
     settings = load(uncommented())
     defaults = config.load(None, {})
@@ -249,6 +261,14 @@ def test_a_bad_value_is_refused_with_its_place(
         ({"workflow": "../x"}, "workflow: is not a name"),
         ({"parameter.": "x"}, "parameter.: is no setting"),
         ({"parameters": "x"}, "parameters: is no setting"),
+        ({"pattern": ""}, "pattern: is not a list of patterns"),
+        ({"sidecars": "srt"}, "sidecars: is not a list of endings"),
+        ({"sidecars": ".srt:text"}, "sidecars: is not a list of endings"),
+        ({"after": "delete"}, "after: is not leave, or move:FOLDER"),
+        ({"after": "move:"}, "after: is not leave, or move:FOLDER"),
+        ({"after": "move:/srv"}, "after: is not leave, or move:FOLDER"),
+        ({"after": "move:../done"}, "after: is not leave, or move:FOLDER"),
+        ({"after": "move:."}, "after: is not leave, or move:FOLDER"),
     ],
 )
 def test_a_bad_watch_is_refused(keys: dict[str, str], advice: str) -> None:

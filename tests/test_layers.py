@@ -16,7 +16,8 @@ LAYERS = [
     {"errors"},
     {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy"},
     {"landlock", "seccomp", "mp4", "languages", "media_types", "protection", "rates", "pictures"},
-    {"decoding"},
+    {"decoding", "renames", "unchanged", "open_files"},
+    {"arrivals"},
     {"addresses", "outbound", "webhooks"},
     {"instance", "sdnotify", "bus", "hls", "soundtracks", "subtitles"},
     {"dash", "listening", "renditions"},
@@ -42,7 +43,8 @@ LAYERS = [
     {"catalogue", "score"},
     {"dryrun"},
     {"executors"},
-    {"alerts"},
+    {"alerts", "folder_events", "intake"},
+    {"watch_folders"},
     {"worker", "scheduler"},
     {"web"},
     {"service"},
@@ -68,6 +70,7 @@ STORE = {
         "tokens",
     ),
     "search",
+    "intake",
 }
 
 

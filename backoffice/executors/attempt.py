@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 from backoffice import files, logs, media, tasks
 from backoffice.assignments import Assignment, Reference
@@ -31,6 +31,8 @@ from backoffice.claims import Held
 from backoffice.config import Settings
 from backoffice.confinement import Confinement, of_tools
 from backoffice.errors import BackofficeError, Invalid, LeaseLost, ProcessKilled, TaskFailed
+from backoffice.executors import bounded_log
+from backoffice.executors.bounded_log import BoundedLog
 from backoffice.executors.lease import Lease
 from backoffice.logs import line
 from backoffice.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile
@@ -83,8 +85,12 @@ def attempt_folder(settings: Settings, assignment: Assignment) -> Path:
 
 
 def log_path(settings: Settings, assignment: Assignment) -> Path:
+    return _log_of(settings, assignment, assignment.held.attempt)
+
+
+def _log_of(settings: Settings, assignment: Assignment, attempt: int) -> Path:
     held = assignment.held
-    name = f"{assignment.name}-{held.task_id}-{held.attempt}.log"
+    name = f"{assignment.name}-{held.task_id}-{attempt}.log"
     return settings.paths.logs / "attempts" / str(held.job_id) / name
 
 
@@ -96,39 +102,38 @@ def discard(folder: Path) -> None:
 
 
 class AttemptLog:
-    """A file, made when there is something to say; its first line says of what.
-    A disk that takes no more of it must not fail the work."""
+    """A file of bounded size, made when there is something to say; its first line
+    says of what. A disk that takes no more of it must not fail the work."""
 
     def __init__(self, settings: Settings, assignment: Assignment) -> None:
         self._path = log_path(settings, assignment)
         self._assignment = assignment
         self._redact = Redaction(assignment.parameters.values())
-        self._stream: IO[str] | None = None
+        self._limit = settings.limits.log
+        self._file: BoundedLog | None = None
         self._failed = False
 
     def __call__(self, text: str) -> None:
-        stream = self._open()
-        if stream is not None:
-            _write(stream, self._redact(text))
+        file = self._open()
+        if file is not None:
+            _write(file, self._redact(text))
 
     def close(self) -> None:
-        if self._stream is not None:
+        if self._file is not None:
             with suppress(OSError):
-                self._stream.close()
+                self._file.close()
 
-    def _open(self) -> IO[str] | None:
-        if self._stream is None and not self._failed:
+    def _open(self) -> BoundedLog | None:
+        if self._file is None and not self._failed:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._stream = open(  # noqa: SIM115
-                    self._path, "a", encoding="utf-8", errors="replace", buffering=1
-                )
-                _write(self._stream, self._head())
+                self._file = BoundedLog(self._path, self._limit)
+                _write(self._file, self._head())
             except OSError as error:
                 self._failed = True
                 ids = self._assignment.ids
                 _log.warning(line("log.unwritable", **ids, path=self._path, reason=error))
-        return self._stream
+        return self._file
 
     def _head(self) -> str:
         one = self._assignment
@@ -136,9 +141,9 @@ class AttemptLog:
         return line("attempt", date=datetime.now(UTC).date(), **ids)
 
 
-def _write(stream: IO[str], text: str) -> None:
+def _write(file: BoundedLog, text: str) -> None:
     with suppress(OSError):
-        stream.write(f"{datetime.now(UTC):%H:%M:%S.%f} {masked(text)}\n")
+        file.write(f"{datetime.now(UTC).time().isoformat('microseconds')} {masked(text)}")
 
 
 @dataclass
@@ -337,10 +342,13 @@ def _faulty(context: RealContext, error: Exception) -> Outcome:
 
 
 def _forget_former(context: RealContext) -> None:
-    """Remove what former attempts left: it was not accepted."""
+    """Remove what former attempts left, for it was not accepted; their logs become
+    whole if their host has died."""
     parent = attempt_folder(context.settings, context.assignment).parent
     for number in range(1, context.attempt):
         shutil.rmtree(parent / f"{context.name}-{number}", ignore_errors=True)
+        with suppress(OSError):
+            bounded_log.join(_log_of(context.settings, context.assignment, number))
 
 
 def _make(folder: Path) -> None:

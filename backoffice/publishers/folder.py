@@ -10,7 +10,6 @@ attempt, or the scheduler.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -25,12 +24,9 @@ from backoffice import files
 from backoffice.config import Target
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.publishers import Fence, Item, Outcome, Tick, check_name, url
+from backoffice.renames import exchange, rename_new
 
 STAGING = ".backoffice-"
-_NOREPLACE, _EXCHANGE = 1, 2  # of renameat2(2), which Python does not offer
-_AT_FDCWD = -100
-_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def open(target: Target) -> FolderPublisher:
@@ -212,14 +208,14 @@ class FolderPublisher:
         self._make_folders(one.final.parent, placed)
         if not one.replaces:
             try:
-                _rename_new(one.copy, one.final)
+                rename_new(one.copy, one.final)
             except FileExistsError:
                 self._look(one, overwrite)  # it came in this moment: adopt, replace or refuse
             else:
-                placed.append(lambda: _rename_new(one.final, one.copy))
+                placed.append(lambda: rename_new(one.final, one.copy))
         if one.replaces:
-            _exchange(one.copy, one.final)
-            placed.append(lambda: _exchange(one.copy, one.final))
+            exchange(one.copy, one.final)
+            placed.append(lambda: exchange(one.copy, one.final))
         _sync_folder(one.final.parent)
 
     def _make_folders(self, folder: Path, placed: list[Callable[[], None]]) -> None:
@@ -377,41 +373,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _rename_new(source: Path, final: Path) -> None:
-    """Rename; FileExistsError if anything is there, even if it came just now."""
-    try:
-        _renameat2(source, final, _NOREPLACE)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        if source.is_dir():
-            os.mkdir(final)  # a rename may replace only this, our own empty folder
-            os.rename(source, final)
-        else:
-            os.link(source, final)
-            os.unlink(source)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Let the two change places, so that neither is ever missing."""
-    try:
-        _renameat2(one, other, _EXCHANGE)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        spare = one.with_name(f"{one.name}.spare")
-        if one.is_dir() or other.is_dir():
-            os.rename(other, spare)  # no way without a moment of absence here
-        else:
-            os.link(other, spare)
-        os.replace(one, other)
-        os.rename(spare, one)
-
-
-def _renameat2(source: Path, final: Path, flags: int) -> None:
-    old, new = os.fsencode(source), os.fsencode(final)
-    if _libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, flags) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(source), None, str(final))

@@ -180,6 +180,8 @@ def _watch(call: Call, watch: Watch) -> dict[str, Any]:
     store = call.store
     return {
         "watch": watch,
+        "takes": " ".join(watch.pattern) + (", also in subfolders" if watch.recursive else ""),
+        "done": watch.done or "left where they are",
         "workflow": link(call, f"/workflows/{watch.workflow}", watch.workflow),
         "quiet": span(watch.quiet.total_seconds()),
         "taken": join([_taken(call, one) for one in figures.taken(store, watch.name, TAKEN_SHOWN)]),

@@ -221,16 +221,30 @@ CREATE TABLE IF NOT EXISTS schedule (
     message TEXT NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What a watch folder has given: digest covers path, size and time, so that a
--- file is taken once, and again only when it has been replaced.
+-- What a watch folder has taken, a row for each path: place is the path's SHA-256.
+-- identity tells of the content (arrivals.py); size, changed (nanoseconds) and inode are
+-- as they were when last seen. checked: sha256, of the whole, was made for them; 0 asks
+-- for it, for comparison if there is one. A file with no job_id was refused, for which message gives
+-- the reason, and is tried again. A sidecar has the job of its film. moved: it has been
+-- moved away after its job; another file at this path is a new one.
 CREATE TABLE IF NOT EXISTS watched (
     watch VARCHAR(64) NOT NULL,
-    digest CHAR(64) CHARACTER SET ascii NOT NULL,
+    place CHAR(64) CHARACTER SET ascii NOT NULL,
     href VARCHAR(3000) CHARACTER SET ascii NOT NULL,
+    identity CHAR(64) CHARACTER SET ascii NOT NULL,
+    size BIGINT NOT NULL,
+    changed BIGINT NOT NULL,
+    inode BIGINT NOT NULL,
     job_id BIGINT NULL,
+    moved TINYINT(1) NOT NULL,
+    sha256 CHAR(64) CHARACTER SET ascii NOT NULL DEFAULT '',
+    checked TINYINT(1) NOT NULL DEFAULT 0,
     message TEXT NOT NULL,
     taken DATETIME(6) NOT NULL,
-    PRIMARY KEY (watch, digest)
+    PRIMARY KEY (watch, place),
+    KEY watched_inode (watch, inode),
+    KEY watched_moved (watch, moved),
+    KEY watched_checked (watch, checked)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- How far each [alert NAME] has told of each kind of event, see alerts.py. Whoever

@@ -219,13 +219,26 @@ CREATE TABLE IF NOT EXISTS schedule (
 
 CREATE TABLE IF NOT EXISTS watched (
     watch TEXT NOT NULL,
-    digest TEXT NOT NULL,
+    place TEXT NOT NULL,
     href TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    changed INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
     job_id INTEGER NULL,
+    moved INTEGER NOT NULL,
+    sha256 TEXT NOT NULL DEFAULT '',
+    checked INTEGER NOT NULL DEFAULT 0,
     message TEXT NOT NULL,
     taken TEXT NOT NULL,
-    PRIMARY KEY (watch, digest)
+    PRIMARY KEY (watch, place)
 );
+
+CREATE INDEX IF NOT EXISTS watched_inode ON watched (watch, inode);
+
+CREATE INDEX IF NOT EXISTS watched_moved ON watched (watch, moved);
+
+CREATE INDEX IF NOT EXISTS watched_checked ON watched (watch, checked);
 
 CREATE TABLE IF NOT EXISTS alert (
     name TEXT NOT NULL,

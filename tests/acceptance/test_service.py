@@ -196,7 +196,7 @@ def test_hup_brings_new_settings_and_names_those_that_wait(
     wait_for(lambda: worker(site_there) == (3, "gpu"), "the worker is known so", 10)
     assert get(site_there, "/jobs") == 401
     (site_there.media / "in" / "a.txt").write_text("no video")
-    wait_for(lambda: "watch.taken" in site_there.log(), "the folder is watched", 10)
+    wait_for(lambda: "watch.refused" in site_there.log(), "the folder is watched", 10)
 
 
 def worker(site: Site) -> tuple[int, str]:

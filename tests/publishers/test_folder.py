@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import files, publishers
+from backoffice import files, publishers, renames
 from backoffice.config import Target
 from backoffice.errors import LeaseLost, TaskFailed
 from backoffice.publishers import Item, Outcome, folder
@@ -142,7 +142,7 @@ def test_content_that_comes_at_the_last_moment_is_not_overwritten(
     site: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch, supported: bool
 ) -> None:
     if not supported:
-        monkeypatch.setattr(folder, "_renameat2", unsupported)
+        monkeypatch.setattr(renames, "_renameat2", unsupported)
 
     def rival() -> None:
         (site / "ep-1/hls").mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def unsupported(*_: object) -> None:
 def test_file_systems_without_renameat2_do_too(
     site: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch, overwrite: bool
 ) -> None:
-    monkeypatch.setattr(folder, "_renameat2", unsupported)
+    monkeypatch.setattr(renames, "_renameat2", unsupported)
     if overwrite:
         (site / "ep-1/hls").mkdir(parents=True)
         (site / "ep-1/hls/old.ts").write_text("old")
@@ -239,14 +239,14 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path, items: list[Ite
 def test_a_failure_while_placing_takes_back_what_was_placed(
     site: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = folder._rename_new
+    real = folder.rename_new
 
     def fail_for_the_package(source: Path, final: Path) -> None:
         if final.name == "hls":
             raise OSError(errno.ENOSPC, "No space left on device")
         real(source, final)
 
-    monkeypatch.setattr(folder, "_rename_new", fail_for_the_package)
+    monkeypatch.setattr(folder, "rename_new", fail_for_the_package)
     with pytest.raises(TaskFailed, match="full"):
         publish(site, items)
     assert list(site.iterdir()) == []

@@ -174,7 +174,12 @@ def test_a_worker_that_is_gone_is_a_page(visitor: Visitor) -> None:
 
 def watching(settings: Settings, **more: Any) -> Settings:
     folder = settings.paths.roots[0]
-    watch = Watch("in", folder, "*.mp4", "proxy", "source", timedelta(0), 50, {})
+    watch = Watch(
+        **{"name": "in", "folder": folder, "pattern": ("*.mp4", "*.mov"), "exclude": ()},
+        **{"recursive": True, "workflow": "proxy", "role": "source", "sidecars": {}},
+        **{"quiet": timedelta(0), "patience": timedelta(0), "after": "done"},
+        **{"priority": 50, "parameters": {}},
+    )
     return replace(settings, watches={"in": watch}, **more)
 
 

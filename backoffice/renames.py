@@ -1,0 +1,51 @@
+"""Renames that Python does not offer: never over another file, and exchanges."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+_NOREPLACE, _EXCHANGE = 1, 2  # of renameat2(2)
+_AT_FDCWD = -100
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def rename_new(source: Path, final: Path) -> None:
+    """Rename; FileExistsError if anything is there, even if it came just now."""
+    try:
+        _renameat2(source, final, _NOREPLACE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        if source.is_dir():
+            os.mkdir(final)  # a rename may replace only this, our own empty folder
+            os.rename(source, final)
+        else:
+            os.link(source, final)
+            os.unlink(source)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let the two change places, so that neither is ever missing."""
+    try:
+        _renameat2(one, other, _EXCHANGE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        spare = one.with_name(f"{one.name}.spare")
+        if one.is_dir() or other.is_dir():
+            os.rename(other, spare)  # no way without a moment of absence here
+        else:
+            os.link(other, spare)
+        os.replace(one, other)
+        os.rename(spare, one)
+
+
+def _renameat2(source: Path, final: Path, flags: int) -> None:
+    old, new = os.fsencode(source), os.fsencode(final)
+    if _libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, flags) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(source), None, str(final))
