@@ -14,7 +14,7 @@ from lxml import etree
 
 from backoffice.errors import TaskFailed
 from backoffice.tasks import Output, Result, Source, package, probe, quality, subtitles, transcode
-from tests.clips import SURROUND_TONES, Clips, ffmpeg
+from tests.clips import SURROUND_TONES, Clips, each, ffmpeg, tagged, tones
 from tests.tasks.context import make_context
 from tests.tones import channels, flashes, heard, level, onsets
 
@@ -47,9 +47,9 @@ def test_two_mono_tracks_become_left_and_right(tmp_path: Path, clips: Clips, pro
 
 def test_pairs_of_mono_tracks_become_a_rendition_a_language(tmp_path: Path, clips: Clips) -> None:
     (output,) = encoded(tmp_path, clips["mono-languages.mov"], "sound-languages").outputs
-    tones = (400, 500, 1000, 1500)
-    assert heard(output.path, *tones, stream="0:a:0") == [{400}, {1000}]
-    assert heard(output.path, *tones, stream="0:a:1") == [{500}, {1500}]
+    asked = (400, 500, 1000, 1500)
+    assert heard(output.path, *asked, stream="0:a:0") == [{400}, {1000}]
+    assert heard(output.path, *asked, stream="0:a:1") == [{500}, {1500}]
     assert [one["language"] for one in output.facts["audio"]] == ["ger", "eng"]
 
 
@@ -140,7 +140,7 @@ def test_loudness_is_that_of_the_sound_that_is_made(tmp_path: Path, clips: Clips
     assert loudness(output.path) == pytest.approx(-23, abs=0.5)
 
 
-def test_loudness_is_set_for_each_of_several_sounds(tmp_path: Path, clips: Clips) -> None:
+def test_loudness_is_set_for_each_of_several_sounds(tmp_path: Path) -> None:
     folder = tmp_path / "profiles"
     folder.mkdir()
     (folder / "all.xml").write_text(
@@ -148,8 +148,8 @@ def test_loudness_is_set_for_each_of_several_sounds(tmp_path: Path, clips: Clips
         '<audio codec="pcm_s16le" channels="2" streams="languages"><loudness/></audio></profile>'
     )
     clip = tmp_path / "uneven.mov"
-    quiet = ("-filter:a:2", "volume=0.1", "-filter:a:3", "volume=0.1")
-    ffmpeg("-i", str(clips["mono-languages.mov"]), "-map", "0", "-c:v", "copy", *quiet, str(clip))
+    pairs = (*tones(400, 1000, seconds=4), *tones(500, 1500, seconds=4), *each(0, 1))
+    ffmpeg(*pairs, *tagged("ger", "eng"), "-filter:a:1", "volume=0.1", str(clip))
     context = make_context(tmp_path, clip, profile="all")
     paths = replace(context.settings.paths, profiles=(folder,))
     context.settings = replace(context.settings, paths=paths)
@@ -371,8 +371,8 @@ def test_every_language_and_text_becomes_a_rendition_of_hls(
     ]
     assert {s["CHANNELS"] for s in sounds} == {"2"}
     assert sounds[2]["CHARACTERISTICS"] == "public.accessibility.describes-video"
-    tones = [heard(path.parent / s["URI"], 300, 900, 1700, 2500)[0] for s in sounds]
-    assert tones == [{900}, {1700}, {2500}, {300}]
+    found = [heard(path.parent / s["URI"], 300, 900, 1700, 2500)[0] for s in sounds]
+    assert found == [{900}, {1700}, {2500}, {300}]
     texts = attributes(master, "SUBTITLES")
     assert [(t["NAME"], t["LANGUAGE"], t["FORCED"], t["DEFAULT"]) for t in texts] == [
         ("English", "en", "NO", "NO"),
