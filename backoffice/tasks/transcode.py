@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from backoffice import files, media, profiles
+from backoffice import colour, files, media, profiles, rendering
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.profiles import Expected, Facts, Profile
 from backoffice.tasks import Context, Output, Plan, Result, Source, package
@@ -73,11 +73,14 @@ def run(context: Context) -> Result:
     )
     media.require_written(stderr)
     facts = _verify(context, work, partial)
+    warnings += _warnings(work, stderr)
     target = _accept(work, partial, work.target(context.folder))
     context.progress(1.0)
     report: dict[str, Any] = {"profile": work.profile.name, "duration": facts["duration"]}
     if measured:
         report["loudness"] = measured
+    if said := _rendered(work):
+        report["colour"] = said
     return Result([_output(work, target, facts)], report=report, warnings=warnings)
 
 
@@ -127,11 +130,32 @@ def _encode_command(context: Context, work: _Work, loudness: str, target: Path) 
     package_of = work.profile.package
     return [
         *media.command(context.settings),
+        *_decoder(work),
         *media.input_arguments(work.source.path, context.settings),
         *profiles.encode_arguments(work.profile, work.facts, loudness=loudness),
         *media.threads_arguments(context.settings),
         *(profiles.package_output(package_of, target.parent) if package_of else [str(target)]),
     ]
+
+
+def _warnings(work: _Work, stderr: str) -> list[str]:
+    picture = profiles.first_picture(work.facts)
+    if picture is None or not work.profile.video:
+        return []
+    return [f"{work.title} {said}" for said in rendering.warnings(picture, stderr)]
+
+
+def _rendered(work: _Work) -> str:
+    """What became of HDR."""
+    picture = profiles.first_picture(work.facts)
+    videos = profiles.rungs(work.profile, work.facts) if picture else ()
+    said = (colour.rendered(picture, profiles.made_colour(v, picture)) for v in videos if picture)
+    return next(filter(None, said), "")
+
+
+def _decoder(work: _Work) -> list[str]:
+    picture = profiles.first_picture(work.facts)
+    return rendering.decoder(picture) if picture and work.profile.video else []
 
 
 def _partial(folder: Path, work: _Work) -> Path:
@@ -217,10 +241,7 @@ _CODECS = {"libx264": "h264", "libx265": "hevc", "prores_ks": "prores"}
 def _planned_facts(work: _Work) -> dict[str, Any]:
     """Enough for the tasks that come after it to be planned too."""
     wanted, profile = work.expected, work.profile
-    if profile.copy:
-        codecs = [str(picture["codec"]) for picture in work.facts["video"]]
-    else:
-        codecs = [_CODECS[video.codec] for video in profiles.rungs(profile, work.facts)]
+    pictures = _planned_pictures(work)
     sounds = profiles.sounds(profile, work.facts)
     return {
         "duration": wanted.duration,
@@ -228,17 +249,33 @@ def _planned_facts(work: _Work) -> dict[str, Any]:
         "video": [
             {
                 **(work.facts["video"][0] if work.facts["video"] else {}),
-                **{"index": n, "codec": codec, "width": width, "height": height},
+                **{"index": n, "width": width, "height": height},
                 **{"interlaced": False, "rotation": 0},
+                **picture,
             }
-            for n, (codec, (width, height)) in enumerate(zip(codecs, wanted.pictures, strict=True))
+            for n, (picture, (width, height)) in enumerate(
+                zip(pictures, wanted.pictures, strict=True)
+            )
         ],
         "audio": [
-            {**sound, "index": len(codecs) + n, "codec": _sound_codec(profile, sound)}
+            {**sound, "index": len(pictures) + n, "codec": _sound_codec(profile, sound)}
             for n, sound in enumerate(sounds)
         ],
         "subtitle": [],
     }
+
+
+def _planned_pictures(work: _Work) -> list[dict[str, Any]]:
+    if work.profile.copy:
+        return [{"codec": picture["codec"]} for picture in work.facts["video"]]
+    return [
+        {
+            "codec": _CODECS[video.codec],
+            "pixel_format": video.pixel_format,
+            "colour": asdict(profiles.made_colour(video, work.facts["video"][0])),
+        }
+        for video in profiles.rungs(work.profile, work.facts)
+    ]
 
 
 def _sound_codec(profile: Profile, sound: Facts) -> str:
