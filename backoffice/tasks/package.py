@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from lxml import etree
 
-from backoffice import hls, languages, media, profiles
+from backoffice import colour, hls, languages, media, profiles
+from backoffice.colour import Colour
 from backoffice.errors import TaskFailed
 from backoffice.hls import Picture, Sound
 from backoffice.profiles import Facts, Package, Profile, Span
@@ -69,7 +70,7 @@ class _Work:
     @property
     def ladder(self) -> Ladder:
         pictures = [
-            _picture(name, _shape(rendition), rendition.picture)
+            _picture(name, _shape(rendition), rendition.picture, colour.of(rendition.picture))
             for name, rendition in zip(self.names, self.pictures, strict=True)
         ]
         spans = [_made_span(rendition.picture, rendition.facts) for rendition in self.pictures]
@@ -99,13 +100,16 @@ def ladder(profile: Profile, facts: Facts) -> Ladder:
     assert source is not None
     assert wanted.picture is not None
     rungs = zip(profiles.rungs(profile, facts), wanted.pictures, strict=True)
-    pictures = [_picture(video.name, size, source) for video, size in rungs]
+    pictures = [
+        _picture(video.name, size, source, profiles.made_colour(video, source))
+        for video, size in rungs
+    ]
     spans = [wanted.picture] * len(pictures)
     return Ladder(pictures, spans, sounds_of(profiles.sounds(profile, facts)), wanted.sounds)
 
 
-def _picture(name: str, size: tuple[int, int], facts: Facts) -> Picture:
-    return Picture(name, *size, float(facts.get("frame_rate", 0.0)), "SDR")
+def _picture(name: str, size: tuple[int, int], facts: Facts, made: Colour) -> Picture:
+    return Picture(name, *size, float(facts.get("frame_rate", 0.0)), made.video_range)
 
 
 def sounds_of(streams: Sequence[Facts]) -> list[Sound]:
