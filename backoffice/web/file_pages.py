@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from genshi.core import Markup
 from webob import Response
 
-from backoffice import model, records
+from backoffice import colour, model, records
 from backoffice.model import File
 from backoffice.states import PUBLICATION_STATES, PUBLISHED
 from backoffice.web import lineage, queries, render
@@ -110,12 +110,16 @@ def _streams(facts: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
     return [one for one in facts.get(kind) or () if isinstance(one, dict)]
 
 
+_HDR = {colour.PQ: "HDR (PQ)", colour.HLG: "HDR (HLG)"}
+
+
 def _details(stream: Mapping[str, Any]) -> str:
     """What tells one stream from another."""
     parts = [
         "{width}×{height}" if stream.get("width") else "",
         "{frame_rate:g} frames/s" if stream.get("frame_rate") else "",
         "{pixel_format}" if stream.get("pixel_format") else "",
+        _HDR.get(stream.get("colour", {}).get("transfer"), ""),
         "interlaced" if stream.get("interlaced") else "",
         "rotated by {rotation}°" if stream.get("rotation") else "",
         "{channels} channels" if (stream.get("channels") or 0) > 1 else "",
