@@ -19,7 +19,17 @@ from pathlib import Path
 
 from lxml import etree
 
-from backoffice import catalogue, confinement, files, logs, media, migrations, nodes, publishers
+from backoffice import (
+    catalogue,
+    confinement,
+    files,
+    logs,
+    media,
+    migrations,
+    nodes,
+    publishers,
+    rendering,
+)
 from backoffice.catalogue import Catalogue
 from backoffice.config import AuthSettings, LogSettings, NotifySettings, Settings, WebSettings
 from backoffice.database import Database, clock
@@ -137,6 +147,7 @@ def _recipes(settings: Settings) -> Iterator[Line]:
         True, "workflows", f"{len(known.workflows)} from {_folders(settings.paths.workflows)}"
     )
     yield _asked("encoders", lambda: _encoders(settings, known))
+    yield _asked("filters", lambda: _filters(settings))
     for kind, wanted in (("watch", settings.watches), ("schedule", settings.schedules)):
         for one in wanted.values():
             if one.workflow not in known.workflows:
@@ -164,6 +175,16 @@ def _encoders(settings: Settings, known: Catalogue) -> str:
             f"ffmpeg lacks {'; '.join(missing)}: install a fuller one, see [tools] ffmpeg"
         )
     return ", ".join(sorted(users))
+
+
+def _filters(settings: Settings) -> str:
+    there = media.filters(settings.tools.ffmpeg, confinement.of_tools(settings))
+    missing = rendering.FILTERS - there
+    if missing:
+        raise BackofficeError(
+            f"ffmpeg lacks {', '.join(sorted(missing))}: install a fuller one, see [tools] ffmpeg"
+        )
+    return ", ".join(sorted(rendering.FILTERS))
 
 
 def _tools(settings: Settings) -> Iterator[Line]:

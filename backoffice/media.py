@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 from unicodedata import category
 
-from backoffice import decoding, mp4, pictures, rates
+from backoffice import colour, decoding, mp4, pictures, rates
 from backoffice.config import Settings
 from backoffice.confinement import NOTHING, Confinement, entrance, of_tools
 from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed
@@ -426,6 +426,9 @@ def probe(
     # Of playlists that we have written ourselves the headers are known to be right.
     times = _frame_times(looked, document, log) if formats == FORMATS else {}
     facts = _usable(_facts(document, times), _unusable(looked, document, log, formats))
+    for picture in facts["video"]:
+        if colour.of(picture).video_range != "SDR":
+            picture.update(_light_metadata(looked, log, formats, picture["index"]) | picture)
     if not facts["video"] and not facts["audio"]:
         why = decoding.sentence(facts)
         raise looked.bad(f"cannot be used: {why}" if why else "has neither picture nor sound")
@@ -443,22 +446,38 @@ class _Probed:
         return TaskFailed(f"{self.name} {what}", retry=False)
 
 
-def _document(looked: _Probed, log: Callable[[str], None], formats: str) -> dict[str, Any]:
-    """ffprobe's own answer."""
+def _light_metadata(
+    looked: _Probed, log: Callable[[str], None], formats: str, index: int
+) -> dict[str, str]:
+    """Of the first frame: few containers repeat what the stream itself says."""
+    shown = ["-show_frames", "-select_streams", str(index), "-read_intervals", "%+#1"]
+    done = _ffprobe(looked, log, formats, shown)
+    frames = _parsed(looked, done).get("frames", []) if done.status == 0 else []
+    return colour.light_metadata(frames[0].get("side_data_list", ())) if frames else {}
+
+
+def _ffprobe(
+    looked: _Probed, log: Callable[[str], None], formats: str, shown: Sequence[str]
+) -> Completed:
     argv = [
-        *(looked.settings.tools.ffprobe, "-v", "error", "-of", "json"),
-        *("-show_format", "-show_streams", "-show_chapters", "-show_error"),
+        *(looked.settings.tools.ffprobe, "-v", "error", "-of", "json", *shown),
         *_input_limits(formats),
         *("-i", f"file:{looked.path.absolute()}"),
     ]
     readable = looked.path if formats == FORMATS else looked.path.parent
-    done = run(
+    return run(
         argv,
         folder=Path("/"),
         log=log,
         confined=of_tools(looked.settings, read=[readable.absolute()]),
         names=name_of_descriptor(looked.path, looked.name),
     )
+
+
+def _document(looked: _Probed, log: Callable[[str], None], formats: str) -> dict[str, Any]:
+    """ffprobe's own answer."""
+    shown = ["-show_format", "-show_streams", "-show_chapters", "-show_error"]
+    done = _ffprobe(looked, log, formats, shown)
     document: dict[str, Any] = {}
     if done.status == 0:
         document = _parsed(looked, done)
@@ -750,7 +769,8 @@ def _video(stream: Mapping[str, Any], times: Sequence[Sequence[float]]) -> dict[
         "width": width,
         "height": height,
         "frame_rate": round(float(rates.real(stream, times)), 6),
-        "pixel_format": stream.get("pix_fmt", ""),
+        "pixel_format": _pixel_format(stream),
+        **_colour(stream),
         "default": bool(stream.get("disposition", {}).get("default")),
         "interlaced": stream.get("field_order") in ("tt", "bb", "tb", "bt"),
         "field_order": stream.get("field_order", ""),
@@ -758,6 +778,37 @@ def _video(stream: Mapping[str, Any], times: Sequence[Sequence[float]]) -> dict[
         "bit_rate": _integer(stream.get("bit_rate")),
         "frames": _integer(stream.get("nb_frames")),
     }
+
+
+def _pixel_format(stream: Mapping[str, Any]) -> str:
+    """With the alpha that WebM keeps beside the picture, and decoders leave there."""
+    pixels = str(stream.get("pix_fmt", ""))
+    beside = stream.get("tags", {}).get("alpha_mode") == "1"
+    return "yuva420p" if beside and pixels == "yuv420p" else pixels
+
+
+# What is said of the colour → ffprobe's name for it.
+_COLOUR: Final = {
+    "range": "color_range",
+    "matrix": "color_space",
+    "transfer": "color_transfer",
+    "primaries": "color_primaries",
+}
+
+
+def _colour(stream: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what the stream says; see ``colour.of`` for what it means."""
+    said = {name: stream.get(key, "unknown") for name, key in _COLOUR.items()}
+    side_data = stream.get("side_data_list", ())
+    facts = {
+        "colour": {name: value for name, value in said.items() if value not in _UNSAID},
+        "dolby_vision": colour.dolby_vision(side_data),
+        **colour.light_metadata(side_data),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+_UNSAID: Final = frozenset({"unknown", "reserved", "unspecified"})
 
 
 def _audio(stream: Mapping[str, Any]) -> dict[str, Any]:
@@ -996,6 +1047,14 @@ def encoders(tool: str, confined: Confinement = NOTHING) -> frozenset[str]:
 def decoders(tool: str, confined: Confinement = NOTHING) -> frozenset[str]:
     """The codecs that this ffmpeg can decode."""
     return decoding.decodable(_ask(tool, "-codecs", confined))
+
+
+@lru_cache
+def filters(tool: str, confined: Confinement = NOTHING) -> frozenset[str]:
+    """The filters that this ffmpeg has."""
+    return frozenset(
+        re.findall(r"^ [T.][S.][C.] (\w+)", _ask(tool, "-filters", confined), re.MULTILINE)
+    )
 
 
 def _ask(tool: str, option: str, confined: Confinement) -> str:

@@ -14,16 +14,25 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from lxml import etree
 
-from backoffice import decoding, languages, rates, soundtracks, subtitles, xmlsafe
+from backoffice import (
+    colour,
+    decoding,
+    languages,
+    rates,
+    rendering,
+    soundtracks,
+    subtitles,
+    xmlsafe,
+)
+from backoffice.colour import Facts as Facts
 from backoffice.errors import DefinitionError, Invalid
 from backoffice.pictures import IDET, INTERLACED, MIXED, PROGRESSIVE, TELECINE
 from backoffice.soundtracks import Soundtrack
 
-Facts = Mapping[str, Any]
 _T = TypeVar("_T")
 _D = TypeVar("_D")
 
@@ -109,6 +118,7 @@ class Video:
     keyframes: float = 0.0  # seconds; 0: as the encoder likes
     frame_rate: float = 60.0  # at most
     fields: bool = False  # of interlaced pictures each field becomes a frame: 50i, 50p
+    dynamic_range: str = "sdr"  # or keep: PQ and HLG stay what they are
 
 
 @dataclass(frozen=True)
@@ -393,6 +403,9 @@ def unfit(profile: Profile, facts: Facts) -> str:
         return f"cannot be encoded: {why}"
     if profile.video and not pictures:
         return f"has sound but no picture; the profile {profile.name} needs a picture"
+    picture = first_picture(facts)
+    if profile.video and picture and (reason := colour.unusable(picture)):
+        return reason
     if profile.sound_only and not streams:
         if why := decoding.sentence(facts, "sound"):
             return f"cannot be encoded: {why}"
@@ -454,6 +467,11 @@ def _copy(profile: Profile, facts: Facts) -> list[str]:
     return [*maps, "-c", "copy", *as_text, "-avoid_negative_ts", "make_zero"]
 
 
+def made_colour(video: Video, picture: Facts) -> colour.Colour:
+    """The colour of what is made of a source's picture."""
+    return colour.kept(picture) if video.dynamic_range == "keep" else colour.BT709
+
+
 def _pictures(profile: Profile, facts: Facts) -> list[str]:
     """Several rungs share one decoding, one deinterlacing and one frame rate."""
     picture = first_picture(facts)
@@ -465,26 +483,37 @@ def _pictures(profile: Profile, facts: Facts) -> list[str]:
     whole = ",".join([*deinterlacing(picture, fields=fields), rate, ""])
     source = f"0:{picture['index']}"
     arguments: list[str]
-    if len(videos) == 1:
+    mapped = _tone_mapped(videos, picture)
+    if len(videos) == 1 and not mapped:
         arguments = ["-map", source, "-vf", whole + _scale(videos[0], picture)]
     else:
-        ends = [f"[s{n}]{_scale(video, picture)}[v{n}]" for n, video in enumerate(videos)]
+        ends = [
+            f"[s{n}]{_scale(video, picture, told=n == 0)}[v{n}]" for n, video in enumerate(videos)
+        ]
         splits = "".join(f"[s{n}]" for n in range(len(videos)))
-        graph = ";".join([f"[{source}]{whole}split={len(videos)}{splits}", *ends])
+        # Of a graph with one input ffmpeg gives the source's metadata of HDR to the
+        # result, hence a second that goes nowhere.
+        unused = [f"[{source}]nullsink"] if mapped else []
+        graph = ";".join([*unused, f"[{source}]{whole}split={len(videos)}{splits}", *ends])
         arguments = ["-filter_complex", graph]
         for n in range(len(videos)):
             arguments += ["-map", f"[v{n}]"]
     for n, video in enumerate(videos):
-        arguments += _encoder(video, n)
+        arguments += _encoder(video, n, picture)
     return arguments
 
 
-def _scale(video: Video, picture: Facts) -> str:
-    width, height = dimensions(picture, video.height)
-    return f"scale={width}:{height}:flags=bicubic,setsar=1,format={video.pixel_format}"
+def _tone_mapped(videos: Sequence[Video], picture: Facts) -> bool:
+    source = colour.of(picture).video_range
+    return any(made_colour(video, picture).video_range != source for video in videos)
 
 
-def _encoder(video: Video, number: int) -> list[str]:
+def _scale(video: Video, picture: Facts, *, told: bool = True) -> str:
+    size, made = dimensions(picture, video.height), made_colour(video, picture)
+    return ",".join(rendering.filters(picture, size, made, video.pixel_format, told=told))
+
+
+def _encoder(video: Video, number: int, picture: Facts) -> list[str]:
     at = f":v:{number}"
     given = [
         (f"-c{at}", video.codec),
@@ -500,8 +529,25 @@ def _encoder(video: Video, number: int) -> list[str]:
         # Longer than any distance asked for, else the encoder adds its own.
         (f"-g{at}", "600" if video.keyframes else ""),
         (f"-tag{at}", "hvc1" if video.codec == "libx265" else ""),
+        (f"-forced-idr{at}", "1" if video.keyframes and video.codec == "libx265" else ""),
+        (f"-x265-params{at}", _x265(video, picture) if video.codec == "libx265" else ""),
     ]
     return [word for pair in given if pair[1] for word in pair]
+
+
+def _x265(video: Video, picture: Facts) -> str:
+    """Its own options. Segments must be independent of each other, and cut alike in
+    all rungs; the metadata of HDR tell screens how to show it."""
+    options = ["log-level=error"]
+    if video.keyframes:
+        options += ["open-gop=0", "scenecut=0"]
+    if made_colour(video, picture).video_range != "SDR":
+        options += ["repeat-headers=1"]
+        if "mastering" in picture:
+            options += ["hdr10=1", f"master-display={picture['mastering']}"]
+        if "content_light" in picture:
+            options += [f"max-cll={picture['content_light']}"]
+    return ":".join(options)
 
 
 def _keyframes(video: Video) -> str:
@@ -782,6 +828,7 @@ class _Reader:
             keyframes=_given(element, "keyframes", float, 0.0),
             frame_rate=_given(element, "frame-rate", float, 60.0),
             fields=element.get("deinterlace") == "fields",
+            dynamic_range=element.get("dynamic-range", "sdr"),
         )
         self._check_encoder(element, video)
         self._check_rates(element, video)
@@ -801,6 +848,10 @@ class _Reader:
                 f"{video.codec} {video.profile} cannot hold {video.pixel_format};"
                 f" it can hold {', '.join(sorted(allowed))}",
             )
+        if video.dynamic_range == "keep" and (
+            video.codec == "libx264" or "10" not in video.pixel_format
+        ):
+            self._refuse(element, "to keep HDR takes libx265 or prores_ks and 10 bits")
         if video.codec == "prores_ks" and (video.preset or video.keyframes):
             self._refuse(element, "prores_ks has neither presets nor keyframes")
 

@@ -84,7 +84,15 @@ def test_a_disk_that_is_nearly_full_is_named(
 def test_tools_that_are_missing_are_named(ready: Settings) -> None:
     tools = replace(ready.tools, ffmpeg="/nowhere/ffmpeg", ffprobe="/bin/true")
     wrong = faults(replace(ready, tools=tools))
-    assert set(wrong) == {"encoders", "ffmpeg", "ffprobe"}
+    assert set(wrong) == {"encoders", "filters", "ffmpeg", "ffprobe"}
+
+
+def test_a_filter_that_is_not_there_is_named(
+    ready: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = media.filters(ready.tools.ffmpeg)
+    monkeypatch.setattr(media, "filters", lambda *_: there - {"zscale"})
+    assert "lacks zscale" in faults(ready)["filters"]
 
 
 def test_an_encoder_that_profiles_want_is_named_with_them(

@@ -25,6 +25,7 @@ def facts(
         "height": height,
         "frame_rate": 25.0,
         "interlaced": False,
+        "pixel_format": "yuv420p",
         "duration": 10.0,
         **more,
     }
@@ -49,8 +50,8 @@ def option(arguments: list[str], name: str) -> str:
 def test_the_shipped_profiles_are_there() -> None:
     assert set(SHIPPED) == {
         *("mp4-2160", "mp4-1440", "mp4-1080", "mp4-720", "mp4-540", "mp4-360"),
-        *("hls-ladder", "dash-ladder", "audio-aac", "sound-languages", "mezzanine"),
-        *("remux-copy", "preview", "proxy"),
+        *("hls-ladder", "dash-ladder", "hls-hdr", "hevc-hdr", "audio-aac", "sound-languages"),
+        *("mezzanine", "remux-copy", "preview", "proxy"),
     }
 
 
@@ -185,7 +186,9 @@ def test_one_rung_gets_the_rates_of_its_profile() -> None:
     assert option(arguments, "-maxrate:v:0") == "3104k"
     assert option(arguments, "-bufsize:v:0") == "4138k"
     assert option(arguments, "-force_key_frames:v:0") == "expr:gte(t,n_forced*4)"
-    assert option(arguments, "-vf") == "fps=25,scale=1280:720:flags=bicubic,setsar=1,format=yuv420p"
+    assert option(arguments, "-vf").startswith("fps=25,")
+    assert "pad=1280:720:" in option(arguments, "-vf")
+    assert option(arguments, "-vf").endswith("color_trc=bt709")
     assert option(arguments, "-f") == "mp4"
 
 
@@ -269,6 +272,7 @@ HEAD = '<?xml version="1.0"?>\n<profile xmlns="urn:backoffice:1" name="x">\n'
 MP4 = '<file format="mp4"/>\n'
 MOV = '<file format="mov"/>\n'
 HLS = '<package format="hls"/>\n'
+X265 = '<video codec="libx265" rate="800" pixel-format="{}"/>\n'
 X264 = '<video codec="libx264" rate="800"/>\n'
 DEEP = 'codec="prores_ks" pixel-format="yuv422p10le"'
 
@@ -303,6 +307,9 @@ def write(folder: Path, body: str, name: str = "x") -> Path:
         (MP4 + x264('profile="main" pixel-format="yuv422p"'), 4, "yuv422p"),
         (MP4 + f"<video {DEEP}/>", 4, "does not go into mp4"),
         (MOV + f'<video {DEEP} rate="9"/>', 4, "no rate"),
+        (MP4 + x264('dynamic-range="keep"'), 4, "libx265 or prores_ks and 10 bits"),
+        (MP4 + X265.format('yuv420p" dynamic-range="keep'), 4, "10 bits"),
+        (MP4 + X265.format('yuv420p10le" dynamic-range="hdr'), 4, "dynamic-range"),
         (MP4 + '<audio codec="aac"/>', 4, "needs a rate"),
         (MP4 + '<audio codec="pcm_s16le"/>', 4, "does not go into mp4"),
         (MP4 + '<audio codec="aac" rate="9" streams="first"/>', 4, "first"),

@@ -12,7 +12,8 @@ from typing import Any, cast
 
 from lxml import etree
 
-from backoffice import dash, hls, media, profiles, renditions, subtitles
+from backoffice import colour, dash, hls, media, profiles, renditions, subtitles
+from backoffice.colour import Colour
 from backoffice.errors import TaskFailed
 from backoffice.hls import Picture, Sound, Text
 from backoffice.profiles import Facts, Package, Profile, Span
@@ -71,7 +72,7 @@ class _Work:
     @property
     def ladder(self) -> Ladder:
         pictures = [
-            _picture(name, _shape(rendition), rendition.picture)
+            _picture(name, _shape(rendition), rendition.picture, colour.of(rendition.picture))
             for name, rendition in zip(self.names, self.pictures, strict=True)
         ]
         spans = [_made_span(rendition.picture, rendition.facts) for rendition in self.pictures]
@@ -114,7 +115,12 @@ def ladder(profile: Profile, facts: Facts, *, lengths: bool = True) -> Ladder:
     assert wanted.picture is not None
     rungs = zip(profiles.rungs(profile, facts), wanted.pictures, strict=True)
     pictures = [
-        _picture(video.name, size, {**source, "frame_rate": profiles.frame_rate(video, source)})
+        _picture(
+            video.name,
+            size,
+            {**source, "frame_rate": profiles.frame_rate(video, source)},
+            profiles.made_colour(video, source),
+        )
         for video, size in rungs
     ]
     spans = [wanted.picture] * len(pictures)
@@ -127,8 +133,8 @@ def ladder(profile: Profile, facts: Facts, *, lengths: bool = True) -> Ladder:
     return found if lengths else found.of_any_length()
 
 
-def _picture(name: str, size: tuple[int, int], facts: Facts) -> Picture:
-    return Picture(name, *size, float(facts.get("frame_rate", 0.0)), "SDR")
+def _picture(name: str, size: tuple[int, int], facts: Facts, made: Colour) -> Picture:
+    return Picture(name, *size, float(facts.get("frame_rate", 0.0)), made.video_range)
 
 
 def sounds_of(streams: Sequence[Facts]) -> list[Sound]:

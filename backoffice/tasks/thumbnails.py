@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-from backoffice import files, media, profiles, scan
+from backoffice import colour, files, media, profiles, rendering, scan
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.profiles import Facts
 from backoffice.tasks import Context, Output, Plan, Result
@@ -20,7 +22,9 @@ STILL_LINES = 720  # a taller picture is made smaller
 TILE = (160, 90)
 COLUMNS = 10
 TILES = 100  # at most
-LONG = 120.0  # seconds; beyond, only keyframes are decoded for the sprite
+# Frames of another size than the first come in its size, with pixels of another shape.
+_SAME_SIZE = "scale=interl=-1"
+LONG = 120.0  # seconds; beyond, keyframes alone make the sprite if they are near each other
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,33 @@ class _Work:
         columns = min(COLUMNS, self.tiles)
         return columns, math.ceil(self.tiles / columns)
 
+    @property
+    def tile_size(self) -> tuple[int, int]:
+        """Of the picture within its tile."""
+        width, height = self.picture["width"], self.picture["height"]
+        scale = min(TILE[0] / width, TILE[1] / height)
+        return _even(width * scale), _even(height * scale)
+
     def moment(self, percent: int) -> float:
         """Never after the last frame has begun: nothing would be found there."""
         frame = 1 / (self.picture["frame_rate"] or 25.0)
         return max(0.0, min(self.seconds * percent / 100, self.seconds - 1.5 * frame))
 
 
+def _even(length: float) -> int:
+    return max(2, round(length / 2) * 2)
+
+
 def plan(context: Context) -> Plan:
     work = _prepare(context)
     commands = [_still_command(context, work, p, work.moment(p)) for p in STILLS]
+    notes = [f"writes a map of {work.tiles} tiles"]
+    if work.seconds > LONG:
+        notes.append("decodes the whole for the sprite if its keyframes are too far apart")
     return Plan(
-        commands=[*commands, _sprite_command(context, work)],
+        commands=[*commands, _sprite_command(context, work, keyframes=work.seconds > LONG)],
         outputs=_outputs(context, work),
-        notes=[f"writes a map of {work.tiles} tiles"],
+        notes=notes,
     )
 
 
@@ -65,12 +83,16 @@ def run(context: Context) -> Result:
     for number, percent in enumerate(STILLS):
         _still(context, work, percent)
         context.progress(0.1 * (number + 1))
-    context.execute(_sprite_command(context, work), duration=work.seconds, start=0.3, share=0.69)
+    _sprite(context, work)
     _write_map(context, work)
     outputs = _outputs(context, work)
     _check(work, outputs)
     context.progress(1.0)
-    return Result(outputs=outputs, report={"stills": len(STILLS), "tiles": work.tiles})
+    report: dict[str, object] = {"stills": len(STILLS), "tiles": work.tiles}
+    if said := colour.rendered(work.picture, colour.JPEG):
+        report["colour"] = said
+    warnings = [f"{work.title} {said}" for said in rendering.warnings(work.picture)]
+    return Result(outputs=outputs, report=report, warnings=warnings)
 
 
 def _prepare(context: Context) -> _Work:
@@ -88,6 +110,8 @@ def _prepare(context: Context) -> _Work:
     picture = profiles.first_picture(facts)
     if picture is None:
         raise TaskFailed(f"{title} has sound but no picture, so there are no stills", retry=False)
+    if reason := colour.unusable(picture):
+        raise TaskFailed(f"{title} {reason}", retry=False)
     seconds = float(picture.get("duration", 0.0) or facts["duration"])
     return _Work(source.path, title, picture, seconds)
 
@@ -109,37 +133,80 @@ def _still_command(context: Context, work: _Work, percent: int, moment: float) -
     return [
         *media.command(context.settings),
         *(["-ss", f"{moment:.3f}"] if moment else []),
+        *rendering.decoder(work.picture),
         *media.input_arguments(work.path, context.settings),
         *("-map", f"0:{work.picture['index']}", "-frames:v", "1"),
-        *("-vf", _filters(work, f"scale={width}:{height},setsar=1,format=yuvj420p")),
+        *("-vf", _filters(work, _rendered(work, (width, height)))),
         *("-q:v", "3", "-f", "image2", "-update", "1"),
         str(_still_path(context, work, percent)),
     ]
 
 
-def _sprite_command(context: Context, work: _Work) -> list[str]:
+def _sprite(context: Context, work: _Work) -> None:
+    """A tile shows a frame of its own time; keyframes that are too far apart for that
+    would make rows of equal ones."""
+    keyframes = work.seconds > LONG
+    command = _sprite_command(context, work, keyframes=keyframes)
+    context.execute(command, duration=work.seconds, start=0.3, share=0.2 if keyframes else 0.69)
+    if keyframes and not _frequent(context, work):
+        context.log("the keyframes are too far apart for the sprite; decoding the whole")
+        command = _sprite_command(context, work, keyframes=False)
+        context.execute(command, duration=work.seconds, start=0.5, share=0.49)
+    _keys_path(context).unlink(missing_ok=True)
+
+
+def _frequent(context: Context, work: _Work) -> bool:
+    """Each tile gets the last frame before the middle of its time, so one must be
+    within the half before."""
+    path = _keys_path(context)
+    text = path.read_text() if path.exists() else ""
+    times = [float(at) for at in re.findall(r"pts_time:([-\d.]+)", text)]
+    gaps = [after - before for before, after in pairwise([*times, work.seconds])]
+    return bool(times) and max(gaps) <= work.interval / 2
+
+
+def _sprite_command(context: Context, work: _Work, *, keyframes: bool) -> list[str]:
     """One tile an interval. The last frame is held on both sides of ``fps``: before
     it, so that the end has a tile; after it, so that the grid is always filled."""
     width, height = TILE
     columns, rows = work.grid
     filters = [
+        *(_telling_keyframes(context) if keyframes else []),
         f"tpad=stop_mode=clone:stop_duration={work.interval:g}",
         f"fps=1/{work.interval:g}:start_time=0",
-        # Into the tile as displayed, whatever shape the stored pixels have.
-        f"scale='round(min({width},{height}*dar)/2)*2':'round(min({height},{width}/dar)/2)*2'",
-        f"setsar=1,pad={width}:{height}:-1:-1",
+        _rendered(work, work.tile_size),
+        f"pad={width}:{height}:-1:-1",
         f"tpad=stop_mode=clone:stop={columns * rows}",
-        f"tile={columns}x{rows},format=yuvj420p",
+        f"tile={columns}x{rows}",
     ]
     return [
         *media.command(context.settings),
-        *(["-skip_frame", "nokey"] if work.seconds > LONG else []),
+        *(["-skip_frame", "nokey"] if keyframes else []),
+        # Else a change of size would begin the sprite anew.
+        *("-reinit_filter", "0"),
+        *rendering.decoder(work.picture),
         *media.input_arguments(work.path, context.settings),
         *("-map", f"0:{work.picture['index']}", "-frames:v", "1"),
-        *("-vf", _filters(work, ",".join(filters))),
+        *("-vf", f"{_SAME_SIZE},{_filters(work, ','.join(filters))}"),
         *("-q:v", "4", "-f", "image2", "-update", "1"),
         str(_sprite_path(context, work)),
     ]
+
+
+def _telling_keyframes(context: Context) -> list[str]:
+    path = media.filter_value(str(_keys_path(context)))
+    return [
+        "metadata=mode=add:key=sprite:value=keyframe",
+        f"metadata=mode=print:key=sprite:file={path}",
+    ]
+
+
+def _keys_path(context: Context) -> Path:
+    return context.folder / "keyframes.txt"
+
+
+def _rendered(work: _Work, size: tuple[int, int]) -> str:
+    return ",".join(rendering.filters(work.picture, size, colour.JPEG, "yuvj420p"))
 
 
 def _filters(work: _Work, filters: str) -> str:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from backoffice import (
     amr,
+    colour,
     decoding,
     files,
     listening,
     media,
     pictures,
     profiles,
+    rendering,
     renditions,
     scan,
     shortfall,
@@ -139,12 +141,14 @@ def _run(context: Context, given: _Work) -> Result:
         media.require_written(context.execute(_text_command(context, work, partial.parent)))
     copies.remove()
     facts = _known_by(work, _verify(context, work, partial))
-    warnings += _missing(work, facts)
+    warnings += _missing(work, facts) + _warnings(work, stderr)
     target = _accept(work, partial, work.target(context.folder))
     context.progress(1.0)
     report |= {"profile": work.profile.name, "duration": facts["duration"]}
     if work.sounds:
         report["sounds"] = [soundtracks.name(work.facts, track) for track in work.sounds]
+    if said := _rendered(work):
+        report["colour"] = said
     return Result([_output(work, target, facts)], report=report, warnings=warnings)
 
 
@@ -392,11 +396,32 @@ def _encode_command(
     level = decoding.LEVEL if work.sounds and not work.profile.copy else "warning"
     return [
         *media.command(context.settings, level=level),
+        *_decoder(work),
         *_inputs(context, work),
         *profiles.encode_arguments(work.profile, work.facts, loudness=loudness),
         *media.threads_arguments(context.settings),
         *(profiles.package_output(package_of, target.parent) if package_of else [str(target)]),
     ]
+
+
+def _warnings(work: _Work, stderr: str) -> list[str]:
+    picture = profiles.first_picture(work.facts)
+    if picture is None or not work.profile.video:
+        return []
+    return [f"{work.title} {said}" for said in rendering.warnings(picture, stderr)]
+
+
+def _rendered(work: _Work) -> str:
+    """What became of HDR."""
+    picture = profiles.first_picture(work.facts)
+    videos = profiles.rungs(work.profile, work.facts) if picture else ()
+    said = (colour.rendered(picture, profiles.made_colour(v, picture)) for v in videos if picture)
+    return next(filter(None, said), "")
+
+
+def _decoder(work: _Work) -> list[str]:
+    picture = profiles.first_picture(work.facts)
+    return rendering.decoder(picture) if picture and work.profile.video else []
 
 
 def _partial(folder: Path, work: _Work) -> Path:
@@ -496,10 +521,7 @@ _CODECS = {"libx264": "h264", "libx265": "hevc", "prores_ks": "prores"}
 def _planned_facts(work: _Work) -> dict[str, Any]:
     """Enough for the tasks that come after it to be planned too."""
     wanted, profile = work.expected, work.profile
-    if profile.copy:
-        codecs = [str(picture["codec"]) for picture in work.facts["video"]]
-    else:
-        codecs = [_CODECS[video.codec] for video in profiles.rungs(profile, work.facts)]
+    shown = _planned_pictures(work)
     sounds = profiles.sounds(profile, work.facts)
     return {
         "duration": wanted.duration,
@@ -507,20 +529,34 @@ def _planned_facts(work: _Work) -> dict[str, Any]:
         "video": [
             {
                 **(work.facts["video"][0] if work.facts["video"] else {}),
-                **{"index": n, "codec": codec, "width": width, "height": height},
+                **{"index": n, "width": width, "height": height},
                 **{"interlaced": False, "scan": pictures.PROGRESSIVE, "rotation": 0},
+                **picture,
             }
-            for n, (codec, (width, height)) in enumerate(zip(codecs, wanted.pictures, strict=True))
+            for n, (picture, (width, height)) in enumerate(zip(shown, wanted.pictures, strict=True))
         ],
         "audio": [
             {
                 **{**track.first, **track.described},
-                **{"index": len(codecs) + n, "codec": _sound_codec(profile, track.first)},
+                **{"index": len(shown) + n, "codec": _sound_codec(profile, track.first)},
             }
             for n, track in enumerate(sounds)
         ],
         "subtitle": [],
     }
+
+
+def _planned_pictures(work: _Work) -> list[dict[str, Any]]:
+    if work.profile.copy:
+        return [{"codec": picture["codec"]} for picture in work.facts["video"]]
+    return [
+        {
+            "codec": _CODECS[video.codec],
+            "pixel_format": video.pixel_format,
+            "colour": asdict(profiles.made_colour(video, work.facts["video"][0])),
+        }
+        for video in profiles.rungs(work.profile, work.facts)
+    ]
 
 
 def _sound_codec(profile: Profile, sound: Facts) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from genshi.core import Markup
 from webob import Response
 
-from backoffice import model, records
+from backoffice import colour, model, records
 from backoffice.model import File
 from backoffice.states import PUBLICATION_STATES, PUBLISHED
 from backoffice.web import lineage, queries, render
@@ -110,6 +110,9 @@ def _streams(facts: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
     return [one for one in facts.get(kind) or () if isinstance(one, dict)]
 
 
+_HDR = {colour.PQ: "HDR (PQ)", colour.HLG: "HDR (HLG)"}
+
+
 def _details(stream: Mapping[str, Any]) -> str:
     """What tells one stream from another."""
     parts = [
@@ -118,6 +121,7 @@ def _details(stream: Mapping[str, Any]) -> str:
         "{pixel_format}" if stream.get("pixel_format") else "",
         "{scan}" if stream.get("scan") not in (None, "progressive") else "",
         "{first_field} field first" if stream.get("first_field") else "",
+        _HDR.get(stream.get("colour", {}).get("transfer"), ""),
         "rotated by {rotation}°" if stream.get("rotation") else "",
         "{channels} channels" if (stream.get("channels") or 0) > 1 else "",
         "1 channel" if stream.get("channels") == 1 else "",

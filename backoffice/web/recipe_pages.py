@@ -172,7 +172,10 @@ def _rung(one: Video) -> Markup:
         f"{one.height} lines" if one.height else "as the source",
         _rate(one.rate),
         *(_rate(one.maximum), NONE if one.quality is None else one.quality),
-        *(one.preset or NONE, one.pixel_format),
+        *(
+            one.preset or NONE,
+            one.pixel_format + (", keeps HDR" if one.dynamic_range == "keep" else ""),
+        ),
         span(one.keyframes) if one.keyframes else NONE,
     )
 

@@ -89,7 +89,7 @@ def test_the_plan_is_what_runs(tmp_path: Path, clips: Clips, profile: str) -> No
 @pytest.mark.parametrize(
     ("names", "profile", "words"),
     [
-        (["plain.mp4"], "mp4-720", "can be made by dash-ladder, hls-ladder"),
+        (["plain.mp4"], "mp4-720", "can be made by dash-ladder, hls-hdr, hls-ladder"),
         (["plain.mp4"], "", "can be made by"),
         (["sound.m4a"], "hls-ladder", "no rendition with a picture"),
         ([], "hls-ladder", "no rendition with a picture"),
