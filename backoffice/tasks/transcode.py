@@ -309,7 +309,7 @@ def _gaps(context: Context, work: _Work, stream: Facts, length: float, stderr: s
         return []
     if found.verdict == decoding.NOTHING:
         raise _Undecodable(stream["index"], found.message)
-    if found.verdict == decoding.HOLES:
+    if found.verdict == decoding.HOLES and not work.tolerant:
         raise TaskFailed(f"{work.title} is damaged: only {found.message}", retry=False)
     return [f"{found.message}; the rest is silence"]
 
