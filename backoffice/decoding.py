@@ -45,7 +45,8 @@ def why_not(
     stream: Mapping[str, Any], *, codecs: Collection[str], encrypted: Mapping[int, str]
 ) -> str:
     """Why a stream, as ffprobe describes it, cannot be decoded; or empty.
-    ``encrypted`` maps the numbers of tracks to the names of their schemes."""
+    ``encrypted`` maps the numbers of tracks to the names of their schemes. Without
+    ``codecs``, of a program that tells none, each is taken for one that can be."""
     tags = {key.lower() for key in stream.get("tags", {})}
     track = _track(stream)
     if track in encrypted or "enc_key_id" in tags:
@@ -53,7 +54,7 @@ def why_not(
     codec = stream.get("codec_name", "unknown")
     if codec in ("unknown", "none"):
         return f"this ffmpeg does not know its codec{_tag(stream)}"
-    return "" if codec in codecs else f"this ffmpeg cannot decode {codec}"
+    return "" if not codecs or codec in codecs else f"this ffmpeg cannot decode {codec}"
 
 
 def _track(stream: Mapping[str, Any]) -> int:

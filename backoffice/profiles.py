@@ -431,6 +431,9 @@ def encode_arguments(profile: Profile, facts: Facts, *, loudness: Sequence[str] 
     arguments += [*([] if texts(profile, facts) else ["-sn"]), "-dn"]
     described = [track.described for track in sounds(profile, facts)]
     arguments += metadata_arguments(profile.metadata, described, languages=profile.copy)
+    if profile.metadata != KEEP:
+        for n, stream in enumerate(texts(profile, facts)):
+            arguments += [f"-metadata:s:s:{n}", f"language={stream.get('language', 'und')}"]
     if profile.maximum:
         arguments += ["-t", f"{profile.maximum:g}"]
     if profile.package:

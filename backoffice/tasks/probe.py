@@ -26,14 +26,14 @@ def plan(context: Context) -> Plan:
 
 
 def run(context: Context) -> Result:
-    required = _required(context)
+    required, tolerant = _required(context), tolerates(context.parameters)
     if not context.sources:
         raise TaskFailed("there is no file to look at; check the workflow", retry=False)
     facts: dict[int, dict[str, Any]] = {}
     warnings: list[str] = []
     for number, source in enumerate(context.sources, 1):
         facts[source.file_id] = _probe(context, source, required)
-        warnings += _lacks(context, source)
+        warnings += _lacks(source, tolerant)
         context.progress(number / len(context.sources))
     told = [line for found in facts.values() for line in _unusable(found)]
     return Result(
@@ -43,12 +43,12 @@ def run(context: Context) -> Result:
     )
 
 
-def _lacks(context: Context, source: Source) -> list[str]:
+def _lacks(source: Source, tolerant: bool) -> list[str]:
     """What is seen to be missing without decoding; raises TaskFailed unless that is
     tolerated."""
     missing = completeness.missing(source.path)
     lack = f"{source.title} is truncated: {missing}" if missing else ""
-    if lack and not tolerates(context.parameters):
+    if lack and not tolerant:
         raise TaskFailed(f"{lack}; copy it again, or set damage to tolerate", retry=False)
     return [lack] if lack else []
 

@@ -34,6 +34,7 @@ Record = Mapping[str, Any]
 _UNHEARD_OF = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _VALUES = xmlsafe.ELEMENTS + xmlsafe.ATTRIBUTES  # of a document in JSON, names among them
+_TOO_MANY = f"the document has more than {_VALUES} values; send it in parts"
 _DIGITS = 100  # of a number with a fraction or an exponent
 _TOO_DEEP = f"objects and lists stand within each other more than {xmlsafe.DEPTH} deep"
 XML, JSON = "application/xml", "application/json"
@@ -324,6 +325,9 @@ def _read(schema: str, data: bytes, media_type: str, limit: int) -> etree._Eleme
 def _from_json(data: bytes, limit: int) -> object:
     if len(data) > limit:
         raise TooLarge(f"the document has {len(data)} bytes; at most {limit} are read")
+    # Each list and object costs far more than the bytes that it takes.
+    if data.count(b"[") + data.count(b"{") > _VALUES:
+        raise TooLarge(_TOO_MANY)
     try:
         value = json.loads(
             data.decode(), object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
@@ -362,7 +366,7 @@ def _require_plain(value: object) -> None:
     for _ in range(xmlsafe.DEPTH):
         count += len(level)
         if count > _VALUES:
-            raise TooLarge(f"the document has more than {_VALUES} values; send it in parts")
+            raise TooLarge(_TOO_MANY)
         if not (level := [inner for outer in level for inner in _inner(outer)]):
             return
     raise Malformed(_TOO_DEEP)
