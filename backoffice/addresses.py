@@ -97,7 +97,7 @@ def parse(text: str) -> Hosts:
 def resolve(host: str, port: int, hosts: Hosts) -> Sequence[str]:
     """All addresses of a host, or HostRefused if one of them may not be reached.
 
-    Whatever spelling of an address the system understands (2130706433, 0x7f.1) is
+    Any spelling of an address that the system understands (2130706433, 0x7f.1) is
     judged by what it means. Raises OSError or UnicodeError for a name not known.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

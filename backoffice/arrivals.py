@@ -133,7 +133,7 @@ def stamp_of(status: os.stat_result) -> Stamp:
 
 @lru_cache
 def matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether a name matches one of the shell patterns, in whatever case."""
+    """Whether a name matches one of the shell patterns, without regard to case."""
     if not patterns:
         return lambda name: False
     regex = "|".join(fnmatch.translate(pattern) for pattern in patterns)

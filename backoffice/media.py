@@ -457,10 +457,14 @@ def _light_metadata(
 
 
 def _ffprobe(
-    looked: _Probed, log: Callable[[str], None], formats: str, shown: Sequence[str]
+    looked: _Probed,
+    log: Callable[[str], None],
+    formats: str,
+    shown: Sequence[str],
+    form: str = "json",
 ) -> Completed:
     argv = [
-        *(looked.settings.tools.ffprobe, "-v", "error", "-of", "json", *shown),
+        *(looked.settings.tools.ffprobe, "-v", "error", "-of", form, *shown),
         *_input_limits(formats),
         *("-i", f"file:{looked.path.absolute()}"),
     ]
@@ -521,20 +525,8 @@ def _times(
     # Two packets of H.264 may be the fields of one frame, which only decoding tells.
     fields = stream.get("codec_name") == "h264" and stream.get("field_order") != "progressive"
     shown = "frame=best_effort_timestamp_time" if fields else "packet=pts_time"
-    argv = [
-        *(looked.settings.tools.ffprobe, "-v", "error", "-of", "csv=p=0"),
-        *("-select_streams", str(stream["index"]), "-show_entries", shown),
-        *("-read_intervals", f"{'' if place is None else f'{place:.3f}'}%+#{PACKETS}"),
-        *_input_limits(FORMATS),
-        *("-i", f"file:{looked.path.absolute()}"),
-    ]
-    done = run(
-        argv,
-        folder=Path("/"),
-        log=log,
-        confined=of_tools(looked.settings, read=[looked.path.absolute()]),
-        names=name_of_descriptor(looked.path, looked.name),
-    )
+    span = f"{'' if place is None else f'{place:.3f}'}%+#{PACKETS}"
+    done = _listed(looked, str(stream["index"]), span, shown, log)
     if done.signal:
         raise failure(done)
     return [float(time) for time in re.findall(r"^-?\d+\.\d+", done.stdout, re.MULTILINE)]
@@ -690,27 +682,16 @@ def _packets(
     looked: _Probed, streams: str, count: int, log: Callable[[str], None]
 ) -> frozenset[int]:
     """The streams, of those chosen, that the first ``count`` packets belong to."""
-    listed = _listed(looked, streams, f"%+#{count}", "packet=stream_index", log)
-    return frozenset(int(number) for number in re.findall(r"^(\d+)", listed, re.MULTILINE))
+    done = _listed(looked, streams, f"%+#{count}", "packet=stream_index", log)
+    return frozenset(int(number) for number in re.findall(r"^(\d+)", done.stdout, re.MULTILINE))
 
 
 def _listed(
     looked: _Probed, streams: str, span: str, entries: str, log: Callable[[str], None]
-) -> str:
-    """A line for each packet of the streams chosen."""
-    argv = [
-        *(looked.settings.tools.ffprobe, "-v", "error", "-of", "csv=p=0"),
-        *("-select_streams", streams, "-read_intervals", span, "-show_entries", entries),
-        *(*_input_limits(FORMATS), "-i", f"file:{looked.path.absolute()}"),
-    ]
-    done = run(
-        argv,
-        folder=Path("/"),
-        log=log,
-        confined=of_tools(looked.settings, read=[looked.path.absolute()]),
-        names=name_of_descriptor(looked.path, looked.name),
-    )
-    return done.stdout
+) -> Completed:
+    """A line for each packet or frame of the streams chosen."""
+    shown = ["-select_streams", streams, "-read_intervals", span, "-show_entries", entries]
+    return _ffprobe(looked, log, FORMATS, shown, form="csv=p=0")
 
 
 def packet_seconds(
@@ -721,7 +702,7 @@ def packet_seconds(
     looked = _Probed(path, name or path.name, settings)
     entries = "packet=duration_time"
     done = _listed(looked, str(index), f"%+{most:.3f}", entries, lambda line: None)
-    return math.fsum(_number(line.strip(",")) for line in done.split())
+    return math.fsum(_number(line.strip(",")) for line in done.stdout.split())
 
 
 def _usable(facts: dict[str, Any], unusable: Mapping[int, str]) -> dict[str, Any]:
