@@ -24,7 +24,7 @@ help: ## Show this list
 
 demo: $(VENV)/.runtime ## Publish a clip from end to end; MEDIA=/path/to/clip.mp4, DEMO_EXIT=1
 	@tools/apt-install ffmpeg
-	@$(BIN)/python -m backoffice.demo
+	@$(BIN)/python -m backoffice.operations.demo
 
 test: $(VENV)/.test ## Run the tests, on SQLite and on a MariaDB of their own; TESTS=tests/test_x.py
 	@$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(TESTS)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from storm.locals import Store
 
-from backoffice import claims, leases
-from backoffice.database import Database, clock
-from backoffice.jobs import lane
+from backoffice.data.database import Database, clock
+from backoffice.engine import claims, leases
+from backoffice.engine.jobs import lane
 from bench.place import Failed, Place, Server
 from bench.report import Line
 

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from backoffice import confinement, media
-from backoffice.confinement import NONE, Confinement
+from backoffice.media import ffmpeg
+from backoffice.system import confinement
+from backoffice.system.confinement import NONE, Confinement
 from bench.place import Failed, Server
 from bench.report import Line
 
@@ -49,7 +50,7 @@ def _pairs(
 def _timed(folder: Path, argv: Sequence[str], confined: Confinement) -> Callable[[], float]:
     def run() -> float:
         began = time.perf_counter()
-        done = media.run(argv, folder=folder, log=lambda line: None, confined=confined)
+        done = ffmpeg.run(argv, folder=folder, log=lambda line: None, confined=confined)
         if done.status != 0:
             raise Failed(f"{argv[0]} failed: {done.stderr_tail}")
         return time.perf_counter() - began

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import MySQLdb
 
-from backoffice import catalogue, config, jobs, migrations
-from backoffice.catalogue import Catalogue
-from backoffice.database import Database
+from backoffice.config import loading
+from backoffice.data import migrations
+from backoffice.data.database import Database
+from backoffice.engine import catalogue, jobs
+from backoffice.engine.catalogue import Catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 NOOP = """<workflow xmlns="urn:backoffice:1" name="noop" version="1">
@@ -139,7 +141,7 @@ class Place:
             "BACKOFFICE_COMMAND_STAMP_ARGV": "date +%s.%N",
             **settings,
         }
-        self.settings = config.load(None, self.environ)
+        self.settings = loading.load(None, self.environ)
         self.database = Database(self.settings.database)
         migrations.migrate(self.database)
         self.recipes: Catalogue = catalogue.load(self.settings)

@@ -14,7 +14,7 @@ import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from backoffice import tokens
+from backoffice.data import tokens
 from bench.place import Failed, Place, Server, process, wait_for
 from bench.report import Line
 from tests.acceptance.apache import apache

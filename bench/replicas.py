@@ -14,8 +14,8 @@ from pathlib import Path
 
 from storm.locals import Store
 
-from backoffice.config import DatabaseSettings
-from backoffice.database import Database
+from backoffice.config.loading import DatabaseSettings
+from backoffice.data.database import Database
 from bench.place import Server
 from bench.report import Line
 from tests.replicas import Member, Replication, replication, wait_for

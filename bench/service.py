@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from backoffice.sdnotify import Receiver
+from backoffice.system.sd_notify import Receiver
 from bench.idle import resident
 from bench.load import free_port
 from bench.place import Failed, Place, Server, process, wait_for

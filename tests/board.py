@@ -8,13 +8,14 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice import claims, jobs, leases, migrations, outcomes
-from backoffice.claims import Claimed, Held
-from backoffice.config import Settings
-from backoffice.database import Database, clock
-from backoffice.outcomes import Outcome
+from backoffice.config.loading import Settings
+from backoffice.data import migrations
+from backoffice.data.database import Database, clock
+from backoffice.engine import claims, jobs, leases, outcomes
+from backoffice.engine.claims import Claimed, Held
+from backoffice.engine.outcomes import Outcome
+from backoffice.engine.workflows import InputRef, InputSpec, ParameterSpec, TaskSpec, Workflow
 from backoffice.states import FAILED, SUCCEEDED
-from backoffice.workflows import InputRef, InputSpec, ParameterSpec, TaskSpec, Workflow
 
 
 def chain(*names: str, name: str = "chain", **changes: Any) -> Workflow:

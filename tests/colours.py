@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from backoffice import mp4
+from backoffice.media import mp4
 
 COLOURS = [(30, 160, 60), (192, 48, 32), (255, 255, 255), (128, 128, 128)]
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "4")

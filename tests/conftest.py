@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import MySQLdb
 import pytest
 
-from backoffice import config, migrations
-from backoffice import database as database_module
-from backoffice.database import Database
+from backoffice.config import loading
+from backoffice.data import database as database_module
+from backoffice.data import migrations
+from backoffice.data.database import Database
 from tests.board import Board
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def database_uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture
-def settings(database_uri: str, tmp_path: Path) -> config.Settings:
+def settings(database_uri: str, tmp_path: Path) -> loading.Settings:
     """Settings with everything in ``tmp_path`` and with short waits."""
     (tmp_path / "media").mkdir()
     environ = {
@@ -227,11 +228,11 @@ def settings(database_uri: str, tmp_path: Path) -> config.Settings:
         "BACKOFFICE_WORKER_GRACE": "5s",
         "BACKOFFICE_SCHEDULER_POLL": "0.1s",
     }
-    return config.load(None, environ)
+    return loading.load(None, environ)
 
 
 @pytest.fixture
-def database(settings: config.Settings) -> Iterator[Database]:
+def database(settings: loading.Settings) -> Iterator[Database]:
     """The database of the settings, with its tables."""
     database = Database(settings.database)
     migrations.migrate(database)
@@ -240,7 +241,7 @@ def database(settings: config.Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
-def board(settings: config.Settings) -> Iterator[Board]:
+def board(settings: loading.Settings) -> Iterator[Board]:
     """Jobs in such a database, and workers that move them."""
     board = Board(settings)
     yield board
@@ -289,6 +290,6 @@ def clip(clip_factory: ClipFactory) -> Path:
 
 
 @pytest.fixture
-def source(settings: config.Settings, clip: Path) -> Path:
+def source(settings: loading.Settings, clip: Path) -> Path:
     """A copy of the clip where jobs may read it."""
     return Path(shutil.copy(clip, settings.paths.roots[0] / "clip.mp4"))

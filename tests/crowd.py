@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from backoffice.database import Database
+from backoffice.data.database import Database
 
 T = TypeVar("T")
 LONG = 60  # seconds; only what hangs takes so long

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from backoffice import config
+from backoffice.config import loading
 from tests.conftest import _program
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,7 +132,7 @@ def environment(service: str, secrets: Path) -> dict[str, str]:
 def test_every_service_has_settings_that_are_right(
     service: str, installed: Path, secrets: Path
 ) -> None:
-    settings = config.load(str(installed), environment(service, secrets))
+    settings = loading.load(str(installed), environment(service, secrets))
     assert settings.database.uri == "mysql://backoffice:x@database/backoffice"
     assert settings.auth.secret == "y"
     assert settings.auth.required
@@ -144,7 +144,7 @@ def test_every_service_has_settings_that_are_right(
 
 def test_what_is_written_is_on_a_volume_or_in_memory(installed: Path, secrets: Path) -> None:
     for service in OURS:
-        settings = config.load(str(installed), environment(service, secrets))
+        settings = loading.load(str(installed), environment(service, secrets))
         one = SERVICES[service]
         assert one["read_only"]
         places = [place.split(":")[1] for place in one["volumes"]]

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import pytest
 
-from backoffice import config, tokens
-from backoffice.prctl import die_with
+from backoffice.config import loading
+from backoffice.data import tokens
+from backoffice.system.prctl import die_with
 from backoffice.web.app import make_app
 from backoffice.web.server import serve
 from tests.board import Board
@@ -74,7 +75,7 @@ def environ(place: Path) -> dict[str, str]:
 @pytest.fixture
 def service(place: Path, environ: dict[str, str]) -> Iterator[str]:
     """A server and a worker; gives the address."""
-    settings = config.load(None, environ)
+    settings = loading.load(None, environ)
     board = Board(settings)
     secret = board.do(tokens.create, "docs", "admin", "tester")[1]
     board.close()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from backoffice import xmlsafe
+from backoffice.documents import safe_xml
 from backoffice.errors import Invalid
 from backoffice.web import documents
 
@@ -145,7 +145,7 @@ RECORDS: dict[str, dict[str, Any]] = {
 
 def tree(kind: str, record: Any) -> etree._Element:
     root = etree.fromstring(documents.to_xml(kind, record))
-    xmlsafe.validate(root, documents.schema_of(kind))
+    safe_xml.validate(root, documents.schema_of(kind))
     return root
 
 
@@ -245,7 +245,7 @@ def test_a_submission_is_read() -> None:
 
 
 def test_a_submission_is_a_job_too() -> None:
-    xmlsafe.validate(etree.fromstring(SUBMISSION), "job")
+    safe_xml.validate(etree.fromstring(SUBMISSION), "job")
 
 
 def test_what_is_left_out_has_its_default() -> None:
@@ -262,29 +262,29 @@ def test_a_comment_does_not_cut_a_value() -> None:
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        (b"", xmlsafe.Malformed),
-        (b"<job", xmlsafe.Malformed),
-        (SUBMISSION + b"trailing", xmlsafe.Malformed),
-        (b"<!DOCTYPE job><job/>", xmlsafe.Malformed),
+        (b"", safe_xml.Malformed),
+        (b"<job", safe_xml.Malformed),
+        (SUBMISSION + b"trailing", safe_xml.Malformed),
+        (b"<!DOCTYPE job><job/>", safe_xml.Malformed),
         (b'<?xml version="1.0"?><!-- x --> <!DOCTYPE job SYSTEM "file:///x"><job/>',
-         xmlsafe.Malformed),
-        (b"<job>\x01</job>", xmlsafe.Malformed),
-        (b"<a>" * 300 + b"</a>" * 300, xmlsafe.Malformed),
-        (b'<?xml version="1.0" encoding="UTF-7"?><job/>', xmlsafe.WrongEncoding),
-        (SUBMISSION.decode().encode("utf-16"), xmlsafe.WrongEncoding),
-        (b"<job>\xff</job>", xmlsafe.WrongEncoding),
-        (b" " * (1 << 20) + b"<job/>", xmlsafe.TooLarge),
-        (b"<job/>", xmlsafe.SchemaViolation),
-        (SUBMISSION.replace(b'"7"', b'"101"'), xmlsafe.SchemaViolation),
-        (SUBMISSION.replace(b' key=', b' id="1" key='), xmlsafe.SchemaViolation),
-        (SUBMISSION.replace(b"role=", b"roll="), xmlsafe.SchemaViolation),
-        (SUBMISSION.replace(b"<title>", b"<title>x</title><title>"), xmlsafe.SchemaViolation),
+         safe_xml.Malformed),
+        (b"<job>\x01</job>", safe_xml.Malformed),
+        (b"<a>" * 300 + b"</a>" * 300, safe_xml.Malformed),
+        (b'<?xml version="1.0" encoding="UTF-7"?><job/>', safe_xml.WrongEncoding),
+        (SUBMISSION.decode().encode("utf-16"), safe_xml.WrongEncoding),
+        (b"<job>\xff</job>", safe_xml.WrongEncoding),
+        (b" " * (1 << 20) + b"<job/>", safe_xml.TooLarge),
+        (b"<job/>", safe_xml.SchemaViolation),
+        (SUBMISSION.replace(b'"7"', b'"101"'), safe_xml.SchemaViolation),
+        (SUBMISSION.replace(b' key=', b' id="1" key='), safe_xml.SchemaViolation),
+        (SUBMISSION.replace(b"role=", b"roll="), safe_xml.SchemaViolation),
+        (SUBMISSION.replace(b"<title>", b"<title>x</title><title>"), safe_xml.SchemaViolation),
         (SUBMISSION.replace(b"</job>", b'<parameter name="target">b</parameter></job>'),
-         xmlsafe.SchemaViolation),
+         safe_xml.SchemaViolation),
         (SUBMISSION.replace(
             b"<title>",
             b'<title xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="evil">'),
-         xmlsafe.SchemaViolation),
+         safe_xml.SchemaViolation),
     ],
 )  # fmt: skip
 def test_what_is_refused(data: bytes, kind: type[Invalid]) -> None:
@@ -294,7 +294,7 @@ def test_what_is_refused(data: bytes, kind: type[Invalid]) -> None:
 
 
 def test_a_syntax_error_has_line_and_column() -> None:
-    with pytest.raises(xmlsafe.Malformed) as caught:
+    with pytest.raises(safe_xml.Malformed) as caught:
         parse(b"<job>\n  <title></job>")
     assert caught.value.fault.line == 2
     assert caught.value.fault.column > 1
@@ -303,7 +303,7 @@ def test_a_syntax_error_has_line_and_column() -> None:
 
 def test_every_schema_fault_is_told_with_its_line() -> None:
     data = SUBMISSION.replace(b'"7"', b'"x"').replace(b'role="source"', b"")
-    with pytest.raises(xmlsafe.SchemaViolation) as caught:
+    with pytest.raises(safe_xml.SchemaViolation) as caught:
         parse(data)
     assert {fault.line for fault in caught.value.faults} == {1, 3}
     assert "urn:backoffice" not in str(caught.value)
@@ -313,16 +313,16 @@ def test_a_bomb_is_refused_at_once() -> None:
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
     data = f'<!DOCTYPE job [<!ENTITY e0 "x">{entities}]><job a="&e11;">&e11;</job>'.encode()
     begin = time.process_time()
-    with pytest.raises(xmlsafe.Malformed, match="DTD"):
+    with pytest.raises(safe_xml.Malformed, match="DTD"):
         parse(data)
     assert time.process_time() - begin < 0.1
 
 
 def test_a_long_unfinished_prologue_is_refused_at_once() -> None:
     begin = time.process_time()
-    with pytest.raises(xmlsafe.Malformed):
+    with pytest.raises(safe_xml.Malformed):
         parse(b"<!--" * 200_000)
-    with pytest.raises(xmlsafe.Malformed):
+    with pytest.raises(safe_xml.Malformed):
         parse(b"<!-- -->" * 120_000 + b"<!DOCTYP")
     assert time.process_time() - begin < 1
 
@@ -342,7 +342,7 @@ def test_nothing_but_invalid_comes_of_bad_bytes(noise: bytes, place: int) -> Non
 def test_a_streamed_list_is_the_list(pages: list[list[dict[str, Any]]]) -> None:
     whole = [one for page in pages for one in page]
     xml = etree.fromstring(b"".join(documents.stream_xml("jobs", pages)))
-    xmlsafe.validate(xml, "job")
+    safe_xml.validate(xml, "job")
     plain = etree.fromstring(documents.to_xml("jobs", whole))
     assert etree.tostring(xml, method="c14n2") == etree.tostring(plain, method="c14n2")
     shown = json.loads(b"".join(documents.stream_json("jobs", pages)))
@@ -390,7 +390,7 @@ def test_a_submission_in_json_is_what_it_is_in_xml() -> None:
     ],
 )
 def test_json_that_breaks_the_schema_is_refused_as_xml_would_be(change: dict[str, Any]) -> None:
-    with pytest.raises(xmlsafe.SchemaViolation):
+    with pytest.raises(safe_xml.SchemaViolation):
         read_json(ASKED | change)
 
 
@@ -398,7 +398,7 @@ def test_json_that_breaks_the_schema_is_refused_as_xml_would_be(change: dict[str
 def test_json_with_what_xml_cannot_hold_is_malformed_as_xml_would_be(
     change: dict[str, Any],
 ) -> None:
-    with pytest.raises(xmlsafe.Malformed):
+    with pytest.raises(safe_xml.Malformed):
         read_json(ASKED | change)
 
 

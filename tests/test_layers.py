@@ -1,165 +1,81 @@
-"""Imports run down the layers only; this is what keeps it so."""
+"""Imports run down the packages only; ``tools/import_graph.py`` draws them."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.import_graph import ROOT, graph, heights, imports, inner_imports, modules, room
 
-# A module may import from its own line and those above. A name without a dot
-# stands for a module or a whole package.
-LAYERS = [
-    {"errors"},
-    {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy"},
-    {"landlock", "seccomp", "mp4", "languages", "media_types", "protection", "rates", "pictures"},
-    {"colour"},
-    {"decoding", "renames", "unchanged", "open_files"},
-    {"arrivals"},
-    {"addresses", "outbound", "webhooks"},
-    {"instance", "sdnotify", "bus", "hls", "soundtracks", "subtitles", "rendering"},
-    {"dash", "listening", "renditions"},
-    {"config"},
-    {"confinement"},
-    {"logs", "sentry", "disks", "looks", "senders"},
-    {"inspection", "daemon", "preflight"},
-    {"gtid"},
-    {"nodes"},
-    {"replication"},
-    {"database", "migrations"},
-    {"ledger"},
-    {"model"},
-    {"workflows", "profiles"},
-    {"events", "flow", "claims", "leases", "outcomes", "jobs", "tokens", "search"},
-    {"records", "figures", "causes", "census", "throughput", "why", "retention", "client"},
-    {"media"},
-    {"scan"},
-    {"amr", "shortfall"},
-    {"tasks.__init__", "publishers"},
-    {"tasks"},
-    {"assignments"},
-    {"catalogue", "score"},
-    {"dryrun"},
-    {"executors"},
-    {"alerts", "folder_events", "intake"},
-    {"watch_folders"},
-    {"worker", "scheduler"},
-    {"web"},
-    {"service"},
-    {"check", "terminal", "backup", "restore", "reconcile"},
-    {"follow", "console"},
-    {"commands", "remote"},
-    {"cli"},
-    {"demo", "__main__"},
-]
-STORE = {
-    *("database", "replication", "model", "jobs", "claims", "leases", "outcomes", "events", "flow"),
-    *(
-        "alerts",
-        "records",
-        "figures",
-        "causes",
-        "census",
-        "ledger",
-        "throughput",
-        "why",
-        "retention",
-        "assignments",
-        "tokens",
-    ),
-    "search",
-    "intake",
-}
-
-
-def modules() -> dict[str, Path]:
-    """Each module of the package, by its name below it."""
-    package = ROOT / "backoffice"
-    found = {}
-    for path in package.rglob("*.py"):
-        parts = path.relative_to(package).with_suffix("").parts
-        found[".".join(parts)] = path
-    return found
-
+# Bottom to top. A package imports from itself and from those above its row.
+LAYERS = (
+    "errors",
+    "states",
+    "config",
+    "system",
+    "documents",
+    "data",
+    "media",
+    "publishers",
+    "tasks",
+    "engine",
+    "reports",
+    "workers",
+    "scheduler",
+    "service",
+    "web",
+    "operations",
+    "client",
+    "cli",
+    "__main__",
+)
+KNOWS_THE_STORE = {"data", "engine", "reports", "workers", "scheduler", "web", "operations"}
 
 MODULES = modules()
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Full names of the modules that ``path`` imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide the layer"
-            for alias in node.names:
-                full = f"{node.module}.{alias.name}"
-                yield full if _is_module(full) else str(node.module)
-
-
-def _is_module(name: str) -> bool:
-    short = name.removeprefix("backoffice.")
-    return short in MODULES or f"{short}.__init__" in MODULES
-
-
-def inner_imports(path: Path) -> set[str]:
-    """The modules of backoffice among them, by their keys in MODULES."""
-    names = {n.removeprefix("backoffice.") for n in imports(path) if n.startswith("backoffice.")}
-    return {n if n in MODULES else f"{n}.__init__" for n in names}
-
-
-def level(module: str) -> int:
-    for wanted in (module, module.split(".")[0]):
-        for number, names in enumerate(LAYERS):
-            if wanted in names:
-                return number
-    raise AssertionError(f"{module} belongs to no layer; give it a place in LAYERS")
-
-
 LAYERED = sorted(set(MODULES) - {"__init__"})
 
 
 @pytest.mark.parametrize("module", LAYERED)
-def test_a_module_imports_nothing_from_the_layers_below_it(module: str) -> None:
-    wrong = [other for other in inner_imports(MODULES[module]) if level(other) > level(module)]
+def test_a_module_imports_only_packages_below_its_own(module: str) -> None:
+    others = {room(other) for other in inner_imports(MODULES[module], MODULES)}
+    wrong = [other for other in others if LAYERS.index(other) > LAYERS.index(room(module))]
     assert not wrong, f"{module} must not import {', '.join(wrong)}"
 
 
-def test_there_are_no_circles() -> None:
-    graph = {module: inner_imports(MODULES[module]) for module in LAYERED}
-    while graph:
-        free = [module for module, needed in graph.items() if not needed & set(graph)]
-        assert free, f"these import each other in a circle: {', '.join(sorted(graph))}"
-        for module in free:
-            del graph[module]
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    heights(graph(MODULES))
+
+
+@pytest.mark.parametrize("package", [name for name in LAYERS if f"{name}.__init__" in MODULES])
+def test_every_package_says_what_it_owns(package: str) -> None:
+    assert MODULES[f"{package}.__init__"].read_text().startswith('"""')
 
 
 @pytest.mark.parametrize("package", ["tasks", "publishers"])
 def test_tasks_and_publishers_never_touch_the_store(package: str) -> None:
-    for module in (m for m in LAYERED if m.startswith(f"{package}.")):
-        assert not inner_imports(MODULES[module]) & STORE
-        assert not {n for n in imports(MODULES[module]) if n.split(".")[0] in ("storm", "MySQLdb")}
+    for module in (m for m in LAYERED if room(m) == package):
+        names = {room(other) for other in inner_imports(MODULES[module], MODULES)}
+        assert not names & KNOWS_THE_STORE
+        outside = imports(MODULES[module], MODULES)
+        assert not {n for n in outside if n.split(".")[0] in ("storm", "MySQLdb")}
 
 
 def test_publishers_know_nothing_of_tasks() -> None:
-    for module in (m for m in LAYERED if m.startswith("publishers.")):
-        assert not {n for n in inner_imports(MODULES[module]) if n.startswith("tasks.")}
+    for module in (m for m in LAYERED if room(m) == "publishers"):
+        assert "tasks" not in map(room, inner_imports(MODULES[module], MODULES))
 
 
 def test_states_and_errors_need_nothing_but_the_standard_library() -> None:
     for module in ("errors", "states"):
-        outer = {n for n in imports(MODULES[module]) if not n.startswith("backoffice.")}
-        assert outer <= {"__future__"}
+        names = imports(MODULES[module], MODULES)
+        assert {n for n in names if not n.startswith("backoffice.")} <= {"__future__"}
 
 
 def test_middleware_imports_nothing_of_backoffice() -> None:
     for path in (ROOT / "middleware").rglob("*.py"):
-        assert not [name for name in imports(path) if name.split(".")[0] == "backoffice"]
+        names = imports(path, MODULES)
+        assert not [name for name in names if name.split(".")[0] == "backoffice"]
 
 
 def test_settings_are_read_in_one_place() -> None:
-    readers = {m for m in LAYERED if '"BACKOFFICE_' in MODULES[m].read_text()}
-    assert readers <= {"config", "demo"}
+    readers = {room(m) for m in LAYERED if '"BACKOFFICE_' in MODULES[m].read_text()}
+    assert readers <= {"config", "operations"}

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
-from backoffice import causes, files, gtid, logs, media, privacy, search
+from backoffice.config import redaction
+from backoffice.data import gtid, search
 from backoffice.errors import Invalid
+from backoffice.media import ffmpeg
+from backoffice.reports import failure_groups
+from backoffice.system import files, logs
 from backoffice.tasks import publish
 from backoffice.web import filters, queries, task_pages
 from backoffice.web.call import preferred
@@ -50,11 +54,11 @@ ENDS = ["", "!\n"]
 
 
 def _differences(text: str) -> str:
-    return causes.alike.__wrapped__(text)
+    return failure_groups.alike.__wrapped__(text)
 
 
 def _scrubbed(text: str) -> object:
-    return privacy._with_password("", text), privacy._with_key("", text)
+    return redaction._with_password("", text), redaction._with_key("", text)
 
 
 def _cookies(text: str) -> object:
@@ -66,8 +70,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "causes of failures": _differences,
     "secrets in addresses": _scrubbed,
     "lines of logs": lambda text: logs._unprintable(logs._escaped, text),
-    "prefixes of ffmpeg's lines": lambda text: media._PREFIX.sub("", text),
-    "playlists": lambda text: media._PLAYLIST.match(text.encode()),
+    "prefixes of ffmpeg's lines": lambda text: ffmpeg._PREFIX.sub("", text),
+    "playlists": lambda text: ffmpeg._PLAYLIST.match(text.encode()),
     "positions of MariaDB": lambda text: gtid._MARIADB.fullmatch(text),
     "positions of MySQL": lambda text: gtid._MYSQL.fullmatch(text),
     "words that are looked for": search.words,

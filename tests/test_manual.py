@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.cli import _parser
+from backoffice.cli.main import _parser
 
 ROOT = Path(__file__).resolve().parent.parent
 MANUAL = ROOT / "docs" / "backoffice.1"

@@ -68,7 +68,7 @@ def test_the_wheel_is_imported_and_not_the_checkout(python: Path, tmp_path: Path
 
 @pytest.mark.parametrize("name", SHARED)
 def test_the_wheel_has_every_shared_file(name: str, python: Path, tmp_path: Path) -> None:
-    code = f"from backoffice.files import share; print(share({name!r}))"
+    code = f"from backoffice.config.resources import share; print(share({name!r}))"
     installed = Path(run(python, "-c", code, cwd=tmp_path).strip())
     assert installed.is_relative_to(python.parent.parent)
     assert files(installed) == files(ROOT / name)

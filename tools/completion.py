@@ -9,7 +9,7 @@ from argparse import ArgumentParser, _SubParsersAction
 
 import shtab
 
-from backoffice.cli import _parser
+from backoffice.cli.main import _parser
 
 HOW = "# from the command line's own parser; to make it anew, type: make completion"
 

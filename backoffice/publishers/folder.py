@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backoffice import files
-from backoffice.config import Target
+from backoffice.config.loading import Target
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.publishers import Fence, Item, Outcome, Tick, check_name, url
-from backoffice.renames import exchange, rename_new
+from backoffice.system import files
+from backoffice.system.renames import exchange, rename_new
 
 STAGING = ".backoffice-"
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from backoffice.confinement import Confinement
 from backoffice.errors import Invalid, TaskFailed
+from backoffice.system.confinement import Confinement
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from backoffice import files
 from backoffice.errors import Invalid, TaskFailed
+from backoffice.system import files
 from backoffice.tasks import Context, Plan, Result, Source
 
 PARAMETERS: Mapping[str, str] = {

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from backoffice import media_types
-from backoffice.config import Command
-from backoffice.confinement import NONE, Confinement
+from backoffice.config.loading import Command
 from backoffice.errors import TaskFailed
+from backoffice.media import media_types
+from backoffice.system.confinement import NONE, Confinement
 from backoffice.tasks import Context, Output, Plan, Result, Source
 
 ROLE = "output"

@@ -11,11 +11,13 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from backoffice import publishers, webhooks
-from backoffice.addresses import HostRefused
-from backoffice.config import Settings
+from backoffice import publishers
+from backoffice.config import webhook_keys
+from backoffice.config.addresses import HostRefused
+from backoffice.config.loading import Settings
+from backoffice.config.redaction import shown
 from backoffice.errors import Invalid, TaskFailed
-from backoffice.privacy import shown
+from backoffice.system import webhooks
 from backoffice.tasks import Context, Delivery, Plan, Publication, Result
 
 PARAMETERS: Mapping[str, str] = {"url": "an http or https URL that gets the message"}
@@ -37,7 +39,7 @@ def check(parameters: Mapping[str, str], settings: Settings) -> None:
     url = parameters.get("url")
     if url is None:
         return  # was left out: the workflow skips the task then
-    if not webhooks.is_url(url):
+    if not webhook_keys.is_url(url):
         raise Invalid(f"{shown(url)!r} is no http or https URL to notify")
     if not settings.notify.secret:
         raise Invalid("nothing can be notified: [notify] secret, which signs messages, is not set")

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 from lxml import etree
 
-from backoffice import colour, dash, hls, media, profiles, renditions, subtitles
-from backoffice.colour import Colour
 from backoffice.errors import TaskFailed
-from backoffice.hls import Picture, Sound, Text
-from backoffice.profiles import Facts, Package, Profile, Span
+from backoffice.media import colour, dash, ffmpeg, hls, profiles, renditions, subtitles
+from backoffice.media.colour import Colour
+from backoffice.media.hls import Picture, Sound, Text
+from backoffice.media.profiles import Facts, Package, Profile, Span
 from backoffice.tasks import Context, Output, Plan, Result, Source
 
 PARAMETERS: Mapping[str, str] = {
@@ -162,7 +162,7 @@ def run(context: Context) -> Result:
     partial = context.folder / "partial"
     partial.mkdir()
     stderr = context.execute(_command(context, work, partial), duration=work.duration, share=0.95)
-    media.require_written(stderr)
+    ffmpeg.require_written(stderr)
     for source, text in zip(work.texts, work.described_texts, strict=True):
         shutil.copyfile(source.path, partial / f"{text.name}.vtt")
     facts = verify(context, work.package, partial, work.ladder)
@@ -204,7 +204,7 @@ def _sound(given: Sequence[_Rendition]) -> _Rendition | None:
 
 
 def _rendition(context: Context, source: Source) -> _Rendition:
-    facts = source.facts or media.probe(
+    facts = source.facts or ffmpeg.probe(
         source.path, context.settings, context.log, name=source.title
     )
     rendition = _Rendition(source, facts)
@@ -242,7 +242,7 @@ def _lines(rendition: _Rendition) -> tuple[int, int]:
 
 
 def _command(context: Context, work: _Work, folder: Path) -> list[str]:
-    argv = media.command(context.settings)
+    argv = ffmpeg.command(context.settings)
     inputs: list[_Rendition | None] = list(work.pictures)
     if work.sound and work.sound not in inputs:
         inputs.append(work.sound)
@@ -251,7 +251,7 @@ def _command(context: Context, work: _Work, folder: Path) -> list[str]:
         # Else each file would begin at zero, whatever its first time, and out of step.
         late = float(rendition.facts.get("start", 0.0))
         argv += ["-itsoffset", f"{late:.6f}"] if late > 0 else []
-        argv += media.input_arguments(rendition.source.path)
+        argv += ffmpeg.input_arguments(rendition.source.path)
     for number, rendition in enumerate(work.pictures):
         argv += ["-map", f"{number}:{rendition.facts['video'][0]['index']}"]
     for stream in work.sounds:
@@ -278,7 +278,7 @@ def _warnings(work: _Work) -> list[str]:
     return [
         f"{r.name} lasts {r.facts['duration']:.1f} s, the longest {work.duration:.1f} s"
         for r in work.pictures
-        if work.duration - r.facts["duration"] > media.tolerance(work.duration)
+        if work.duration - r.facts["duration"] > ffmpeg.tolerance(work.duration)
     ]
 
 
@@ -303,13 +303,13 @@ def verify(context: Context, package: Package, folder: Path, ladder: Ladder) -> 
             raise ValueError(f"it has {len(found)} streams of {len(ladder.spans)}")
     except (OSError, ValueError, struct.error, etree.XMLSyntaxError) as error:
         # The muxers end well even when they could not write.
-        if media.disk_full(folder):
+        if ffmpeg.disk_full(folder):
             raise TaskFailed("the disk is full; make room and retry") from error
         raise TaskFailed(f"the package is broken: {error}") from error
     for (name, span), seconds in zip(ladder.spans, found, strict=True):
         if span.length:
             check_length(name, seconds, span)
-    facts = media.probe(manifest, context.settings, context.log, formats=_FORMATS[package.format])
+    facts = ffmpeg.probe(manifest, context.settings, context.log, formats=_FORMATS[package.format])
     if package.format == "dash":
         # Afterwards: ffprobe would follow the subtitles, and opens no text here.
         dash.describe(manifest, ladder.sounds, ladder.texts)
@@ -327,9 +327,9 @@ def _described(facts: dict[str, Any], ladder: Ladder) -> dict[str, Any]:
 def check_length(name: str, seconds: float, span: Span) -> None:
     """Raise TaskFailed if a stream does not last as long as it must. It may begin with
     what fills the time before it."""
-    if seconds < span.length - media.tolerance(span.length):
+    if seconds < span.length - ffmpeg.tolerance(span.length):
         raise too_short(name, seconds, span.length)
-    if seconds > span.end + media.tolerance(span.end):
+    if seconds > span.end + ffmpeg.tolerance(span.end):
         raise TaskFailed(
             f"{name} must last {span.length:.1f} s, but {seconds:.1f} s came out;"
             " the time stamps of the source are probably damaged",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from backoffice import completeness, decoding, media, pictures, scan, soundtracks
 from backoffice.errors import TaskFailed
+from backoffice.media import decoding, ffmpeg, pictures, scan, soundtracks, truncation
 from backoffice.tasks import DAMAGE, Context, Plan, Result, Source, tolerates
 
 PARAMETERS: Mapping[str, str] = {
@@ -46,7 +46,7 @@ def run(context: Context) -> Result:
 def _lacks(source: Source, tolerant: bool) -> list[str]:
     """What is seen to be missing without decoding; raises TaskFailed unless that is
     tolerated."""
-    missing = completeness.missing(source.path)
+    missing = truncation.missing(source.path)
     lack = f"{source.title} is truncated: {missing}" if missing else ""
     if lack and not tolerant:
         raise TaskFailed(f"{lack}; copy it again, or set damage to tolerate", retry=False)
@@ -82,7 +82,7 @@ def _required(context: Context) -> str:
 
 
 def _probe(context: Context, source: Source, required: str) -> dict[str, Any]:
-    facts = media.probe(source.path, context.settings, context.log, name=source.title)
+    facts = ffmpeg.probe(source.path, context.settings, context.log, name=source.title)
     if required != "any" and not facts[required]:
         if why := decoding.sentence(facts, decoding.KINDS[required]):
             raise TaskFailed(f"{source.title} cannot be used: {why}", retry=False)

@@ -9,10 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backoffice import amr, completeness, decoding, media, profiles, shortfall, soundtracks
 from backoffice.errors import TaskFailed
-from backoffice.profiles import Facts
-from backoffice.shortfall import Shortfall
+from backoffice.media import (
+    amr,
+    decoding,
+    ffmpeg,
+    profiles,
+    shortfall,
+    soundtracks,
+    truncation,
+)
+from backoffice.media.profiles import Facts
+from backoffice.media.shortfall import Shortfall
 from backoffice.tasks import REFUSE, TOLERATE, Context, Plan, Result
 
 PARAMETERS: Mapping[str, str] = {
@@ -151,7 +159,7 @@ def _prepare(context: Context) -> _Work:
             retry=False,
         )
     source = context.sources[0]
-    facts = source.facts or media.probe(
+    facts = source.facts or ffmpeg.probe(
         source.path, context.settings, context.log, name=source.title
     )
     given = {name: text.strip() for name, text in context.parameters.items() if text.strip()}
@@ -213,8 +221,8 @@ def _modes(text: str) -> dict[str, str]:
 
 def _command(context: Context, work: _Work) -> list[str]:
     argv = [
-        *media.command(context.settings, level=decoding.LEVEL),
-        *media.input_arguments(work.path, context.settings),
+        *ffmpeg.command(context.settings, level=decoding.LEVEL),
+        *ffmpeg.input_arguments(work.path, context.settings),
         *work.extra,
     ]
     picture = profiles.first_picture(work.facts)
@@ -297,7 +305,7 @@ def _chain(context: Context, work: _Work, checks: tuple[str, ...]) -> list[str]:
         kind = "metadata" if check in _PICTURE_CHECKS else "ametadata"
         chain.append(detector.format(_shortest(work.limits[check])))
         for key in keys:
-            path = media.filter_value(str(_marks(context, key)))
+            path = ffmpeg.filter_value(str(_marks(context, key)))
             chain.append(f"{kind}=mode=print:key={key}:file={path}")
     return chain
 
@@ -338,10 +346,10 @@ def _check_whole(work: _Work, decoded: float, stderr: str) -> None:
     errors = list(_errors(stderr))
     if errors:
         work.warnings.append(f"has {len(errors)} decoding errors, such as: {errors[0]}")
-    lack = completeness.missing(work.path) or _said_to_end_early(stderr)
+    lack = truncation.missing(work.path) or _said_to_end_early(stderr)
     if lack:
         work.find("decode", f"is truncated: {lack}; copy it again")
-    elif decoded < declared - media.tolerance(declared):
+    elif decoded < declared - ffmpeg.tolerance(declared):
         message = f"is truncated: {declared:.1f} s declared, {decoded:.1f} s decodable"
         if _declares(work.facts):
             work.find("decode", f"{message}; copy it again")
@@ -416,7 +424,7 @@ def _errors(stderr: str) -> Iterator[str]:
 
 
 def _declares(facts: Facts) -> bool:
-    return bool(media.DECLARES_DURATION & set(str(facts["format"]).split(",")))
+    return bool(ffmpeg.DECLARES_DURATION & set(str(facts["format"]).split(",")))
 
 
 def _shown_seconds(work: _Work, stderr: str) -> float | None:

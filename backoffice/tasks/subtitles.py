@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backoffice import media, renditions, subtitles
 from backoffice.errors import TaskFailed
-from backoffice.profiles import Facts
+from backoffice.media import ffmpeg, renditions, subtitles
+from backoffice.media.profiles import Facts
 from backoffice.tasks import Context, Output, Plan, Result, Source
 
 PARAMETERS: Mapping[str, str] = {}
@@ -37,7 +37,9 @@ def run(context: Context) -> Result:
     outputs = []
     if work.streams:
         length = float(work.facts["duration"]) or None
-        media.require_written(context.execute(_command(context, work), duration=length, share=0.98))
+        ffmpeg.require_written(
+            context.execute(_command(context, work), duration=length, share=0.98)
+        )
     for stream, path in zip(work.streams, work.paths, strict=True):
         if subtitles.has_cues(path):
             outputs.append(_output(stream, path))
@@ -55,7 +57,7 @@ def _prepare(context: Context) -> _Work:
             retry=False,
         )
     source = context.sources[0]
-    facts = source.facts or media.probe(
+    facts = source.facts or ffmpeg.probe(
         source.path, context.settings, context.log, name=source.title
     )
     streams = subtitles.textual(facts)
@@ -65,8 +67,8 @@ def _prepare(context: Context) -> _Work:
 
 def _command(context: Context, work: _Work) -> list[str]:
     return [
-        *media.command(context.settings),
-        *media.input_arguments(work.source.path, context.settings),
+        *ffmpeg.command(context.settings),
+        *ffmpeg.input_arguments(work.source.path, context.settings),
         *subtitles.extraction(work.streams, work.paths),
     ]
 

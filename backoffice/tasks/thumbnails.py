@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from backoffice import colour, files, media, profiles, rendering, scan
 from backoffice.errors import Invalid, TaskFailed
-from backoffice.profiles import Facts
+from backoffice.media import colour, ffmpeg, profiles, rendering, scan
+from backoffice.media.profiles import Facts
+from backoffice.system import files
 from backoffice.tasks import Context, Output, Plan, Result
 
 PARAMETERS: Mapping[str, str] = {}
@@ -103,7 +104,7 @@ def _prepare(context: Context) -> _Work:
         )
     source = context.sources[0]
     title = source.title
-    facts = source.facts or media.probe(
+    facts = source.facts or ffmpeg.probe(
         source.path, context.settings, context.log, name=source.title
     )
     facts = scan.looked(facts, source.path, context.settings, context.log, name=title)
@@ -131,10 +132,10 @@ def _still_command(context: Context, work: _Work, percent: int, moment: float) -
     except Invalid as error:
         raise TaskFailed(f"{work.title}: {error}", retry=False) from error
     return [
-        *media.command(context.settings),
+        *ffmpeg.command(context.settings),
         *(["-ss", f"{moment:.3f}"] if moment else []),
         *rendering.decoder(work.picture),
-        *media.input_arguments(work.path, context.settings),
+        *ffmpeg.input_arguments(work.path, context.settings),
         *("-map", f"0:{work.picture['index']}", "-frames:v", "1"),
         *("-vf", _filters(work, _rendered(work, (width, height)))),
         *("-q:v", "3", "-f", "image2", "-update", "1"),
@@ -180,12 +181,12 @@ def _sprite_command(context: Context, work: _Work, *, keyframes: bool) -> list[s
         f"tile={columns}x{rows}",
     ]
     return [
-        *media.command(context.settings),
+        *ffmpeg.command(context.settings),
         *(["-skip_frame", "nokey"] if keyframes else []),
         # Else a change of size would begin the sprite anew.
         *("-reinit_filter", "0"),
         *rendering.decoder(work.picture),
-        *media.input_arguments(work.path, context.settings),
+        *ffmpeg.input_arguments(work.path, context.settings),
         *("-map", f"0:{work.picture['index']}", "-frames:v", "1"),
         *("-vf", f"{_SAME_SIZE},{_filters(work, ','.join(filters))}"),
         *("-q:v", "4", "-f", "image2", "-update", "1"),
@@ -194,7 +195,7 @@ def _sprite_command(context: Context, work: _Work, *, keyframes: bool) -> list[s
 
 
 def _telling_keyframes(context: Context) -> list[str]:
-    path = media.filter_value(str(_keys_path(context)))
+    path = ffmpeg.filter_value(str(_keys_path(context)))
     return [
         "metadata=mode=add:key=sprite:value=keyframe",
         f"metadata=mode=print:key=sprite:file={path}",

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backoffice import (
+from backoffice.errors import Invalid, TaskFailed
+from backoffice.media import (
     amr,
     colour,
     decoding,
-    files,
+    ffmpeg,
     listening,
-    media,
     pictures,
     profiles,
     rendering,
@@ -25,10 +25,10 @@ from backoffice import (
     soundtracks,
     subtitles,
 )
-from backoffice.errors import Invalid, TaskFailed
-from backoffice.hls import Text
-from backoffice.profiles import Expected, Facts, Loudness, Profile
-from backoffice.soundtracks import Soundtrack
+from backoffice.media.hls import Text
+from backoffice.media.profiles import Expected, Facts, Loudness, Profile
+from backoffice.media.soundtracks import Soundtrack
+from backoffice.system import files
 from backoffice.tasks import DAMAGE, Context, Output, Plan, Result, Source, package, tolerates
 
 PARAMETERS: Mapping[str, str] = {
@@ -135,10 +135,10 @@ def _run(context: Context, given: _Work) -> Result:
         start=start,
         share=0.98 - start,
     )
-    media.require_written(stderr)
+    ffmpeg.require_written(stderr)
     warnings += _check_decoded(context, work, stderr) + _left_out(work)
     if work.texts:
-        media.require_written(context.execute(_text_command(context, work, partial.parent)))
+        ffmpeg.require_written(context.execute(_text_command(context, work, partial.parent)))
     copies.remove()
     facts = _known_by(work, _verify(context, work, partial))
     warnings += _missing(work, facts) + _warnings(work, stderr)
@@ -171,7 +171,7 @@ def _prepare(context: Context) -> _Work:
         )
     if only:
         profile = replace(profile, audio=None)
-    facts = source.facts or media.probe(
+    facts = source.facts or ffmpeg.probe(
         source.path, context.settings, context.log, name=source.title
     )
     if profile.video:
@@ -198,8 +198,8 @@ def _unused_pictures(work: _Work) -> list[str]:
 
 def _listen_command(context: Context, work: _Work) -> list[str]:
     return [
-        *media.command(context.settings, level="info"),
-        *media.input_arguments(work.source.path, context.settings),
+        *ffmpeg.command(context.settings, level="info"),
+        *ffmpeg.input_arguments(work.source.path, context.settings),
         *listening.arguments(work.unsure),
     ]
 
@@ -276,14 +276,14 @@ def _measure_command(context: Context, work: _Work, track: Soundtrack) -> list[s
     audio = work.profile.audio
     assert audio is not None
     return [
-        *media.command(context.settings, level="info"),
+        *ffmpeg.command(context.settings, level="info"),
         *_inputs(context, work),
         *profiles.measure_arguments(audio, track),
     ]
 
 
 def _inputs(context: Context, work: _Work) -> list[str]:
-    return [*media.input_arguments(work.source.path, context.settings), *work.extra]
+    return [*ffmpeg.input_arguments(work.source.path, context.settings), *work.extra]
 
 
 def _check_decoded(context: Context, work: _Work, stderr: str) -> list[str]:
@@ -380,8 +380,8 @@ def _texts_left_out(work: _Work) -> list[str]:
 def _text_command(context: Context, work: _Work, folder: Path) -> list[str]:
     names = renditions.text_names(work.texts)
     return [
-        *media.command(context.settings),
-        *media.input_arguments(work.source.path, context.settings),
+        *ffmpeg.command(context.settings),
+        *ffmpeg.input_arguments(work.source.path, context.settings),
         *subtitles.extraction(work.texts, [folder / f"{name}.vtt" for name in names]),
     ]
 
@@ -395,11 +395,11 @@ def _encode_command(
     package_of = work.profile.package
     level = decoding.LEVEL if work.sounds and not work.profile.copy else "warning"
     return [
-        *media.command(context.settings, level=level),
+        *ffmpeg.command(context.settings, level=level),
         *_decoder(work),
         *_inputs(context, work),
         *profiles.encode_arguments(work.profile, work.facts, loudness=loudness),
-        *media.threads_arguments(context.settings),
+        *ffmpeg.threads_arguments(context.settings),
         *(profiles.package_output(package_of, target.parent) if package_of else [str(target)]),
     ]
 
@@ -450,7 +450,7 @@ def _verify(context: Context, work: _Work, partial: Path) -> dict[str, Any]:
         ladder = replace(ladder, texts=_described(work))
         facts = package.verify(context, work.profile.package, partial.parent, ladder)
     else:
-        facts = media.probe(partial, context.settings, context.log)
+        facts = ffmpeg.probe(partial, context.settings, context.log)
     _check_streams(wanted, facts)
     if not (work.profile.package or work.tolerant):
         _check_lengths(work, facts)
@@ -460,7 +460,7 @@ def _verify(context: Context, work: _Work, partial: Path) -> dict[str, Any]:
 def _missing(work: _Work, facts: Facts) -> list[str]:
     """What is not there of a source whose faults are tolerated."""
     wanted, made = work.expected.duration, float(facts["duration"])
-    if not work.tolerant or made >= wanted - media.tolerance(wanted):
+    if not work.tolerant or made >= wanted - ffmpeg.tolerance(wanted):
         return []
     return [f"{work.title} lasts {wanted:.1f} s, and only {made:.1f} s of it came out"]
 
@@ -476,7 +476,7 @@ def _check_lengths(work: _Work, facts: Facts) -> None:
     for span, stream in (*pairs, *zip(wanted.sounds, facts["audio"], strict=True)):
         if span and span.length and (made := float(stream.get("duration", 0.0))):
             package.check_length(work.title, made, span)
-    if facts["duration"] < wanted.whole - media.tolerance(wanted.whole) - _late(work.facts):
+    if facts["duration"] < wanted.whole - ffmpeg.tolerance(wanted.whole) - _late(work.facts):
         raise package.too_short(work.title, facts["duration"], wanted.whole)
 
 

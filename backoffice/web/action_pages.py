@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 from webob import Response
 
-from backoffice import jobs
-from backoffice.records import Record
+from backoffice.engine import jobs
+from backoffice.reports.records import Record
 from backoffice.states import CANCELLED, JOB_ACTIONS
 from backoffice.web import queries, render
 from backoffice.web.call import Call

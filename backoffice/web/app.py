@@ -17,10 +17,12 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector
 from storm.locals import Store
 
-from backoffice import catalogue, database, events, ledger, logs, replication, tokens
-from backoffice.config import TOKEN_ACTOR, AuthSettings, Settings
-from backoffice.database import Database
-from backoffice.files import share
+from backoffice.config.loading import TOKEN_ACTOR, AuthSettings, Settings
+from backoffice.config.resources import share
+from backoffice.data import counter_store, database, events, replication, tokens
+from backoffice.data.database import Database
+from backoffice.engine import catalogue
+from backoffice.system import logs
 from backoffice.web import pages, readiness
 from backoffice.web.api import ROUTES
 from backoffice.web.call import Site
@@ -73,7 +75,7 @@ def make_app(
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     base = base or Database(settings.database, replicas=True)
-    book = ledger.Book(base.apart(), apart=True)
+    book = counter_store.Book(base.apart(), apart=True)
     site = Site(settings, base, catalogue.load(settings), registry, pages.show)
     router = Router(routes)
 
@@ -126,7 +128,7 @@ class Unit:
 
     store: Store
     close: Callable[[], None]
-    book: ledger.Book
+    book: counter_store.Book
 
     def commit(self) -> None:
         self.store.commit()
@@ -136,7 +138,7 @@ class Unit:
         self.store.rollback()
 
 
-def _opener(base: Database, book: ledger.Book) -> Callable[[Environ], Unit]:
+def _opener(base: Database, book: counter_store.Book) -> Callable[[Environ], Unit]:
     def open(environ: Environ) -> Unit:
         reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
         store = base.request_store(reading, environ.get(AFTER, ""))

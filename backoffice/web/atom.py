@@ -7,7 +7,7 @@ from datetime import datetime
 
 from lxml import etree
 
-from backoffice.records import Record
+from backoffice.reports.records import Record
 from backoffice.web.call import Call
 from backoffice.web.documents import clean, utc
 

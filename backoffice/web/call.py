@@ -18,9 +18,9 @@ from storm.locals import Store
 from webob import Request, Response
 from webob.acceptparse import create_accept_header
 
-from backoffice.catalogue import Catalogue
-from backoffice.config import Settings
-from backoffice.database import Database
+from backoffice.config.loading import Settings
+from backoffice.data.database import Database
+from backoffice.engine.catalogue import Catalogue
 from backoffice.web import documents, queries
 from backoffice.web.routes import ADMIN, OPERATOR, VIEWER, Match
 from middleware.problem import Problem

@@ -10,9 +10,9 @@ from typing import Any
 
 from genshi.core import Markup
 
-from backoffice import throughput
+from backoffice.reports import throughput
+from backoffice.reports.throughput import Slot
 from backoffice.states import FAILED, SUCCEEDED
-from backoffice.throughput import Slot
 from backoffice.web.call import Call
 from backoffice.web.render import NONE, join, moment, row
 

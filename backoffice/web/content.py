@@ -14,9 +14,10 @@ from typing import BinaryIO
 
 from webob import Response
 
-from backoffice import files, media_types
-from backoffice.config import Settings
+from backoffice.config.loading import Settings
 from backoffice.errors import Invalid
+from backoffice.media import media_types
+from backoffice.system import files
 from middleware.problem import Problem
 
 BLOCK = 1 << 16

@@ -18,8 +18,8 @@ from typing import Any, cast
 
 from lxml import etree
 
-from backoffice import xmlsafe
-from backoffice.xmlsafe import (
+from backoffice.documents import safe_xml
+from backoffice.documents.safe_xml import (
     NAMESPACE,
     Fault,
     Malformed,
@@ -33,10 +33,10 @@ Record = Mapping[str, Any]
 
 _UNHEARD_OF = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_VALUES = xmlsafe.ELEMENTS + xmlsafe.ATTRIBUTES  # of a document in JSON, names among them
+_VALUES = safe_xml.ELEMENTS + safe_xml.ATTRIBUTES  # of a document in JSON, names among them
 _TOO_MANY = f"the document has more than {_VALUES} values; send it in parts"
 _DIGITS = 100  # of a number with a fraction or an exponent
-_TOO_DEEP = f"objects and lists stand within each other more than {xmlsafe.DEPTH} deep"
+_TOO_DEEP = f"objects and lists stand within each other more than {safe_xml.DEPTH} deep"
 XML, JSON = "application/xml", "application/json"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -266,7 +266,7 @@ def parse_job(data: bytes, *, limit: int, media_type: str = XML) -> dict[str, An
     return {
         "workflow": root.get("workflow"),
         "inputs": [(e.get("role"), e.get("href", "").strip()) for e in root.iter(_name("input"))],
-        "title": xmlsafe.text(titles[0]) if titles else "",
+        "title": safe_xml.text(titles[0]) if titles else "",
         "key": root.get("key", ""),
         "priority": int(root.get("priority", "50")),
         "parameters": _named(root, "parameter"),
@@ -315,10 +315,10 @@ def odd(text: str) -> str:
 def _read(schema: str, data: bytes, media_type: str, limit: int) -> etree._Element:
     """The root of a document that is valid, whatever it was written in."""
     if media_type == XML:
-        return xmlsafe.parse(data, schema, limit=limit)
+        return safe_xml.parse(data, schema, limit=limit)
     root = _element(_FORMS[schema], _from_json(data, limit))
-    xmlsafe.require_few(root)
-    xmlsafe.validate(root, schema)
+    safe_xml.require_few(root)
+    safe_xml.validate(root, schema)
     return root
 
 
@@ -363,7 +363,7 @@ def _require_plain(value: object) -> None:
     """Raise Malformed or TooLarge unless XML could say the same in as few elements.
     It goes down a level at a time: what is nested must not use up the stack."""
     level, count = [value], 0
-    for _ in range(xmlsafe.DEPTH):
+    for _ in range(safe_xml.DEPTH):
         count += len(level)
         if count > _VALUES:
             raise TooLarge(_TOO_MANY)

@@ -10,10 +10,12 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from genshi.core import Markup
 from webob import Response
 
-from backoffice import colour, model, records
-from backoffice.model import File
+from backoffice.data import model
+from backoffice.data.model import File
+from backoffice.media import colour
+from backoffice.reports import lineage, records
 from backoffice.states import PUBLICATION_STATES, PUBLISHED
-from backoffice.web import lineage, queries, render
+from backoffice.web import queries, render
 from backoffice.web.call import Call
 from backoffice.web.render import link, moment, row, state
 

@@ -7,9 +7,13 @@ from urllib.parse import quote
 
 from webob import Response
 
-from backoffice import files, jobs, media_types, model, records
+from backoffice.data import model
+from backoffice.data.model import File
+from backoffice.engine import jobs
 from backoffice.errors import NotFound
-from backoffice.model import File
+from backoffice.media import media_types
+from backoffice.reports import records
+from backoffice.system import files
 from backoffice.web import content, documents
 from backoffice.web.call import Call
 from middleware.problem import Problem

@@ -13,11 +13,12 @@ from urllib.parse import quote, unquote, urlencode
 from genshi.core import Markup
 from webob import Response
 
-from backoffice import jobs as steering
-from backoffice import records, search, why
-from backoffice.database import clock
+from backoffice.data import search
+from backoffice.data.database import clock
+from backoffice.engine import jobs as steering
 from backoffice.errors import Invalid
-from backoffice.records import Record
+from backoffice.reports import records, why
+from backoffice.reports.records import Record
 from backoffice.states import FAILED, JOB_ENDED, JOB_STATES, PUBLISHED, RUNNING
 from backoffice.web import filters, pictures, queries, render, task_pages
 from backoffice.web.action_pages import possible

@@ -8,11 +8,12 @@ from typing import Any
 from storm.locals import Store
 from webob import Response
 
-from backoffice import jobs, records, why
+from backoffice.data.search import Filter
+from backoffice.engine import jobs
+from backoffice.engine.jobs import Request
 from backoffice.errors import Invalid, NotFound
-from backoffice.jobs import Request
-from backoffice.records import Record
-from backoffice.search import Filter
+from backoffice.reports import records, why
+from backoffice.reports.records import Record
 from backoffice.web import content, documents, queries, submit_pages
 from backoffice.web.call import FORM, Call
 from middleware.problem import Problem

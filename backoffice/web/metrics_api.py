@@ -24,12 +24,15 @@ from prometheus_client.core import (
 from storm.locals import Store
 from webob import Response
 
-from backoffice import __version__, census, disks, ledger, migrations, records, tally, tasks
-from backoffice.disks import Disk
-from backoffice.nodes import DOWN, Status
-from backoffice.records import Record
+from backoffice import __version__, tasks
+from backoffice.data import counter_store, counters, migrations
+from backoffice.data.cluster import DOWN, Status
+from backoffice.data.counters import Key
+from backoffice.reports import gauges, records
+from backoffice.reports.records import Record
 from backoffice.states import ATTEMPT_STATES, RUNNING, WORKER_STATES
-from backoffice.tally import Key
+from backoffice.system import disk_space
+from backoffice.system.disk_space import Disk
 from backoffice.web.call import Call
 from middleware.metrics import exposition
 
@@ -56,16 +59,16 @@ class _Figures:
 
     def collect(self) -> Iterator[Metric]:
         site, store = self.call.site, self.call.store
-        kept = ledger.read(store)
+        kept = counter_store.read(store)
         yield from site.metrics.collect()
         yield from _versions(store)
-        yield _gauge("jobs", "Jobs by state", "state", census.jobs(store, kept))
-        yield from _queues(census.queues(store, kept))
+        yield _gauge("jobs", "Jobs by state", "state", gauges.jobs(store, kept))
+        yield from _queues(gauges.queues(store, kept))
         yield from _workers(store)
         yield _tick(kept)
         yield from _counted(kept, tuple(site.settings.targets))
         yield from of_nodes(site.database.nodes())
-        yield from _disks(disks.of(site.settings).each())
+        yield from _disks(disk_space.of(site.settings).each())
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
@@ -85,7 +88,7 @@ def _versions(store: Store) -> Iterator[Metric]:
 def _queues(queues: Iterable[Record]) -> Iterator[Metric]:
     by_name = {queue["name"]: queue for queue in queues}
     for name, key, text in (
-        (census.READY, "ready", "Tasks that wait for a worker"),
+        (gauges.READY, "ready", "Tasks that wait for a worker"),
         ("queue_running_tasks", "running", "Tasks that run"),
         ("queue_paused", "paused", "1 if the queue is paused, 0 if not"),
         ("queue_oldest_ready_seconds", "oldest", "For how long the first task has been ready"),
@@ -105,37 +108,40 @@ def _workers(store: Store) -> Iterator[Metric]:
 
 
 def _tick(kept: Counts) -> Metric:
-    text = f"When a scheduler was last heard of, to {ledger.EVERY:g} seconds; 0: never"
-    return GaugeMetricFamily(PREFIX + ledger.TICK[0], text, kept.get(ledger.TICK, 0))
+    text = f"When a scheduler was last heard of, to {counter_store.EVERY:g} seconds; 0: never"
+    return GaugeMetricFamily(PREFIX + counter_store.TICK[0], text, kept.get(counter_store.TICK, 0))
 
 
 # What processes have counted ------------------------------------------------
 
 
 def _counted(kept: Counts, targets: tuple[str, ...]) -> Iterator[Metric]:
-    for counter in tally.COUNTERS:
+    for counter in counters.COUNTERS:
         family = CounterMetricFamily(PREFIX + counter.name, counter.text, labels=counter.labels)
         there = {values for name, values in kept if name == counter.name}
         # From nothing to one is no increase to Prometheus, but from zero it is.
         for values in sorted({*there, *_possible(counter, targets)}):
             family.add_metric(values, kept.get((counter.name, values), 0))
         yield family
-    yield _histogram(tally.ATTEMPT_SECONDS, kept)
+    yield _histogram(counters.ATTEMPT_SECONDS, kept)
 
 
-def _possible(counter: tally.Counter, targets: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
+def _possible(counter: counters.Counter, targets: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
     choices: dict[str, tuple[tuple[str, ...], ...]] = {
-        tally.ATTEMPTS.name: (tuple(tasks.names()), _OUTCOMES),
-        tally.PUBLISHES.name: (targets, _OUTCOMES),
-        tally.RETRACTIONS.name: (targets, _OUTCOMES),
-        tally.DATABASE_RETRIES.name: (tally.RETRY_KINDS,),
-        tally.DATABASE_ERRORS.name: (tally.ERROR_KINDS,),
-        tally.NOTIFICATIONS.name: (tally.NOTIFICATION_KINDS, (tally.SENT, tally.UNSENT)),
+        counters.ATTEMPTS.name: (tuple(tasks.names()), _OUTCOMES),
+        counters.PUBLISHES.name: (targets, _OUTCOMES),
+        counters.RETRACTIONS.name: (targets, _OUTCOMES),
+        counters.DATABASE_RETRIES.name: (counters.RETRY_KINDS,),
+        counters.DATABASE_ERRORS.name: (counters.ERROR_KINDS,),
+        counters.NOTIFICATIONS.name: (
+            counters.NOTIFICATION_KINDS,
+            (counters.SENT, counters.UNSENT),
+        ),
     }
     return product(*choices.get(counter.name, ()))
 
 
-def _histogram(histogram: tally.Histogram, kept: Counts) -> Metric:
+def _histogram(histogram: counters.Histogram, kept: Counts) -> Metric:
     family = HistogramMetricFamily(PREFIX + histogram.name, histogram.text, labels=histogram.labels)
     sums = sorted(values for name, values in kept if name == histogram.sum()[0])
     for values in sums:

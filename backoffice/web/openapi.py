@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from backoffice import __version__, nodes, states, xmlsafe
+from backoffice import __version__, states
+from backoffice.data import cluster
+from backoffice.documents import safe_xml
 from backoffice.web.documents import PLURALS, SHAPES, Shape
 from backoffice.web.queries import LARGEST_ID, MOST_VALUES
 from backoffice.web.routes import Parameter, Route
@@ -40,8 +42,8 @@ _KEYS: dict[str, Schema] = {
     "task.state": {"enum": list(states.TASK_STATES)},
     "attempt.state": {"enum": list(states.ATTEMPT_STATES)},
     "worker.state": {"enum": list(states.WORKER_STATES)},
-    "node.state": {"enum": list(nodes.STATES)},
-    "node.role": {"enum": list(nodes.ROLES)},
+    "node.state": {"enum": list(cluster.STATES)},
+    "node.role": {"enum": list(cluster.ROLES)},
     "publication.state": {"enum": list(states.PUBLICATION_STATES)},
     **dict.fromkeys(("facts", "report", "detail"), _ANY),
     **dict.fromkeys(("parameters", "metadata"), _MAP),
@@ -152,7 +154,7 @@ _PROBLEM: Schema = {
         "instance": _TEXT,
         "errors": {
             "type": "array",
-            "maxItems": xmlsafe.FAULTS,
+            "maxItems": safe_xml.FAULTS,
             "items": {
                 "type": "object",
                 "properties": {

@@ -20,12 +20,13 @@ from genshi.core import Markup
 from storm.locals import Store
 from webob import Response
 
-from backoffice import causes, disks, figures, records
-from backoffice.causes import Cause, Causes
-from backoffice.database import Database, clock
-from backoffice.disks import Disk
-from backoffice.records import Record
+from backoffice.data.database import Database, clock
+from backoffice.reports import failure_groups, queue_statistics, records
+from backoffice.reports.failure_groups import Cause, Causes
+from backoffice.reports.records import Record
 from backoffice.states import ACTIVE, DRAINING, LOST
+from backoffice.system import disk_space
+from backoffice.system.disk_space import Disk
 from backoffice.web import charts, render
 from backoffice.web.call import Call
 from backoffice.web.render import NONE, join, link, moment, row, size, span, state
@@ -84,9 +85,9 @@ def _shared_of(database: Database) -> Shared:
 
 def _main(call: Call) -> Markup:
     store, now = call.store, clock(call.store)
-    queues = figures.queues(store)
-    running = figures.running(store, RUNNING_SHOWN + 1)
-    failed = causes.since(store, now - DAY)
+    queues = queue_statistics.queues(store)
+    running = queue_statistics.running(store, RUNNING_SHOWN + 1)
+    failed = failure_groups.since(store, now - DAY)
     workers = records.workers(store, states=(ACTIVE, DRAINING, LOST), limit=WORKERS_SHOWN + 1)
     return render.part(
         call,
@@ -106,7 +107,7 @@ def _main(call: Call) -> Markup:
         charts=charts.charts(call),
         workers=join([_worker(call, one) for one in workers[:WORKERS_SHOWN]]),
         more_workers=len(workers) > WORKERS_SHOWN,
-        disks=join([_disk(one) for one in disks.of(call.site.settings).look()]),
+        disks=join([_disk(one) for one in disk_space.of(call.site.settings).look()]),
     )
 
 
@@ -127,8 +128,8 @@ def _summary(queues: Sequence[Record], failed: Causes) -> Markup:
 
 def many(count: int) -> str:
     """A number that was counted no further than ``figures.COUNTED``."""
-    if count > figures.COUNTED:
-        return f"more than {figures.COUNTED:,}"
+    if count > queue_statistics.COUNTED:
+        return f"more than {queue_statistics.COUNTED:,}"
     return f"{count:,}"
 
 
@@ -192,12 +193,12 @@ def _waits(call: Call, store: Store, workers: Sequence[Record]) -> list[Markup]:
     lines = []
     if not any(one["state"] == ACTIVE for one in workers):
         lines.append(row("No worker is active, so nothing will run: start one."))
-    if missing := figures.no_scheduler(store):
+    if missing := queue_statistics.no_scheduler(store):
         lines.append(row("%s.", missing[0].upper() + missing[1:]))
-    if paused := figures.paused_jobs(store):
+    if paused := queue_statistics.paused_jobs(store):
         url = call.url("/jobs?state=paused")
         lines.append(row('<a href="%s">%s</a> paused: resume to go on.', url, _jobs(paused)))
-    scheduled, coming = figures.scheduled_tasks(store)
+    scheduled, coming = queue_statistics.scheduled_tasks(store)
     if scheduled:
         tasks = f"{many(scheduled)} {'task waits' if scheduled == 1 else 'tasks wait'}"
         lines.append(row("%s for a time, the next one until %s.", tasks, moment(coming)))

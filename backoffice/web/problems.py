@@ -11,7 +11,14 @@ from typing import Any
 
 from storm.exceptions import DatabaseError
 
-from backoffice.database import explained
+from backoffice.data.database import explained
+from backoffice.documents.safe_xml import (
+    Fault,
+    Malformed,
+    SchemaViolation,
+    TooLarge,
+    WrongEncoding,
+)
 from backoffice.errors import (
     BackofficeError,
     Conflict,
@@ -20,7 +27,6 @@ from backoffice.errors import (
     NotFound,
     SchemaMismatch,
 )
-from backoffice.xmlsafe import Fault, Malformed, SchemaViolation, TooLarge, WrongEncoding
 from middleware.problem import Problem
 
 RETRY_AFTER = "5"  # seconds

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from backoffice import migrations, preflight
-from backoffice.config import Settings
-from backoffice.daemon import Daemon
-from backoffice.database import Database
+from backoffice.config.loading import Settings
+from backoffice.data import migrations
+from backoffice.data.database import Database
 from backoffice.errors import ConfigError
-from backoffice.logs import line
+from backoffice.system import preflight
+from backoffice.system.daemon import Daemon
+from backoffice.system.logs import line
 from backoffice.web.app import make_app
 from backoffice.web.gate import Limits
 from backoffice.web.server import WebServer

@@ -8,11 +8,12 @@ request, is no reason: no worker, no scheduler. That is on the pages and in
 
 from __future__ import annotations
 
-from backoffice import disks, migrations
-from backoffice.config import Settings
-from backoffice.database import Database
-from backoffice.disks import Disk
+from backoffice.config.loading import Settings
+from backoffice.data import migrations
+from backoffice.data.database import Database
 from backoffice.errors import BackofficeError
+from backoffice.system import disk_space
+from backoffice.system.disk_space import Disk
 
 
 def reasons(database: Database, settings: Settings) -> list[str]:
@@ -23,7 +24,7 @@ def reasons(database: Database, settings: Settings) -> list[str]:
         return [str(error)]
     finally:
         database.close()
-    found = (_trouble(disk, settings) for disk in disks.of(settings).each())
+    found = (_trouble(disk, settings) for disk in disk_space.of(settings).each())
     return [reason for reason in found if reason]
 
 

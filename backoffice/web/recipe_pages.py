@@ -8,16 +8,16 @@ from typing import Any
 from genshi.core import Markup
 from webob import Response
 
-from backoffice import catalogue
-from backoffice import workflows as recipes
-from backoffice.privacy import shown
-from backoffice.profiles import Audio, Profile, Video
-from backoffice.records import Record
+from backoffice.config.redaction import shown
+from backoffice.engine import catalogue
+from backoffice.engine import workflows as recipes
+from backoffice.engine.workflows import InputSpec, ParameterSpec, TaskSpec
+from backoffice.media.profiles import Audio, Profile, Video
+from backoffice.reports.records import Record
 from backoffice.web import pictures, render
 from backoffice.web.call import Call
 from backoffice.web.pictures import Node
 from backoffice.web.render import NONE, join, link, row, span
-from backoffice.workflows import InputSpec, ParameterSpec, TaskSpec
 
 Headers = list[tuple[str, str]]
 

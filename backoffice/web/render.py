@@ -18,8 +18,8 @@ from genshi.template import TemplateLoader
 from webob import Response
 
 from backoffice import __version__
-from backoffice.files import share
-from backoffice.nodes import DOWN, UP
+from backoffice.config.resources import share
+from backoffice.data.cluster import DOWN, UP
 from backoffice.states import CANCELLED, FAILED, PAUSED, RUNNING, SUCCEEDED
 from backoffice.web.call import Call
 

@@ -7,16 +7,18 @@ import re
 
 from webob import Response
 
-from backoffice import __version__, catalogue, figures, jobs, records
+from backoffice import __version__
+from backoffice.config.redaction import shown
+from backoffice.config.resources import share
+from backoffice.data.cluster import Status
+from backoffice.engine import catalogue, jobs
+from backoffice.engine.workflows import ParameterSpec, Workflow
 from backoffice.errors import Invalid, NotFound
-from backoffice.files import share
-from backoffice.nodes import Status
-from backoffice.privacy import shown
-from backoffice.profiles import Profile
-from backoffice.records import Record
+from backoffice.media.profiles import Profile
+from backoffice.reports import queue_statistics, records
+from backoffice.reports.records import Record
 from backoffice.web import atom, queries
 from backoffice.web.call import Call
-from backoffice.workflows import ParameterSpec, Workflow
 
 LINKS = (
     ("jobs", "Jobs, newest first"),
@@ -98,7 +100,7 @@ def limit_queue(call: Call, name: str) -> Response:
 def _queues(call: Call) -> list[Record]:
     """A page tells more of them, but counts no further than people care to know."""
     if call.format == "html":
-        return figures.queues(call.store)
+        return queue_statistics.queues(call.store)
     return records.queues(call.store)
 
 

@@ -16,14 +16,18 @@ from genshi.core import Markup
 from storm.locals import Store
 from webob import Response
 
-from backoffice import __version__, confinement, disks, figures, media, migrations, records
-from backoffice.config import Settings, Watch
-from backoffice.confinement import Confinement
-from backoffice.database import clock, is_mysql
+from backoffice import __version__
+from backoffice.config.loading import Settings, Watch
+from backoffice.data import migrations
+from backoffice.data.cluster import UP
+from backoffice.data.database import clock, is_mysql
 from backoffice.errors import BackofficeError
-from backoffice.nodes import UP
-from backoffice.records import Record
+from backoffice.media import ffmpeg
+from backoffice.reports import queue_statistics, records
+from backoffice.reports.records import Record
 from backoffice.states import ACTIVE, DRAINING, LOST, STOPPED
+from backoffice.system import confinement, disk_space
+from backoffice.system.confinement import Confinement
 from backoffice.web import overview_page, render
 from backoffice.web.call import Call
 from backoffice.web.render import NONE, join, link, moment, row, span, state
@@ -70,7 +74,7 @@ def _lane(one: Record) -> Markup:
 
 def _serving(call: Call, queue: Record) -> list[Markup]:
     found = records.workers(call.store, states=(ACTIVE, DRAINING))
-    return [_worker(call, one) for one in found if figures.serves(one, queue["name"])]
+    return [_worker(call, one) for one in found if queue_statistics.serves(one, queue["name"])]
 
 
 # Workers --------------------------------------------------------------------
@@ -106,7 +110,7 @@ def _worker(call: Call, one: Record) -> Markup:
 
 
 def worker(call: Call, one: Record, headers: Headers) -> Response:
-    told = figures.running_on(call.store, one["running"])
+    told = queue_statistics.running_on(call.store, one["running"])
     return render.page(
         call,
         "worker.html",
@@ -184,10 +188,12 @@ def _watch(call: Call, watch: Watch) -> dict[str, Any]:
         "done": watch.done or "left where they are",
         "workflow": link(call, f"/workflows/{watch.workflow}", watch.workflow),
         "quiet": span(watch.quiet.total_seconds()),
-        "taken": join([_taken(call, one) for one in figures.taken(store, watch.name, TAKEN_SHOWN)]),
+        "taken": join(
+            [_taken(call, one) for one in queue_statistics.taken(store, watch.name, TAKEN_SHOWN)]
+        ),
         "refused": [
             {"at": moment(one["at"]), "detail": one["detail"]}
-            for one in figures.refused(store, watch.name, TAKEN_SHOWN)
+            for one in queue_statistics.refused(store, watch.name, TAKEN_SHOWN)
         ],
     }
 
@@ -231,7 +237,7 @@ def _versions(settings: Settings, store: Store) -> dict[str, str]:
 def _tool(path: str, confined: Confinement) -> str:
     """Asked once a process: what is installed later is seen after a restart."""
     try:
-        return media.version(path, confined)
+        return ffmpeg.version(path, confined)
     except BackofficeError as error:
         return str(error)
 
@@ -260,11 +266,11 @@ def _troubles(call: Call) -> list[str]:
     found = []
     if not records.worker_counts(store).get(ACTIVE):
         found.append("no worker is active: start one")
-    if missing := figures.no_scheduler(store):
+    if missing := queue_statistics.no_scheduler(store):
         found.append(missing)
     if os.path.exists(call.site.settings.web.maintenance):
         found.append("it is in maintenance: requests that change something are refused")
-    for disk in disks.of(call.site.settings).look():
+    for disk in disk_space.of(call.site.settings).look():
         if "work" in disk.names and disk.trouble:
             found.append(f"the work folder {disk.trouble}")
         elif "work" in disk.names and disk.room and not disk.room.writable:

@@ -17,14 +17,16 @@ from typing import Any
 
 from webob import Response
 
-from backoffice import dryrun, files, jobs, workflows
-from backoffice.config import Settings
+from backoffice.config.loading import Settings
+from backoffice.config.redaction import shown
+from backoffice.engine import dry_run, jobs, workflows
+from backoffice.engine.workflows import InputSpec, ParameterSpec, Workflow
 from backoffice.errors import Conflict, Invalid
-from backoffice.privacy import shown
-from backoffice.web import documents, lineage, render
+from backoffice.reports import lineage
+from backoffice.system import files
+from backoffice.web import documents, render
 from backoffice.web.call import Call
 from backoffice.web.file_pages import path_of
-from backoffice.workflows import InputSpec, ParameterSpec, Workflow
 from middleware.problem import Problem
 
 OFFERED = 100  # files to pick from
@@ -304,7 +306,7 @@ def plan_record(prepared: jobs.Prepared, settings: Settings) -> dict[str, Any]:
                 "argv": [list(argv) for argv in one.commands],
                 "outputs": [str(path) for path in one.outputs],
             }
-            for one in dryrun.plan(prepared, settings)
+            for one in dry_run.plan(prepared, settings)
         ],
     }
 

@@ -18,9 +18,9 @@ from urllib.parse import quote
 from genshi.core import Markup
 from webob import Response
 
-from backoffice import records, why
 from backoffice.errors import NotFound
-from backoffice.records import Record
+from backoffice.reports import records, why
+from backoffice.reports.records import Record
 from backoffice.states import FAILED, PAUSED, RUNNING, TASK_ENDED, TASK_STATES
 from backoffice.web import content, render
 from backoffice.web.call import Call

@@ -7,9 +7,10 @@ from datetime import timedelta
 from genshi.core import Markup
 from webob import Response
 
-from backoffice import records, tokens
+from backoffice.data import tokens
 from backoffice.errors import Invalid
-from backoffice.records import Record
+from backoffice.reports import records
+from backoffice.reports.records import Record
 from backoffice.web import render
 from backoffice.web.call import ROLES, Call
 from backoffice.web.render import moment, row, state

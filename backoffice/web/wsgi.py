@@ -25,10 +25,11 @@ from __future__ import annotations
 import os
 import sys
 
-from backoffice import config, logs
+from backoffice.config import loading
 from backoffice.errors import BackofficeError
-from backoffice.preflight import prepare_folders
-from backoffice.protection import protect_process
+from backoffice.system import logs
+from backoffice.system.preflight import prepare_folders
+from backoffice.system.protection import protect_process
 from backoffice.web.app import Application, make_app
 
 # gunicorn gives up on a worker that ends so; any other it would start for ever.
@@ -37,7 +38,7 @@ GIVE_UP = 3
 
 def _make() -> Application:
     protect_process()
-    settings = config.load(None, os.environ)
+    settings = loading.load(None, os.environ)
     logs.setup(settings.log)
     prepare_folders(settings)
     return make_app(settings)

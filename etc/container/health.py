@@ -5,9 +5,9 @@ import sys
 
 import httpx
 
-from backoffice import config
+from backoffice.config import loading
 
-listen = config.load(None, os.environ).web.listen
+listen = loading.load(None, os.environ).web.listen
 if isinstance(listen, tuple):
     base, transport = f"http://{listen[0]}:{listen[1]}", httpx.HTTPTransport()
 else:

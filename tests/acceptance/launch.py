@@ -16,13 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backoffice import config, logs, scheduler, service, worker
+from backoffice.config import loading
+from backoffice.scheduler import scheduler
+from backoffice.service import supervisor
+from backoffice.system import logs
+from backoffice.workers import worker
 
-PARTS = {"worker": worker.main, "scheduler": scheduler.main, "serve": service.main}
+PARTS = {"worker": worker.main, "scheduler": scheduler.main, "serve": supervisor.main}
 
 
 def main(part: str, *holds: str) -> int:
-    settings = config.load(None, os.environ)
+    settings = loading.load(None, os.environ)
     logs.setup(settings.log)
     for hold in holds:
         _hold(*hold.split(":"), marker=settings.paths.home / "held")

@@ -20,10 +20,13 @@ from urllib.parse import unquote, urlsplit
 
 from storm.locals import Store
 
-from backoffice import catalogue, config, files, jobs, leases, migrations
-from backoffice.config import Settings
-from backoffice.database import Database, clock, moment
+from backoffice.config import loading
+from backoffice.config.loading import Settings
+from backoffice.data import migrations
+from backoffice.data.database import Database, clock, moment
+from backoffice.engine import catalogue, jobs, leases
 from backoffice.states import JOB_ENDED
+from backoffice.system import files
 from tests.acceptance import proc
 from tests.acceptance.proc import wait_for
 
@@ -101,7 +104,7 @@ class Site:
             self.ini.touch(0o600)  # it may hold secrets
             with open(self.ini, "w") as stream:
                 parser.write(stream)
-            self._settings = config.load(str(self.ini), {})
+            self._settings = loading.load(str(self.ini), {})
         return self._settings
 
     @property
@@ -150,7 +153,7 @@ class Site:
 
     def look_at(self, uri: str) -> None:
         """Look at the database by another way than the program goes."""
-        self._database = Database(config.DatabaseSettings(uri, 5))
+        self._database = Database(loading.DatabaseSettings(uri, 5))
         migrations.migrate(self._database)
 
     def do(self, function: Callable[..., Any], *args: Any) -> Any:

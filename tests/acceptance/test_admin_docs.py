@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import config
+from backoffice.config import loading
 from tests.acceptance.apache import main_configuration
 from tests.acceptance.conftest import MachineFactory
 from tests.acceptance.package import fresh, newer
@@ -80,7 +80,7 @@ def test_settings_are_accepted_as_they_stand(block: Block, tmp_path: Path) -> No
     path = tmp_path / "backoffice.ini"
     path.write_text(block.text)
     path.chmod(0o600)
-    config.load(str(path), {})
+    loading.load(str(path), {})
 
 
 @pytest.mark.parametrize("page", [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))], ids=str)
@@ -214,7 +214,7 @@ def follow(machine: Machine, page: str) -> None:
     assert done.returncode == 0, f"in the block at {machine.read(PLACE).strip()}:\n{told}"
     assert "Traceback" not in done.stdout + done.stderr
     for path in (machine.root / "etc/backoffice").glob("*.ini"):
-        config.load(str(path), {})
+        loading.load(str(path), {})
 
 
 @pytest.fixture(scope="module")

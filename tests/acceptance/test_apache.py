@@ -24,7 +24,8 @@ from typing import Any
 
 import pytest
 
-from backoffice import media_types, tokens
+from backoffice.data import tokens
+from backoffice.media import media_types
 from backoffice.web.gate import Limits
 from tests.acceptance import proc
 from tests.acceptance.apache import (

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import landlock
 from backoffice.errors import Invalid
+from backoffice.system import landlock
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import Site
 from tests.clips import Clips

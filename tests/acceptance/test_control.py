@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.database import Database
-from backoffice.jobs import submit
+from backoffice.data.database import Database
+from backoffice.engine.jobs import submit
 from tests.acceptance import proc
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import Site

@@ -9,9 +9,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from backoffice import jobs
-from backoffice.executors.local import process_mark
-from backoffice.scheduler import SWEEP_EVERY
+from backoffice.engine import jobs
+from backoffice.scheduler.scheduler import SWEEP_EVERY
+from backoffice.workers.executors.local import process_mark
 from tests.acceptance import proc
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import LEASE, POLL, Site
@@ -36,7 +36,7 @@ def test_a_kill_before_the_claim_commits_leaves_the_task_ready(
 ) -> None:
     site = either_site
     job = site.submit(site.put(), site.source(clips["plain.mp4"]))
-    worker = site.start("worker", hold="backoffice.claims:claim:after")
+    worker = site.start("worker", hold="backoffice.engine.claims:claim:after")
     site.held()
     site.kill(worker)
     wait_for(lambda: site.task(job, "publish").state == "ready", "it is ready", 5)
@@ -51,7 +51,7 @@ def test_a_kill_after_the_claim_gives_the_task_back_when_the_lease_has_ended(
 ) -> None:
     site = either_site
     job = site.submit(site.put(attempts=1), site.source(clips["plain.mp4"]))
-    since = killed_at(site, job, "backoffice.worker:Worker._start:before")
+    since = killed_at(site, job, "backoffice.workers.worker:Worker._start:before")
     site.start("worker")
     wait_for(lambda: site.task(job, "publish").attempt == 2, "another runs it")
     assert LEASE / 3 < time.monotonic() - since < SOON
@@ -103,7 +103,7 @@ def test_a_kill_after_ffmpeg_and_before_the_outcome_makes_one_output(
     parameters = {"profile": "mp4-360", "target": "site"}
     job = site.submit("transcode", site.source(clips["plain.mp4"]), parameters=parameters)
     # The probe's outcome is the first; the transcode's is what matters here.
-    killed_at(site, job, "backoffice.executors.attempt:_made:before")
+    killed_at(site, job, "backoffice.workers.executors.attempt:_made:before")
     site.start("worker")
     assert site.ended(job) == "succeeded"
     assert site.task(job, "transcode").attempt == 2
@@ -175,7 +175,9 @@ def test_a_kill_after_the_publication_was_recorded_runs_nothing_again(
         '<task name="after" type="noop" needs="publish"/>',
     )
     job = site.submit(name, site.source(clips["plain.mp4"]))
-    worker = site.start("scheduler", "worker", hold="backoffice.worker:Worker._delivered:before")
+    worker = site.start(
+        "scheduler", "worker", hold="backoffice.workers.worker:Worker._delivered:before"
+    )
     site.held()
     # Each turn with the database comes by here: on to that of the publishing.
     while site.task(job, "publish").state != "succeeded":

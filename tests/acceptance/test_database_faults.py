@@ -12,9 +12,9 @@ from pathlib import Path
 import MySQLdb
 import pytest
 
-from backoffice import jobs
-from backoffice.config import DatabaseSettings
-from backoffice.database import Database
+from backoffice.config.loading import DatabaseSettings
+from backoffice.data.database import Database
+from backoffice.engine import jobs
 from backoffice.errors import DatabaseUnavailable
 from tests import conftest as servers
 from tests.acceptance import proc
@@ -301,7 +301,7 @@ def test_a_worker_stopped_in_a_transaction_holds_its_locks_but_for_a_while(
 ) -> None:
     site = maria_site
     job = site.submit(site.put(), site.source(clips["second.mp4"]))
-    stopped = site.start("scheduler", "worker", hold="backoffice.claims:claim:after")
+    stopped = site.start("scheduler", "worker", hold="backoffice.engine.claims:claim:after")
     site.held()
     site.start("worker")
     assert site.ended(job, 20) == "succeeded"

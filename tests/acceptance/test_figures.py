@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from backoffice import retention
+from backoffice.scheduler import retention
 from backoffice.web.app import make_app
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import Site

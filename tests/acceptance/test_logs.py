@@ -156,7 +156,7 @@ def test_sentry_is_told_of_a_crash_in_an_attempt(site: Site, crashing: Callable[
 
 
 def test_sentry_is_told_of_what_ends_a_part(site: Site, crashing: Callable[..., str]) -> None:
-    path = crashing("backoffice.scheduler:Scheduler.run")
+    path = crashing("backoffice.scheduler.scheduler:Scheduler.run")
     with receiving() as sentry:
         done = site.run("scheduler", PYTHONPATH=path, BACKOFFICE_LOG_SENTRY=sentry.dsn)
         assert done.returncode == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import config
+from backoffice.config import loading
 from tests.acceptance.conftest import MachineFactory
 from tests.acceptance.package import MARK, fresh, install, leftovers, newer, run
 from tests.machine import Machine
@@ -150,7 +150,7 @@ def test_what_belongs_to_a_service_is_where_admins_look(tree: Path) -> None:
 def test_its_settings_are_those_of_an_installed_service(tree: Path) -> None:
     path = tree / INI.lstrip("/")
     assert path.stat().st_mode & 0o777 == 0o640
-    settings = config.load(str(path), {})
+    settings = loading.load(str(path), {})
     assert settings.database.uri == f"sqlite:{DATA}/backoffice.sqlite"
     assert settings.paths.work == Path(f"{DATA}/work")
     assert settings.paths.roots == (Path(f"{DATA}/media"),)

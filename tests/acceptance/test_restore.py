@@ -10,7 +10,9 @@ from pathlib import Path
 from lxml import etree
 from storm.locals import Store
 
-from backoffice import backup, files, xmlsafe
+from backoffice.documents import safe_xml
+from backoffice.operations import backup
+from backoffice.system import files
 from tests.acceptance import proc
 from tests.acceptance.site import Site
 from tests.clips import Clips
@@ -128,6 +130,6 @@ def test_reconciling_tells_people_and_scripts_the_same(site: Site, clips: Clips)
         ("publication-unknown", size),
     ]
     root = etree.fromstring(command(site, "reconcile", "--xml", status=1).encode())
-    xmlsafe.validate(root, "difference")
+    safe_xml.validate(root, "difference")
     assert [one.get("path") for one in root] == [one["path"] for one in shown]
     shutil.move(path.with_name("strange.mp4"), path)

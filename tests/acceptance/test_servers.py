@@ -15,7 +15,7 @@ import pytest
 from lxml import etree
 from storm.locals import Store
 
-from backoffice import catalogue, jobs
+from backoffice.engine import catalogue, jobs
 from tests.acceptance.servers import Client, free_port, serving
 from tests.acceptance.site import Site
 

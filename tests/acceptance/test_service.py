@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import instance
-from backoffice.sdnotify import Receiver
+from backoffice.system import pidfile
+from backoffice.system.sd_notify import Receiver
 from tests.acceptance import proc
 from tests.acceptance.proc import wait_for
 from tests.acceptance.proxy import Proxy
@@ -102,7 +102,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boss]:
         boss.process.send_signal(signal.SIGTERM)
         assert boss.process.wait(15) == 0
         boss.heard("STOPPING")
-        assert not (site.settings.paths.run / instance.NAME).exists()
+        assert not (site.settings.paths.run / pidfile.NAME).exists()
         site.check()
     finally:
         boss.ears.close()
@@ -130,7 +130,7 @@ def test_it_is_ready_when_every_part_is(running: Boss) -> None:
     assert get(running.site, "/health/ready") == 200
     assert running.site.rows("SELECT state FROM worker") == [("active",)]
     assert running.heard("STATUS") == "scheduler ready; worker ready; web ready"
-    pid = instance.read(running.site.settings.paths.run / instance.NAME)
+    pid = pidfile.read(running.site.settings.paths.run / pidfile.NAME)
     assert pid == running.process.pid
 
 

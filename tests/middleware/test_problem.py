@@ -7,7 +7,7 @@ import json
 import pytest
 from lxml import etree
 
-from backoffice.files import share
+from backoffice.config.resources import share
 from backoffice.web.documents import to_xml
 from middleware.problem import Problem
 from tests.middleware.wsgi import call

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import files, publishers, renames
-from backoffice.config import Target
+from backoffice import publishers
+from backoffice.config.loading import Target
 from backoffice.errors import LeaseLost, TaskFailed
 from backoffice.publishers import Item, Outcome, folder
+from backoffice.system import files, renames
 
 
 def nothing(*_: object) -> None:

@@ -7,21 +7,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backoffice import config, media
-from backoffice.assignments import Assignment
-from backoffice.claims import Held
-from backoffice.confinement import Confinement
+from backoffice.config import loading
+from backoffice.engine.assignments import Assignment
+from backoffice.engine.claims import Held
 from backoffice.errors import LeaseLost, TaskFailed
-from backoffice.executors.attempt import AttemptLog, RealContext
+from backoffice.media import ffmpeg
+from backoffice.system.confinement import Confinement
 from backoffice.tasks import Job, Publication, Source
+from backoffice.workers.executors.attempt import AttemptLog, RealContext
 
 JOB = Job(id=1, workflow="test", title="A test", key="", submitter="tester", metadata={}, tasks=())
 
 
-def settings(folder: Path, **changes: Mapping[str, Any]) -> config.Settings:
+def settings(folder: Path, **changes: Mapping[str, Any]) -> loading.Settings:
     """Default settings beneath ``folder``; ``limits={"memory": 0}`` changes one."""
     home = {"BACKOFFICE_PATHS_HOME": str(folder), "BACKOFFICE_PATHS_ROOTS": str(folder)}
-    given = config.load(None, home)
+    given = loading.load(None, home)
     sections = {name: replace(getattr(given, name), **new) for name, new in changes.items()}
     return replace(given, **sections)
 
@@ -31,7 +32,7 @@ class FakeContext:
     """Implements :class:`backoffice.tasks.Context`; what happened is in its lists."""
 
     folder: Path
-    settings: config.Settings
+    settings: loading.Settings
     sources: Sequence[Source] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     publications: Sequence[Publication] = ()
@@ -78,7 +79,9 @@ class FakeContext:
 class _Lines(AttemptLog):
     """A log in memory."""
 
-    def __init__(self, settings: config.Settings, assignment: Assignment, lines: list[str]) -> None:
+    def __init__(
+        self, settings: loading.Settings, assignment: Assignment, lines: list[str]
+    ) -> None:
         super().__init__(settings, assignment)
         self._lines = lines
 
@@ -110,7 +113,7 @@ def make_context(
     folder: Path,
     *paths: Path,
     role: str = "source",
-    settings: config.Settings | None = None,
+    settings: loading.Settings | None = None,
     probed: bool = True,
     **parameters: str,
 ) -> FakeContext:
@@ -129,12 +132,12 @@ def make_context(
 
 
 def make_source(
-    path: Path, role: str, number: int, given: config.Settings, probed: bool = True
+    path: Path, role: str, number: int, given: loading.Settings, probed: bool = True
 ) -> Source:
     facts: Mapping[str, Any] = {}
     if probed:
         try:
-            facts = media.probe(path, given)
+            facts = ffmpeg.probe(path, given)
         except TaskFailed:
             facts = {}
     size = path.stat().st_size if path.exists() else 0

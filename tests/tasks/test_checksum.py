@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from backoffice import files
 from backoffice.errors import TaskFailed
+from backoffice.system import files
 from backoffice.tasks import checksum
 from tests.tasks.context import make_context
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import media
 from backoffice.errors import TaskFailed
+from backoffice.media import ffmpeg as media
 from backoffice.tasks import package, thumbnails, transcode
 from tests import colours
 from tests.clips import Clips, ffmpeg

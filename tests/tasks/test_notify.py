@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook
 
-from backoffice import addresses, webhooks
+from backoffice.config import addresses, webhook_keys
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.tasks import Publication, notify
 from tests.receivers import HERE, KEY, Hook, serving
@@ -25,7 +25,7 @@ def hook() -> Iterator[Hook]:
 
 def context(folder: Path, url: str, keys: str = KEY, hosts: str = HERE) -> FakeContext:
     configured = {
-        "secret": webhooks.keys(keys),
+        "secret": webhook_keys.keys(keys),
         "hosts": addresses.parse(hosts),
         "timeout": 2.0,
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backoffice.errors import TaskFailed
-from backoffice.profiles import Package
+from backoffice.media.profiles import Package
 from backoffice.tasks import Result, package
 from tests.clips import Clips
 from tests.tasks.context import FakeContext, make_context

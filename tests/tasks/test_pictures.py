@@ -10,8 +10,8 @@ from statistics import mean
 
 import pytest
 
-from backoffice import hls, media, pictures, scan
 from backoffice.errors import TaskFailed
+from backoffice.media import ffmpeg, hls, pictures, scan
 from backoffice.tasks import package, probe, thumbnails, transcode
 from tests import measure
 from tests.clips import Clips
@@ -67,7 +67,7 @@ def test_what_moves_neither_combs_nor_jerks(
     tmp_path: Path, clips: Clips, name: str, profile: str, rate: float, step: float
 ) -> None:
     made = encoded(tmp_path, clips[name], profile)
-    (video,) = media.probe(made, settings(tmp_path))["video"]
+    (video,) = ffmpeg.probe(made, settings(tmp_path))["video"]
     assert video["frame_rate"] == pytest.approx(rate, abs=0.001)
     places = measure.bars(made)
     scale = video["width"] / {"dv.avi": 720}.get(name, 320)
@@ -140,9 +140,9 @@ def test_a_look_that_takes_too_long_is_ended(
     tmp_path: Path, clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "_LONGEST", -1.0)
-    monkeypatch.setattr(media, "run", _ticking(media.run))
+    monkeypatch.setattr(ffmpeg, "run", _ticking(ffmpeg.run))
     given = settings(tmp_path)
-    facts = media.probe(clips["top-first.mkv"], given)
+    facts = ffmpeg.probe(clips["top-first.mkv"], given)
     assert scan.looked(facts, clips["top-first.mkv"], given)["video"][0]["scan"] == "progressive"
 
 
@@ -210,7 +210,7 @@ def test_frames_that_are_left_out_are_told(tmp_path: Path, clips: Clips) -> None
 
 @pytest.mark.parametrize("name", ["interlaced.ts", "flagged-wrong.ts"])
 def test_the_rate_of_fields_is_that_of_frames(tmp_path: Path, clips: Clips, name: str) -> None:
-    (video,) = media.probe(clips[name], settings(tmp_path))["video"]
+    (video,) = ffmpeg.probe(clips[name], settings(tmp_path))["video"]
     assert video["frame_rate"] == 25.0
 
 
@@ -306,10 +306,10 @@ def test_a_track_without_frames_is_no_picture(tmp_path: Path, clips: Clips) -> N
 
 def test_limits_judge_the_picture_that_is_used(tmp_path: Path, clips: Clips) -> None:
     given = settings(tmp_path, limits={"pixels": 320 * 180, "frame_rate": 25.0})
-    assert media.probe(clips["preview-first.mp4"], given)["video"][0]["width"] == 320
+    assert ffmpeg.probe(clips["preview-first.mp4"], given)["video"][0]["width"] == 320
     small = settings(tmp_path, limits={"pixels": 320 * 180 - 1})
     with pytest.raises(TaskFailed, match=r"320×180; \[limits\] pixels"):
-        media.probe(clips["preview-first.mp4"], small)
+        ffmpeg.probe(clips["preview-first.mp4"], small)
 
 
 # What of a source must not be published
@@ -392,7 +392,7 @@ def test_languages_stay_and_titles_where_the_profile_says(
     tmp_path: Path, clips: Clips, profile: str, stays: bool
 ) -> None:
     made = encoded(tmp_path, clips["told.mkv"], profile)
-    (sound,) = media.probe(made, settings(tmp_path))["audio"]
+    (sound,) = ffmpeg.probe(made, settings(tmp_path))["audio"]
     assert sound["language"] == "deu"
     assert (b"Director" in made.read_bytes()) is stays
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import files
-from backoffice.config import Target
+from backoffice.config.loading import Target
 from backoffice.errors import LeaseLost, TaskFailed
+from backoffice.system import files
 from backoffice.tasks import Job, Source, publish
 from tests.tasks.context import FakeContext, make_context, settings
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import media
 from backoffice.errors import TaskFailed
+from backoffice.media import ffmpeg
 from backoffice.tasks import Result, thumbnails
 from tests.clips import REAL, Clips
 from tests.tasks.context import FakeContext, make_context
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_video_is_told(tmp_path: Path, clips: Clips) -> None:
 def test_stills_can_be_opened_as_pictures(tmp_path: Path, clips: Clips) -> None:
     context = make_context(tmp_path, clips["plain.mp4"])
     still = thumbnails.run(context).outputs[0].path
-    argv = [*media.command(context.settings), "-i", str(still), "-f", "null", "-"]
+    argv = [*ffmpeg.command(context.settings), "-i", str(still), "-f", "null", "-"]
     assert (
-        media.run(argv, folder=tmp_path, log=context.log, confined=context.confinement).status == 0
+        ffmpeg.run(argv, folder=tmp_path, log=context.log, confined=context.confinement).status == 0
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import media
 from backoffice.errors import TaskFailed
+from backoffice.media import ffmpeg
 from backoffice.tasks import Result, transcode
 from tests.clips import REAL, Clips
 from tests.tasks.context import FakeContext, make_context, settings
@@ -46,7 +46,7 @@ def test_any_picture_becomes_a_plain_mp4_and_is_never_enlarged(
     (output,) = result.outputs
     assert made(context, result) == [f"{Path(name).stem}-mp4-720.mp4"]
     assert (output.role, output.media_type, output.tree) == ("rendition", "video/mp4", False)
-    facts = media.probe(output.path, context.settings)
+    facts = ffmpeg.probe(output.path, context.settings)
     assert facts == output.facts
     (video,) = facts["video"]
     assert (video["codec"], video["pixel_format"]) == ("h264", "yuv420p")
@@ -96,8 +96,8 @@ def test_sound_comes_out_at_its_loudness(tmp_path: Path, clips: Clips) -> None:
     context = make_context(tmp_path, clips["surround.mp4"], profile="audio-aac")
     (output,) = transcode.run(context).outputs
     assert output.role == "audio"
-    argv = [*media.command(context.settings, level="info"), "-i", str(output.path)]
-    done = media.run(
+    argv = [*ffmpeg.command(context.settings, level="info"), "-i", str(output.path)]
+    done = ffmpeg.run(
         [*argv, "-af", "ebur128", "-f", "null", "-"],
         folder=tmp_path,
         log=context.log,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import config
-from backoffice.config import Settings
+from backoffice.config import loading
+from backoffice.config.loading import Settings
 from backoffice.web.app import make_app
 from tests.board import Board
 from tests.web.visitor import Visitor
@@ -24,7 +24,7 @@ def settings(database_uri: str, tmp_path: Path) -> Settings:
         "BACKOFFICE_PATHS_ROOTS": "media",
         "BACKOFFICE_WEB_RATE": "0",
     }
-    return config.load(None, environ)
+    return loading.load(None, environ)
 
 
 @pytest.fixture

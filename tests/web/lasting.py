@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import config
+from backoffice.config import loading
 from tests.board import Board
 from tests.conftest import MariaDB
 
@@ -34,7 +34,7 @@ def lasting_board(request: pytest.FixtureRequest, home: Path, name: str) -> Iter
         "BACKOFFICE_WEB_RATE": "0",
         "BACKOFFICE_WEB_ACCESS_LOG": "none",
     }
-    board = Board(config.load(None, environ))
+    board = Board(loading.load(None, environ))
     yield board
     board.close()
     if server is not None:

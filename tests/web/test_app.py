@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from backoffice import config, records, tokens
-from backoffice.config import Settings
+from backoffice.config import loading
+from backoffice.config.loading import Settings
+from backoffice.data import tokens
+from backoffice.reports import records
 from backoffice.web.api import ROUTES
 from backoffice.web.app import make_app
 from tests.board import Board
@@ -36,7 +38,7 @@ def guarded(board: Board, settings: Settings) -> Visitor:
         "BACKOFFICE_AUTH_OPERATORS": "otto",
         "BACKOFFICE_AUTH_ADMINS": "anna",
     }
-    return Visitor(make_app(config.load(None, environ)))
+    return Visitor(make_app(loading.load(None, environ)))
 
 
 # Who may do what ------------------------------------------------------------
@@ -104,7 +106,7 @@ def test_no_user_has_the_name_of_a_token_or_of_the_program(
         "BACKOFFICE_AUTH_REQUIRED": "yes",
         "BACKOFFICE_AUTH_ADMINS": "*",
     }
-    visitor = Visitor(make_app(config.load(None, environ)))
+    visitor = Visitor(make_app(loading.load(None, environ)))
     assert visitor.get("/jobs", HTTP_X_REMOTE_USER=name).status == 403
 
 
@@ -263,7 +265,7 @@ def test_a_database_that_is_away_is_503_and_comes_back(tmp_path: Path) -> None:
         "BACKOFFICE_PATHS_HOME": str(tmp_path),
         "BACKOFFICE_DATABASE_TIMEOUT": "1s",
     }
-    visitor = Visitor(make_app(config.load(None, environ)))
+    visitor = Visitor(make_app(loading.load(None, environ)))
     answer = visitor.get("/jobs")
     assert (answer.status, bool(answer.headers["Retry-After"])) == (503, True)
     assert "127.0.0.1" not in answer.text

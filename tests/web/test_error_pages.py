@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from backoffice import config, records
-from backoffice.config import Settings
+from backoffice.config import loading
+from backoffice.config.loading import Settings
+from backoffice.reports import records
 from backoffice.web import render
 from backoffice.web.app import make_app
 from tests.board import Board
@@ -112,7 +113,7 @@ def test_who_is_not_logged_in_sees_no_buttons_of_others(settings: Settings, boar
         "BACKOFFICE_PATHS_HOME": str(settings.paths.home),
         "BACKOFFICE_AUTH_REQUIRED": "yes",
     }
-    page = Reader(Visitor(make_app(config.load(None, environ)))).open("/jobs", 401)
+    page = Reader(Visitor(make_app(loading.load(None, environ)))).open("/jobs", 401)
     assert "Log in" in page.text()
     assert not page.root.xpath("//a[@href='/submit'] | //a[@href='/tokens']")
 

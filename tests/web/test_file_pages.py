@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from backoffice import config, jobs
-from backoffice.config import Settings
-from backoffice.database import insert_many, insert_one
-from backoffice.outcomes import MadeFile, PublishedFile
-from backoffice.web import file_pages, lineage
+from backoffice.config import loading
+from backoffice.config.loading import Settings
+from backoffice.data.database import insert_many, insert_one
+from backoffice.engine import jobs
+from backoffice.engine.outcomes import MadeFile, PublishedFile
+from backoffice.reports import lineage
+from backoffice.web import file_pages
 from backoffice.web.app import make_app
 from tests.board import ENCODE, Board, chain
 from tests.plans import plans
@@ -224,7 +226,7 @@ def test_a_viewer_sees_no_buttons(
         "BACKOFFICE_AUTH_VIEWERS": "vera",
         "BACKOFFICE_WEB_RATE": "0",
     }
-    reader = Reader(Visitor(make_app(config.load(None, environ))))
+    reader = Reader(Visitor(make_app(loading.load(None, environ))))
     page = reader.open("/publications/1", HTTP_X_REMOTE_USER="vera")
     assert not page.root.xpath("//main//button")
     assert "vera" in page.text("//header")

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from backoffice import media_types
-from backoffice.config import Settings
-from backoffice.database import insert_one
-from backoffice.model import File
-from backoffice.workflows import InputSpec, TaskSpec
+from backoffice.config.loading import Settings
+from backoffice.data.database import insert_one
+from backoffice.data.model import File
+from backoffice.engine.workflows import InputSpec, TaskSpec
+from backoffice.media import media_types
 from tests.board import Board, recipe
 from tests.middleware import wsgi
 from tests.web.visitor import Visitor

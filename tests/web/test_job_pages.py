@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from storm.locals import Store
 
-from backoffice import config, jobs, records
-from backoffice.config import Settings
-from backoffice.outcomes import MadeFile, PublishedFile
+from backoffice.config import loading
+from backoffice.config.loading import Settings
+from backoffice.engine import jobs
+from backoffice.engine.outcomes import MadeFile, PublishedFile
+from backoffice.reports import records
 from backoffice.web import action_pages
 from backoffice.web.app import make_app
 from tests.board import Board, chain
@@ -461,7 +463,7 @@ def test_who_may_only_look_is_offered_nothing_to_do(board: Board, settings: Sett
         "BACKOFFICE_AUTH_REQUIRED": "yes",
         "BACKOFFICE_AUTH_VIEWERS": "vera",
     }
-    reader = Reader(Visitor(make_app(config.load(None, environ))))
+    reader = Reader(Visitor(make_app(loading.load(None, environ))))
     job = board.submit()
     for path in ("/jobs", "/jobs?state=queued", f"/jobs/{job}", "/tasks/1"):
         page = reader.open(path, HTTP_X_REMOTE_USER="vera")

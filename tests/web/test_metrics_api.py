@@ -9,19 +9,22 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from backoffice import __version__, disks, jobs, tally
-from backoffice.config import Settings
-from backoffice.disks import Disks, Room
-from backoffice.ledger import Book
+from backoffice import __version__
+from backoffice.config.loading import Settings
+from backoffice.data import counters
+from backoffice.data.counter_store import Book
+from backoffice.engine import jobs
+from backoffice.system import disk_space
+from backoffice.system.disk_space import Disks, Room
 from tests.board import Board, chain
 from tests.web.visitor import Visitor
 
 
 @pytest.fixture(autouse=True)
 def _nothing_pending() -> Iterator[None]:
-    tally.take()
+    counters.take()
     yield
-    tally.take()
+    counters.take()
 
 
 def samples(visitor: Visitor) -> list[Sample]:
@@ -73,8 +76,8 @@ def test_what_processes_have_counted_is_summed_up(board: Board, visitor: Visitor
     assert value(visitor, "backoffice_attempts_total", **labels) == 0
     assert value(visitor, "backoffice_leases_lost_total") == 0
     for _ in range(2):
-        tally.ATTEMPTS.count("probe", "failed")
-        tally.ATTEMPTS.count("retired", "failed")
+        counters.ATTEMPTS.count("probe", "failed")
+        counters.ATTEMPTS.count("retired", "failed")
         Book(board.database).write()
     assert value(visitor, "backoffice_attempts_total", **labels) == 2
     assert value(visitor, "backoffice_attempts_total", type="retired", outcome="failed") == 2
@@ -83,7 +86,7 @@ def test_what_processes_have_counted_is_summed_up(board: Board, visitor: Visitor
 def test_durations_are_a_histogram(board: Board, visitor: Visitor) -> None:
     labels = {"type": "probe", "outcome": "succeeded"}
     for seconds in (0.3, 2, 3, 100_000):
-        tally.ATTEMPT_SECONDS.observe(seconds, *labels.values())
+        counters.ATTEMPT_SECONDS.observe(seconds, *labels.values())
     Book(board.database).write()
     name = "backoffice_attempt_duration_seconds"
     bounds = {"0.1": 0, "0.5": 1, "1.0": 1, "5.0": 3, "43200.0": 3, "+Inf": 4}
@@ -97,7 +100,7 @@ def test_this_processs_own_counts_are_written_as_it_serves(
     board: Board, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Book, "turn", Book.write)
-    tally.DATABASE_ERRORS.count("away")
+    counters.DATABASE_ERRORS.count("away")
     visitor.get("/jobs")
     assert value(visitor, "backoffice_database_errors_total", kind="away") == 1
 
@@ -107,7 +110,7 @@ def test_a_request_whose_counts_cannot_be_written_is_answered(
 ) -> None:
     monkeypatch.setattr(Book, "turn", Book.write)
     board.do(lambda s: s.execute("DROP TABLE tally"))
-    tally.DATABASE_ERRORS.count("away")
+    counters.DATABASE_ERRORS.count("away")
     assert visitor.get("/jobs").status == 200
 
 
@@ -119,7 +122,7 @@ def test_disks_are_told_folder_by_folder(
             raise OSError(5, "Input/output error")
         return Room(1, 30, 100, True)
 
-    monkeypatch.setattr(disks, "of", lambda settings: Disks(disks.folders(settings), ask))
+    monkeypatch.setattr(disk_space, "of", lambda settings: Disks(disk_space.folders(settings), ask))
     assert value(visitor, "backoffice_disk_free_bytes", folder="work") == 30
     assert value(visitor, "backoffice_disk_size_bytes", folder="target site") == 100
     assert value(visitor, "backoffice_disk_answers", folder="work") == 1

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backoffice import cli, jobs, tally
-from backoffice.ledger import Book
-from backoffice.nodes import Status
+from backoffice.cli import main
+from backoffice.data import counters
+from backoffice.data.cluster import Status
+from backoffice.data.counter_store import Book
+from backoffice.engine import jobs
 from backoffice.web import metrics_api
 from tests.board import Board, chain
 from tests.web.visitor import Visitor
@@ -38,7 +40,7 @@ def told(board: Board, visitor: Visitor) -> dict[str, set[str]]:
     """Each name that is told, once something has happened, and its labels."""
     board.submit(chain("one"))
     board.do(jobs.limit_queue, "default", 4, "tester")
-    tally.ATTEMPT_SECONDS.observe(1, "probe", "succeeded")
+    counters.ATTEMPT_SECONDS.observe(1, "probe", "succeeded")
     Book(board.database).write()
     visitor.get("/jobs")
     found: dict[str, set[str]] = {}
@@ -133,7 +135,7 @@ def test_the_commands_that_people_are_told_to_type_are_commands() -> None:
     assert len(told) > 8
     for command in told:
         words = re.sub(r"\{\{.*?\}\}|NAME|JOB", "1", command).split()
-        assert cli._parser().parse_args(words), command
+        assert main._parser().parse_args(words), command
 
 
 def test_the_scrape_settings_are_prometheuss() -> None:

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from backoffice import jobs
+from backoffice.engine import jobs
 from backoffice.web import openapi
 from backoffice.web.api import ROUTES
 from backoffice.web.app import make_app

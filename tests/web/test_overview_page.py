@@ -13,8 +13,10 @@ from urllib.parse import urlencode
 import pytest
 from lxml import html
 
-from backoffice import disks, figures, jobs
-from backoffice.config import Settings
+from backoffice.config.loading import Settings
+from backoffice.engine import jobs
+from backoffice.reports import queue_statistics
+from backoffice.system import disk_space
 from backoffice.web import overview_page
 from backoffice.web.app import make_app
 from tests.board import Board, chain
@@ -99,7 +101,7 @@ def test_queues_tell_what_waits_and_why(board: Board, visitor: Visitor) -> None:
 def test_no_more_is_counted_than_anybody_needs(
     board: Board, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "COUNTED", 3)
+    monkeypatch.setattr(queue_statistics, "COUNTED", 3)
     for _ in range(5):
         board.submit()
     assert "more than 3" in part(page(visitor), "queues")
@@ -168,12 +170,12 @@ def test_a_mount_that_hangs_is_told_on_a_page_that_comes(
 ) -> None:
     answers = threading.Event()
 
-    def ask(path: Path) -> disks.Room:
+    def ask(path: Path) -> disk_space.Room:
         answers.wait(60)
         raise OSError(5, "Input/output error")
 
-    looked = disks.Disks({"root in": Path("/hangs")}, ask)
-    monkeypatch.setattr(disks, "of", lambda settings: looked)
+    looked = disk_space.Disks({"root in": Path("/hangs")}, ask)
+    monkeypatch.setattr(disk_space, "of", lambda settings: looked)
     try:
         assert "has not answered for 0 s" in part(page(visitor), "disks")
     finally:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import disks
-from backoffice.config import Settings
-from backoffice.database import Database
-from backoffice.disks import Disks, Room
+from backoffice.config.loading import Settings
+from backoffice.data.database import Database
+from backoffice.system import disk_space
+from backoffice.system.disk_space import Disks, Room
 from backoffice.web import readiness
 from backoffice.web.app import make_app
 from tests.board import Board
@@ -38,7 +38,7 @@ def rooms(monkeypatch: pytest.MonkeyPatch) -> dict[str, Room | OSError]:
             raise found
         return found
 
-    monkeypatch.setattr(disks, "of", lambda settings: Disks(disks.folders(settings), ask))
+    monkeypatch.setattr(disk_space, "of", lambda settings: Disks(disk_space.folders(settings), ask))
     return told
 
 
@@ -120,10 +120,10 @@ def test_a_mount_that_hangs_is_a_reason_once_it_has_hung_for_long(
             release.wait(30)
         return GOOD
 
-    looked = Disks(disks.folders(board.settings), ask)
-    monkeypatch.setattr(disks, "of", lambda settings: looked)
+    looked = Disks(disk_space.folders(board.settings), ask)
+    monkeypatch.setattr(disk_space, "of", lambda settings: looked)
     assert reasons(board) == []
-    monkeypatch.setattr(disks, "HANGS", 0.0)
+    monkeypatch.setattr(disk_space, "HANGS", 0.0)
     (reason,) = reasons(board)
     assert "media has not answered for" in reason
 

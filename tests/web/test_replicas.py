@@ -19,12 +19,15 @@ from lxml import etree
 from prometheus_client.parser import text_string_to_metric_families
 from storm.locals import Store
 
-from backoffice import check, config, migrations, records, replication, tokens
 from backoffice.client import Client
-from backoffice.config import Settings
-from backoffice.database import Database
+from backoffice.config import loading
+from backoffice.config.loading import Settings
+from backoffice.data import migrations, replication, tokens
+from backoffice.data.cluster import Status
+from backoffice.data.database import Database
 from backoffice.errors import NotFound
-from backoffice.nodes import Status
+from backoffice.operations import check
+from backoffice.reports import records
 from backoffice.web.app import TOKEN, Application, make_app
 from tests.board import Board
 from tests.conftest import Replicated
@@ -70,7 +73,7 @@ def place_on(cluster: Replication, name: str, home: Path, **options: object) -> 
         "BACKOFFICE_WEB_ACCESS_LOG": "none",
         "BACKOFFICE_AUTH_SECRET": "of all web servers",
     }
-    settings = config.load(None, environ)
+    settings = loading.load(None, environ)
     primary = Database(settings.database)
     migrations.migrate(primary)
     primary.close()
@@ -286,7 +289,7 @@ def test_replicas_that_lag_behind_a_migration_are_not_read(
         "BACKOFFICE_PATHS_HOME": str(tmp_path),
         "BACKOFFICE_WEB_RATE": "0",
     }
-    settings = config.load(None, environ)
+    settings = loading.load(None, environ)
     base = Database(settings.database, replicas=True)
     wait_for(lambda: all(one.state == "up" for one in base.nodes()))
     for replica in cluster.replicas:

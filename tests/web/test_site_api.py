@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from backoffice.files import share
+from backoffice.config.resources import share
 from tests.board import Board
 from tests.web.visitor import FORM, Visitor
 

@@ -12,9 +12,11 @@ from urllib.parse import urlencode
 import pytest
 from lxml import html
 
-from backoffice import __version__, catalogue, jobs, ledger
-from backoffice.config import Schedule, Settings, Watch
-from backoffice.scheduler import WatchFolder, fire_schedules
+from backoffice import __version__
+from backoffice.config.loading import Schedule, Settings, Watch
+from backoffice.data import counter_store
+from backoffice.engine import catalogue, jobs
+from backoffice.scheduler.scheduler import WatchFolder, fire_schedules
 from backoffice.web.app import make_app
 from tests.board import Board, chain
 from tests.web.visitor import FORM, Visitor
@@ -226,7 +228,7 @@ def test_about_tells_versions_health_and_keys(board: Board, visitor: Visitor) ->
     for expected in (__version__, "Python", "ffmpeg", database, "version 1", "MIT", "lxml"):
         assert expected in told
     board.worker()
-    ledger.Book(board.database, scheduler=True).write()
+    counter_store.Book(board.database, scheduler=True).write()
     assert "All is well" in main(visitor, "/about")
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from backoffice import jobs
-from backoffice.config import Settings
+from backoffice.config.loading import Settings
+from backoffice.engine import jobs
 from tests.board import Board
 from tests.clips import Clips
 from tests.web.reader import EVIL, LONG, Page, Reader

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import html
 
-from backoffice import jobs
-from backoffice.config import Settings
+from backoffice.config.loading import Settings
+from backoffice.engine import jobs
 from backoffice.states import FAILED
 from backoffice.web import task_pages
 from tests.board import Board, chain

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from backoffice import records, tokens
+from backoffice.data import tokens
+from backoffice.reports import records
 from tests.board import Board
 from tests.web.reader import EVIL, Reader
 from tests.web.visitor import FORM, Visitor

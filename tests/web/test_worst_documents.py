@@ -13,7 +13,8 @@ from hypothesis import settings as bounds
 from hypothesis import strategies as st
 from lxml import etree
 
-from backoffice import config, xmlsafe
+from backoffice.config import loading
+from backoffice.documents import safe_xml
 from backoffice.web.app import make_app
 from tests.board import Board
 from tests.middleware import wsgi
@@ -38,7 +39,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
         "BACKOFFICE_PATHS_ROOTS": "media",
         "BACKOFFICE_WEB_RATE": "0",
     }
-    board = Board(config.load(None, environ))
+    board = Board(loading.load(None, environ))
     for _ in range(3):
         board.submit()
     yield board
@@ -152,7 +153,7 @@ def test_of_many_faults_the_first_are_told_and_how_many_more(visitor: Visitor) -
     inputs = "<input/>\n" * 300
     body = f'<job xmlns="{worst.NAMESPACE}" workflow="transcode">{inputs}</job>'
     problem = refused(visitor, "/jobs", body, "application/xml")
-    assert len(problem["errors"]) == xmlsafe.FAULTS == 100
+    assert len(problem["errors"]) == safe_xml.FAULTS == 100
     assert problem["more"] == 2 * 300 - 100
     assert [error["line"] for error in problem["errors"][:4]] == [1, 1, 2, 2]
     told = etree.fromstring(visitor.post("/jobs", body).body)

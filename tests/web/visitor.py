@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema_rs
 from lxml import etree
 
-from backoffice import xmlsafe
+from backoffice.documents import safe_xml
 from backoffice.web import documents, openapi
 from backoffice.web.api import ROUTES
 from backoffice.web.routes import Router
@@ -69,8 +69,8 @@ def check(method: str, path: str, answer: wsgi.Answer) -> None:
 
 
 def _check_xml(root: etree._Element) -> None:
-    tag = xmlsafe.local(root)
-    xmlsafe.validate(root, tag if tag in _RECIPES else documents.schema_of(tag))
+    tag = safe_xml.local(root)
+    safe_xml.validate(root, tag if tag in _RECIPES else documents.schema_of(tag))
 
 
 def _check_json(method: str, path: str, answer: wsgi.Answer) -> None:

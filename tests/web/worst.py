@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from backoffice import xmlsafe
+from backoffice.documents import safe_xml
 
 Shape = Callable[[int], bytes]
 
@@ -125,7 +125,7 @@ def _xml(tag: str, known: str, attributes: str, child: str) -> dict[str, Shape]:
 
 def _at_the_limits(head: str, bare: str, child: str, tail: str) -> dict[str, Shape]:
     """What is parsed and validated, with as many faults as it can have."""
-    elements, attributes = xmlsafe.ELEMENTS - 2, xmlsafe.ATTRIBUTES - 4
+    elements, attributes = safe_xml.ELEMENTS - 2, safe_xml.ATTRIBUTES - 4
     each = attributes // elements
     wrong = " ".join(f'{name}=""' for name in "abcdefgh"[: each - 1])
     long = f'<{child} role="{{}}" id="{{}}" name="{{}}" i:type="{{}}"/>'
@@ -154,7 +154,7 @@ def _at_the_limits(head: str, bare: str, child: str, tail: str) -> dict[str, Sha
             head, '<a{n}:x xmlns:a{n}="u{n}"/>', tail, elements
         ),
         "the most depth": _most(
-            head, "<x>" * (xmlsafe.DEPTH - 2) + "</x>" * (xmlsafe.DEPTH - 2), tail, elements // 40
+            head, "<x>" * (safe_xml.DEPTH - 2) + "</x>" * (safe_xml.DEPTH - 2), tail, elements // 40
         ),
     }
 

@@ -1,0 +1,165 @@
+"""What a worker hands to the process that runs an attempt: everything the
+task may know, read in one go, so that the process needs no database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storm.locals import Store
+
+from backoffice.data import model
+from backoffice.data.database import marks
+from backoffice.engine.claims import Claimed, Held
+from backoffice.tasks import Job, Publication
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A source before its path has been resolved and checked."""
+
+    role: str
+    href: str
+    task: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    tree: bool
+    facts: Mapping[str, Any]
+    file_id: int
+
+
+@dataclass(frozen=True)
+class Assignment:
+    held: Held
+    name: str
+    type: str
+    job: Job
+    parameters: Mapping[str, str]
+    references: Sequence[Reference]
+    publications: Sequence[Publication]
+    timeout: float  # seconds, as stall
+    stall: float
+    suspect: bool = False  # it may be what took its workers along
+    request: str = ""  # the HTTP request that submitted the job
+
+    @property
+    def ids(self) -> dict[str, object]:
+        """What a line of a log says of it."""
+        held = self.held
+        ids = {"task": held.task_id, "job": held.job_id, "attempt": held.attempt}
+        request = {"request": self.request} if self.request else {}
+        return {**ids, "worker": held.worker_id, **request}
+
+
+def build(store: Store, claimed: Sequence[Claimed]) -> list[Assignment]:
+    """The assignments of tasks that have just been claimed."""
+    jobs = _jobs(store, sorted({one.held.job_id for one in claimed}))
+    return [_assignment(store, one, jobs[one.held.job_id]) for one in claimed]
+
+
+def _assignment(store: Store, claimed: Claimed, found: tuple[Job, str]) -> Assignment:
+    spec, (job, request) = claimed.spec, found
+    if claimed.type == "notify":
+        job = _with_tasks(store, job)
+    return Assignment(
+        held=claimed.held,
+        name=claimed.name,
+        type=claimed.type,
+        job=job,
+        parameters=spec["parameters"],
+        references=[
+            reference
+            for wanted in spec["inputs"]
+            for reference in _references(store, job.id, wanted)
+        ],
+        publications=_publications(store, claimed),
+        timeout=spec["timeout"],
+        stall=spec["stall"],
+        suspect=claimed.suspect,
+        request=request,
+    )
+
+
+def _jobs(store: Store, ids: Sequence[int]) -> dict[int, tuple[Job, str]]:
+    """Each with the request that submitted it."""
+    metadata: dict[int, dict[str, str]] = {}
+    for job, name, value in store.execute(
+        f"SELECT job_id, name, value FROM job_metadata WHERE job_id IN ({marks(ids)})", ids
+    ).get_all():
+        metadata.setdefault(job, {})[name] = value
+    rows = store.execute(
+        "SELECT id, workflow, title, token, submitter, request FROM job"
+        f" WHERE id IN ({marks(ids)})",
+        ids,
+    ).get_all()
+    return {
+        job: (Job(job, workflow, title, _key(token), submitter, metadata.get(job, {})), request)
+        for job, workflow, title, token, submitter, request in rows
+    }
+
+
+def _key(token: str) -> str:
+    return token.removeprefix(model.KEY) if token.startswith(model.KEY) else ""
+
+
+def _with_tasks(store: Store, job: Job) -> Job:
+    rows = store.execute(
+        "SELECT name, type, state, message FROM task WHERE job_id = ? ORDER BY id", (job.id,)
+    ).get_all()
+    names = ("name", "type", "state", "message")
+    tasks = [dict(zip(names, row, strict=True)) for row in rows]
+    return Job(job.id, job.workflow, job.title, job.key, job.submitter, job.metadata, tasks)
+
+
+def _references(store: Store, job_id: int, wanted: Mapping[str, Any]) -> list[Reference]:
+    if wanted["task"]:
+        query = (
+            "SELECT f.role, f.href, t.name, f.name, f.media_type, f.size, f.sha256, f.tree,"
+            " f.facts, f.id FROM task t JOIN file f ON f.job_id = t.job_id AND f.task_id = t.id"
+            " WHERE t.job_id = ? AND t.name = ? AND f.state = 'present'"
+        )
+        values: list[Any] = [job_id, wanted["task"]]
+        if wanted["role"]:
+            query += " AND f.role = ?"
+            values.append(wanted["role"])
+        rows = store.execute(query + " ORDER BY f.id", values).get_all()
+    else:
+        rows = store.execute(
+            "SELECT i.role, f.href, '', f.name, f.media_type, f.size, f.sha256, f.tree, f.facts,"
+            " f.id FROM job_input i JOIN file f ON f.id = i.file_id"
+            " WHERE i.job_id = ? AND i.role = ? ORDER BY i.position",
+            (job_id, wanted["role"]),
+        ).get_all()
+    return [Reference(**_row(row)) for row in rows]
+
+
+def _row(row: tuple[Any, ...]) -> dict[str, Any]:
+    names = (
+        *("role", "href", "task", "name", "media_type", "size", "sha256", "tree", "facts"),
+        "file_id",
+    )
+    values = dict(zip(names, row, strict=True))
+    return values | {"tree": bool(values["tree"]), "facts": json.loads(values["facts"])}
+
+
+def _publications(store: Store, claimed: Claimed) -> list[Publication]:
+    """Those to be retracted, or those of the job for a message about it."""
+    query = "SELECT id, target, path, sha256, tree FROM publication WHERE state = 'published' AND "
+    if claimed.type == "retract":
+        named = claimed.spec["parameters"].get("publication", "").split()
+        values = [int(one) for one in named if one.isdigit()]
+        query += f"id IN ({marks(values)})"
+    elif claimed.type == "notify":
+        values = [claimed.held.job_id]
+        query += "job_id = ?"
+    else:
+        return []
+    rows = store.execute(query + " ORDER BY id", values).get_all() if values else []
+    return [
+        Publication(id=one, target=target, path=path, sha256=sha256, tree=bool(tree))
+        for one, target, path, sha256, tree in rows
+    ]

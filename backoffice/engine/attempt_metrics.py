@@ -1,0 +1,43 @@
+"""Counts how attempts end. To be told once their end is in the database, and
+never within its transaction, which may run again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from backoffice.data import counters
+from backoffice.engine.assignments import Assignment
+from backoffice.engine.leases import Lease
+from backoffice.engine.outcomes import Outcome
+from backoffice.states import LOST
+
+
+def ended(one: Assignment, outcome: Outcome, targets: Collection[str]) -> None:
+    """An outcome was accepted. ``targets`` are those configured: others come
+    from users."""
+    counters.ATTEMPTS.count(one.type, outcome.state)
+    if outcome.wall_seconds is not None:
+        counters.ATTEMPT_SECONDS.observe(outcome.wall_seconds, one.type, outcome.state)
+    if one.type == "publish":
+        counters.PUBLISHES.count(_known(one.parameters.get("target", ""), targets), outcome.state)
+    if one.type == "retract":
+        for target in {_known(publication.target, targets) for publication in one.publications}:
+            counters.RETRACTIONS.count(target, outcome.state)
+    for delivery in outcome.deliveries:
+        sent = 200 <= delivery.status < 300
+        counters.NOTIFICATIONS.count("job", counters.SENT if sent else counters.UNSENT)
+
+
+def _known(target: str, targets: Collection[str]) -> str:
+    return target if target in targets else counters.UNKNOWN
+
+
+def rescued(lease: Lease) -> None:
+    """A task was taken from a worker that was not heard of."""
+    counters.LEASES_LOST.count()
+    counters.ATTEMPTS.count(lease.type, LOST)
+
+
+def refused() -> None:
+    """An outcome came too late: the task is another worker's."""
+    counters.REFUSED.count()

@@ -1,0 +1,181 @@
+"""What a job would do: its tasks, exact commands and outputs, with nothing done.
+
+Walks through the plan as the engine would, without a database and without
+writing. Input files are read, to know which conditions hold and what the
+commands must be; what tasks would make stands in for it at the paths it would
+have, with ``JOB`` for the number that the job does not have yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from backoffice import tasks as task_types
+from backoffice.config.loading import Settings
+from backoffice.config.redaction import Redaction
+from backoffice.engine import workflows
+from backoffice.engine.jobs import Prepared
+from backoffice.engine.workflows import InputRef, TaskSpec
+from backoffice.errors import BackofficeError
+from backoffice.system.confinement import NOTHING, Confinement
+from backoffice.tasks import Job, Plan, Publication, Source
+
+JOB = "JOB"
+
+
+class _Unknown(int):
+    """The number of a job that is not there yet."""
+
+    def __str__(self) -> str:
+        return JOB
+
+    def __format__(self, spec: str) -> str:
+        return JOB
+
+
+@dataclass(frozen=True)
+class DryTask:
+    """``fails`` tells why it would fail or never begin; empty if it would not."""
+
+    name: str
+    type: str
+    skipped_because: str | None = None
+    commands: Sequence[Sequence[str]] = ()
+    outputs: Sequence[Path] = ()
+    notes: Sequence[str] = ()
+    fails: str = ""
+
+
+@dataclass
+class _Context:
+    """Implements :class:`backoffice.tasks.Context` as far as planning needs it."""
+
+    name: str
+    job: Job
+    parameters: Mapping[str, str]
+    sources: Sequence[Source]
+    folder: Path
+    settings: Settings
+    id: int = 0
+    attempt: int = 1
+    publications: Sequence[Publication] = ()
+    confinement: Confinement = NOTHING
+
+    def execute(
+        self,
+        argv: Sequence[str],
+        *,
+        duration: float | None = None,
+        start: float = 0.0,
+        share: float = 1.0,
+        confined: Confinement | None = None,
+    ) -> str:
+        raise AssertionError(f"planning task {self.name} must not run {argv[0]}")
+
+    def progress(self, fraction: float, speed: str = "") -> None:
+        pass
+
+    def log(self, line: str) -> None:
+        pass
+
+    def fence(self) -> None:
+        raise AssertionError(f"planning task {self.name} must not make anything visible")
+
+
+@dataclass
+class _Walk:
+    """How far the job has come. ``made`` has an entry for each task that is
+    done or skipped."""
+
+    prepared: Prepared
+    settings: Settings
+    inputs: list[Source]
+    facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    made: dict[str, list[Source]] = field(default_factory=dict)
+    done: list[DryTask] = field(default_factory=list)
+
+    def step(self, spec: TaskSpec) -> None:
+        self.done.append(self._step(spec))
+
+    def _step(self, spec: TaskSpec) -> DryTask:
+        missing = [name for name in spec.needs if name not in self.made]
+        if missing:
+            return DryTask(spec.name, spec.type, fails=f"is not reached: it needs {missing[0]}")
+        if spec.when and not workflows.holds(spec.when, self._job_facts()):
+            self.made[spec.name] = []
+            reason = "not " + " and ".join(workflows.describe(one) for one in spec.when)
+            return DryTask(spec.name, spec.type, skipped_because=reason)
+        context = self._context(spec)
+        redact = Redaction(spec.parameters.values())
+        try:
+            plan = self._plan(spec, context)
+        except BackofficeError as error:
+            return DryTask(spec.name, spec.type, fails=redact(str(error)))
+        self.made[spec.name] = [
+            Source(
+                role=output.role,
+                path=output.path,
+                task=spec.name,
+                name=output.path.name,
+                media_type=output.media_type,
+                tree=output.tree,
+                facts=output.facts,
+            )
+            for output in plan.outputs
+        ]
+        paths = [output.path for output in plan.outputs]
+        commands = [[redact(argument) for argument in argv] for argv in plan.commands]
+        notes = [redact(note) for note in plan.notes]
+        return DryTask(spec.name, spec.type, None, commands, paths, notes)
+
+    def _plan(self, spec: TaskSpec, context: _Context) -> Plan:
+        if spec.type == "retract":  # its publications are in the database alone
+            asked = spec.parameters.get("publication", "")
+            return Plan(notes=[f"retracts these publications if they are there: {asked}"])
+        module = task_types.load(spec.type)
+        plan: Plan = module.plan(context)
+        if spec.type == "probe":  # only reads, and all that follows depends on it
+            self.facts.update(module.run(context).facts)
+        return plan
+
+    def _context(self, spec: TaskSpec) -> _Context:
+        request = self.prepared.request
+        number = _Unknown()
+        return _Context(
+            name=spec.name,
+            job=Job(number, request.workflow, request.title, request.key, "", request.metadata),
+            parameters=spec.parameters,
+            sources=[source for wanted in spec.inputs for source in self._sources(wanted)],
+            folder=self.settings.paths.work / "jobs" / JOB / f"{spec.name}-1",
+            settings=self.settings,
+        )
+
+    def _sources(self, wanted: InputRef) -> list[Source]:
+        if wanted.task:
+            made = self.made[wanted.task]
+            return [one for one in made if wanted.role in (None, one.role)]
+        return [
+            replace(one, facts=self.facts.get(one.file_id, {}))
+            for one in self.inputs
+            if one.role == wanted.role
+        ]
+
+    def _job_facts(self) -> dict[str, object]:
+        """Of several inputs of a role the first one counts, as in a real job."""
+        inputs = {one.role: self.facts.get(one.file_id, {}) for one in reversed(self.inputs)}
+        return workflows.facts(self.prepared.parameters, inputs)
+
+
+def plan(prepared: Prepared, settings: Settings) -> list[DryTask]:
+    """What each task would do, in the order of the workflow."""
+    inputs = [
+        Source(role=role, path=path, name=path.name, size=size, file_id=number)
+        for number, (role, path, size) in enumerate(prepared.inputs, 1)
+    ]
+    walk = _Walk(prepared, settings, inputs)
+    for spec in prepared.plan:
+        walk.step(spec)
+    return walk.done

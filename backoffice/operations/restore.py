@@ -1,0 +1,321 @@
+"""``backoffice restore``: a backup becomes the database again.
+
+Nothing is changed before the archive was verified and the database found to be
+one that may be replaced. From then until the end the database is marked: what
+was restored by half is used by nobody, and the restore can be repeated.
+
+Afterwards time has gone on without the database. What was running is given
+back; schedules do not make up for runs that others have seen; numbers go on
+after a gap, so that what the lost time made is not mixed up with what is new;
+and unfinished jobs are held, until somebody has looked: much of them may have
+been done already. Rerun, they adopt at their targets what is the same, and
+refuse what is not; nothing is published twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from storm.locals import Store
+
+from backoffice.config.loading import Settings
+from backoffice.data import events, migrations
+from backoffice.data.database import Database, clock, is_mysql, marks
+from backoffice.engine import jobs, leases, outcomes
+from backoffice.engine.claims import Held
+from backoffice.engine.outcomes import Outcome
+from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
+from backoffice.operations import backup
+from backoffice.operations.backup import Archive, Table
+from backoffice.scheduler.scheduler import next_run
+from backoffice.states import QUEUED, RELEASED, RUNNING
+from backoffice.system import pidfile
+from backoffice.system.blocking_io import Away, Beat, Looks
+
+PATIENCE = 600.0  # seconds for one statement: some read a whole table
+_ROWS, _BYTES = 500, 4 << 20  # of one INSERT, at most
+_VALUES = 30_000  # of one statement: SQLite takes 32,766
+_AT_ONCE = 50  # jobs of one transaction
+_WAIT = 10.0  # seconds for a disk that may hang
+
+
+@contextmanager
+def patient(settings: Settings) -> Iterator[Database]:
+    """The database, for statements that take long; DatabaseUnavailable comes as
+    soon as ever."""
+    first = Database(settings.database)
+    try:
+        first.read(clock)
+    finally:
+        first.close()
+    timeout = max(PATIENCE, settings.database.timeout)
+    database = Database(replace(settings.database, timeout=timeout))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Nobody starts the service meanwhile. Raises Conflict if it runs."""
+    held = pidfile.take(settings.paths.run)
+    try:
+        yield
+    finally:
+        held.release()
+
+
+# May it? ---------------------------------------------------------------------
+
+
+def contents(database: Database, archive: Archive) -> dict[str, int]:
+    """What the restore would replace: tables with rows, and how many. Nothing if
+    the database is empty, or was restored by half. Raises Conflict when it must
+    not be done."""
+    newest = migrations.steps(database.dialect)[-1].version
+    if archive.manifest.schema > newest:
+        raise Conflict(
+            f"{archive.path} was made by Backoffice {archive.manifest.program}, with schema version"
+            f" {archive.manifest.schema}; this program knows {newest}: upgrade it first"
+        )
+    if database.read(migrations.is_half_restored):
+        return {}
+    migrations.pending(database)  # refuses a database that is newer than this program
+    found = database.read(_contents)
+    if found.get("worker"):
+        _require_no_workers(database)
+    return found
+
+
+def _contents(store: Store) -> dict[str, int]:
+    counts = {table.name: _count(store, table.name) for table in backup.tables(store)}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _count(store: Store, table: str) -> int:
+    (count,) = store.execute(f"SELECT COUNT(*) FROM {table}").get_one()
+    return int(count)
+
+
+def _require_no_workers(database: Database) -> None:
+    workers, now = database.read(_workers)
+    living = [
+        f"{one.host} (process {one.pid})"
+        for one in workers
+        if one.heartbeat + timedelta(seconds=one.lease) > now
+    ]
+    if living:
+        raise Conflict(
+            f"workers are at work on this database: {', '.join(living)}; stop them first. One that"
+            " was killed counts as living until its lease ends"
+        )
+
+
+def _workers(store: Store) -> tuple[list[leases.Present], datetime]:
+    return leases.present(store), clock(store)
+
+
+# The rows ----------------------------------------------------------------------
+
+
+def load(
+    database: Database,
+    archive: Archive,
+    on_table: Callable[[str, int], object] = lambda name, rows: None,
+) -> None:
+    """Make the database what the archive says, with the newest schema. It stays
+    marked as restored by half: see :func:`finish`."""
+    try:
+        database.transact(migrations.begin_restore)
+        _drop(database)
+        migrations.migrate(database, last=archive.manifest.schema, restoring=True)
+        for table in _matching(database.read(backup.tables), archive):
+            on_table(table.name, archive.manifest.rows[table.name])
+            _fill(database, archive, table)
+        migrations.migrate(database, restoring=True)
+    except DatabaseUnavailable as error:
+        raise DatabaseUnavailable(
+            f"the restore stopped half-way: {error}; run it again", refused=error.refused
+        ) from error
+
+
+def _drop(database: Database) -> None:
+    for name in backup.names(database.dialect):
+        database.transact(_drop_table, name)
+
+
+def _drop_table(store: Store, name: str) -> None:
+    if is_mysql(store):
+        # Else a reader that has forgotten to end would be waited for until tomorrow.
+        store.execute("SET SESSION lock_wait_timeout = 5", noresult=True)
+    store.execute(f"DROP TABLE IF EXISTS {name}", noresult=True)
+
+
+def _matching(tables: Sequence[Table], archive: Archive) -> list[Table]:
+    """The tables, with their columns as the archive has them."""
+    there = {table.name: table for table in tables}
+    for name, columns in archive.manifest.tables.items():
+        if name not in there or set(there[name].columns) != set(columns):
+            raise Conflict(
+                f"{archive.path} has a table {name!r} that is not as schema version"
+                f" {archive.manifest.schema} of this program has it: restore it with Backoffice"
+                f" {archive.manifest.program}"
+            )
+    return [there[name]._replace(columns=c) for name, c in archive.manifest.tables.items()]
+
+
+def _fill(database: Database, archive: Archive, table: Table) -> None:
+    batch: list[Any] = []
+    size = 0
+    most = min(_ROWS, _VALUES // len(table.columns))
+    for row in archive.rows(table.name):
+        batch.append(row)
+        size += sum(len(value) for value in row if isinstance(value, str))
+        if len(batch) >= most or size >= _BYTES:
+            database.transact(_put, table, batch)
+            batch, size = [], 0
+    if batch:
+        database.transact(_put, table, batch)
+    wanted, found = archive.manifest.rows[table.name], database.read(_count, table.name)
+    if wanted != found:
+        raise BackofficeError(
+            f"table {table.name} has {found} rows, and the archive {wanted}: run the restore again"
+        )
+
+
+def _put(store: Store, table: Table, rows: Sequence[Any]) -> None:
+    """May be run again: nobody knows whether a commit took that broke off."""
+    one = f"({marks(table.columns)})"
+    store.execute(
+        f"REPLACE INTO {table.name} ({', '.join(table.columns)}) VALUES"
+        f" {', '.join([one] * len(rows))}",
+        [value for row in rows for value in row],
+        noresult=True,
+    )
+
+
+# What comes after --------------------------------------------------------------
+
+
+def finish(
+    database: Database, settings: Settings, archive: Archive, *, hold: bool, actor: str
+) -> list[int]:
+    """Settle what the database remembers with the time that has gone by, and let
+    it be used. Returns the jobs that are held: with ``hold`` all unfinished ones
+    that were not paused before."""
+    seen = _newest_folder(settings)
+    database.transact(_skip_numbers, seen)
+    _give_back(database)
+    database.transact(_skip_runs)
+    held = _hold(database, actor) if hold else []
+    database.transact(_record, archive, actor)
+    database.transact(migrations.end_restore)
+    return held
+
+
+def _newest_folder(settings: Settings) -> int:
+    """The highest number of a job that has left anything on the disks."""
+    looks, newest = Looks(_WAIT), 0
+    for folder in (settings.paths.work / "jobs", settings.paths.logs / "attempts"):
+        with suppress(Away, OSError):
+            names = looks.look(folder, partial(_names, folder))
+            newest = max([newest, *(int(name) for name in names if name.isdecimal())])
+    return newest
+
+
+def _names(folder: Path, beat: Beat) -> list[str]:
+    return os.listdir(folder)
+
+
+def _skip_numbers(store: Store, newest_job: int) -> None:
+    for table in backup.tables(store):
+        if table.key == ("id",):
+            (last,) = store.execute(f"SELECT MAX(id) FROM {table.name}").get_one()
+            last = max(last or 0, newest_job if table.name == "job" else 0)
+            if last:
+                _set_next(store, table.name, next_number(last))
+
+
+def next_number(last: int) -> int:
+    """A tenth and a thousand further, and round: 12 → 2000."""
+    return (last + last // 10 + 1999) // 1000 * 1000
+
+
+def _set_next(store: Store, table: str, number: int) -> None:
+    if is_mysql(store):
+        store.execute(f"ALTER TABLE {table} AUTO_INCREMENT = {number:d}", noresult=True)
+    else:
+        store.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        store.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, number - 1))
+
+
+def _give_back(database: Database) -> None:
+    """No worker of the dump lives, or may go on with what it had."""
+    held = [lease.held for lease in database.read(leases.leases)]
+    for start in range(0, len(held), _AT_ONCE):
+        some = [
+            (one, Outcome(RELEASED, "the database was restored")) for one in held[start:][:_AT_ONCE]
+        ]
+        database.transact(_end, some)
+    database.transact(leases.mark_lost_workers, *database.read(_workers))
+
+
+def _end(store: Store, some: Sequence[tuple[Held, Outcome]]) -> None:
+    outcomes.finish_all(store, some, clock(store))
+
+
+def _skip_runs(store: Store) -> None:
+    now = clock(store)
+    for name, cron in store.execute("SELECT name, cron FROM schedule").get_all():
+        store.execute(
+            "UPDATE schedule SET next_run = ? WHERE name = ? AND next_run < ?",
+            (next_run(cron, now), name, now),
+        )
+
+
+def _hold(database: Database, actor: str) -> list[int]:
+    query = f"SELECT id FROM job WHERE state IN ('{QUEUED}', '{RUNNING}') ORDER BY id"
+    found = [job for (job,) in database.read(lambda s: s.execute(query).get_all())]
+    for start in range(0, len(found), _AT_ONCE):
+        database.transact(_pause, found[start : start + _AT_ONCE], actor)
+    return found
+
+
+def _pause(store: Store, some: Sequence[int], actor: str) -> None:
+    for job in some:
+        jobs.pause(store, job, actor)
+
+
+def _record(store: Store, archive: Archive, actor: str) -> None:
+    detail = f"{archive.path.name}, made {archive.manifest.made} on {archive.manifest.host}"
+    event = events.Event("database.restored", "database", detail=detail, actor=actor)
+    events.append(store, clock(store), event)
+
+
+def recipes(archive: Archive, settings: Settings) -> Iterator[str]:
+    """Put back those of the site's own that are missing; a sentence for each that
+    was, or could not be, or is another one now."""
+    for kind, number, name, content in archive.recipes():
+        folders = getattr(settings.paths, kind)[1:]
+        if number > len(folders):
+            yield f"{kind}/{number}/{name} stays in the archive: [paths] {kind} has no such folder"
+            continue
+        path = folders[number - 1] / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as stream:
+                stream.write(content)
+            yield f"{path} was put back"
+        except FileExistsError:
+            if path.read_bytes() != content:
+                yield f"{path} is not as it was, and stays as it is"
+        except OSError as error:
+            yield f"{path} could not be put back: {error.strerror}"

@@ -1,0 +1,599 @@
+"""Rows as plain records: dicts of what may be shown, for documents and people.
+
+Owns what a job, a task, a queue … looks like from outside; writes nothing.
+Lists go by keyset, newest first where not said otherwise, and need the same
+few queries whatever their length. Times are naive UTC.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from storm.expr import And, Desc, Join, LeftJoin, Select
+from storm.locals import Store
+
+from backoffice.config.redaction import shown
+from backoffice.data import model, search
+from backoffice.data.database import clock, is_mysql, marks, moment, use_index
+from backoffice.data.model import Attempt, File, Job, JobInput, Lane, Publication, Task, Worker
+from backoffice.data.search import EVERYTHING
+from backoffice.data.search import Filter as Filter
+from backoffice.errors import NotFound
+from backoffice.states import RUNNING
+
+Record = dict[str, Any]
+
+_MANY = 10_000  # ids read at a time
+_SETTLED = timedelta(seconds=5)  # after which a missing event will not come any more
+_STILLS_FROM = 20  # newest jobs of a file, in which a still of it is looked for
+
+
+# Jobs -----------------------------------------------------------------------
+
+
+def job(store: Store, job_id: int) -> Record:
+    """A job with all that belongs to it. Raises NotFound."""
+    found = list(_jobs(store, Job.id == job_id))
+    if not found:
+        raise NotFound(f"there is no job {job_id}")
+    _attach(store, found)
+    return found[0] | {
+        "outputs": _outputs(store, job_id),
+        "publications": publications(store, limit=1000, job=job_id)[::-1],
+        "tasks": tasks(store, job=job_id),
+    }
+
+
+def jobs(
+    store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
+) -> list[Record]:
+    """Jobs with ids below ``before``, without tasks and outputs."""
+    ids = search.ids(store, wanted, limit=limit, before=before)
+    found = list(_jobs(store, Job.id.is_in(ids))) if ids else []
+    _attach(store, found)
+    return found
+
+
+def last_job(
+    store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
+) -> int | None:
+    """The id of the last of so many jobs; None if there are not so many."""
+    while page := search.ids(store, wanted, limit=min(limit, _MANY), before=before):
+        before, limit = page[-1], limit - len(page)
+        if not limit:
+            return before
+    return None
+
+
+_JOB = (
+    *("id", "title", "state", "workflow", "version", "priority", "progress", "submitter"),
+    *("submitted", "started", "finished", "cancel_requested", "message"),
+)
+
+
+def _jobs(store: Store, *conditions: Any) -> Iterable[Record]:
+    found = store.find(Job, *conditions).order_by(Desc(Job.id))
+    for *row, token in found.values(*(getattr(Job, name) for name in _JOB), Job.token):
+        record = dict(zip(_JOB, row, strict=True))
+        key = token.removeprefix(model.KEY) if token.startswith(model.KEY) else ""
+        yield record | {"key": key, "progress": _percent(record["progress"])}
+
+
+def _attach(store: Store, found: Sequence[Record]) -> None:
+    """Inputs, parameters and metadata, for all of them at once."""
+    ids = [record["id"] for record in found]
+    inputs = _inputs(store, ids)
+    parameters = _pairs(store, "job_parameter", "job_id", ids)
+    metadata = _pairs(store, "job_metadata", "job_id", ids)
+    for record in found:
+        record["inputs"] = inputs.get(record["id"], [])
+        given = parameters.get(record["id"], {})
+        record["parameters"] = {name: shown(value) for name, value in given.items()}
+        record["metadata"] = metadata.get(record["id"], {})
+
+
+def _inputs(store: Store, ids: Sequence[int]) -> dict[int, list[Record]]:
+    if not ids:
+        return {}
+    rows = (
+        store.using(JobInput, Join(File, File.id == JobInput.file_id))
+        .find(JobInput, JobInput.job_id.is_in(ids))
+        .order_by(JobInput.job_id, JobInput.position)
+        .values(JobInput.job_id, JobInput.role, File.id, File.href)
+    )
+    found: dict[int, list[Record]] = {}
+    for owner, role, file, href in rows:
+        found.setdefault(owner, []).append({"role": role, "file": file, "href": href})
+    return found
+
+
+def _outputs(store: Store, job_id: int) -> list[Record]:
+    rows = (
+        store.using(File, LeftJoin(Task, Task.id == File.task_id))
+        .find(File, File.job_id == job_id)
+        .order_by(File.id)
+        .values(
+            *(File.role, File.id, File.href, Task.name, File.media_type, File.size, File.sha256)
+        )
+    )
+    names = ("role", "file", "href", "task", "media_type", "size", "sha256")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _pairs(
+    store: Store, table: str, column: str, ids: Sequence[int]
+) -> dict[int, Mapping[str, str]]:
+    """Names and values of many owners; table and column are names of ours."""
+    if not ids:
+        return {}
+    rows = store.execute(
+        f"SELECT {column}, name, value FROM {table} WHERE {column} IN ({marks(ids)})"
+        f" ORDER BY {column}, name",
+        ids,
+    ).get_all()
+    found: dict[int, dict[str, str]] = {}
+    for owner, name, value in rows:
+        found.setdefault(owner, {})[name] = value
+    return {**found}
+
+
+# Tasks and attempts ---------------------------------------------------------
+
+
+def task(store: Store, task_id: int) -> Record:
+    """Raises NotFound."""
+    found = _tasks(store, Task.id == task_id)
+    if not found:
+        raise NotFound(f"there is no task {task_id}")
+    return found[0]
+
+
+def tasks(
+    store: Store,
+    *,
+    job: int | None = None,
+    state: str | None = None,
+    limit: int | None = None,
+    before: int | None = None,
+) -> list[Record]:
+    """Tasks of a job in the order of its plan; of all jobs, the newest first."""
+    conditions = []
+    if job is not None:
+        conditions.append(Task.job_id == job)
+    if state is not None:
+        conditions.append(Task.state == state)
+    if before is not None:
+        conditions.append(Task.id < before)
+    return _tasks(store, *conditions, limit=limit, newest_first=job is None)
+
+
+def attempts(store: Store, task_id: int) -> list[Record]:
+    """All attempts of a task, the first one first."""
+    model.get(store, Task, task_id, "task")
+    return _attempts(store, Attempt.task_id == task_id)
+
+
+def job_attempts(store: Store, job_id: int) -> list[Record]:
+    """All attempts of all tasks of a job, task by task."""
+    return _attempts(store, Attempt.task_id.is_in(Select(Task.id, Task.job_id == job_id)))
+
+
+_ATTEMPT = (
+    *("number", "state", "host", "started", "finished", "message", "ffmpeg", "id"),
+    *("exit_status", "cpu_seconds", "peak_memory", "wall_seconds", "log", "log_size"),
+)
+
+
+def _attempts(store: Store, condition: Any) -> list[Record]:
+    rows = (
+        store.find(Attempt, condition)
+        .order_by(Attempt.task_id, Attempt.number)
+        .values(
+            *(Attempt.task_id, Attempt.worker_id, Attempt.commands_json, Attempt.report_json),
+            *(getattr(Attempt, name) for name in _ATTEMPT),
+        )
+    )
+    return [
+        {
+            "task": task,
+            "worker": worker,
+            "argv": json.loads(commands),
+            "report": json.loads(report),
+            **dict(zip(_ATTEMPT, row, strict=True)),
+        }
+        for task, worker, commands, report, *row in rows
+    ]
+
+
+_TASK = {
+    **{"id": Task.id, "job": Task.job_id, "name": Task.name, "type": Task.type},
+    **{"state": Task.state, "priority": Task.priority, "attempt": Task.attempt},
+    **{"attempts": Task.max_attempts, "progress": Task.progress, "speed": Task.speed},
+    **{"eta": Task.eta, "worker": Task.worker_id, "message": Task.message},
+    **{"run_at": Task.run_at, "started": Task.started, "finished": Task.finished},
+    **{"ready_at": Task.ready_at},
+    **{"spec": Task.spec_json, "queue": Lane.queue, "tags": Lane.tags},
+    **{"host": Attempt.host, "report": Attempt.report_json},
+}
+
+
+def _tasks(
+    store: Store, *conditions: Any, limit: int | None = None, newest_first: bool = False
+) -> list[Record]:
+    order = Desc(Task.id) if newest_first else Task.id
+    if limit is not None:
+        # Chosen first: over the join MySQL would sort every task there is.
+        chosen = store.find(Task, *conditions).order_by(order).config(limit=limit)
+        conditions = (Task.id.is_in(list(chosen.values(Task.id))),)
+    newest = And(Attempt.task_id == Task.id, Attempt.number == Task.attempt)
+    rows = (
+        store.using(Task, Join(Lane, Lane.id == Task.lane_id), LeftJoin(Attempt, newest))
+        .find(Task, *conditions)
+        .order_by(order)
+        .values(*_TASK.values())
+    )
+    return [_task(dict(zip(_TASK, row, strict=True))) for row in rows]
+
+
+def _task(record: Record) -> Record:
+    spec = json.loads(record.pop("spec"))
+    report = record.pop("report")
+    running = record["state"] == RUNNING
+    return record | {
+        "title": spec["title"] or record["name"],
+        "needs": list(spec["needs"]),
+        "tags": record["tags"].split(),
+        "progress": _percent(record["progress"]),
+        "speed": record["speed"] if running else "",
+        "eta": record["eta"] if running else None,
+        "host": record["host"] if record["worker"] else None,
+        "report": json.loads(report) if report else {},
+    }
+
+
+def _percent(value: float) -> float:
+    return round(min(100.0, max(0.0, value)), 1)
+
+
+# Files and publications -----------------------------------------------------
+
+_FILE = {
+    **{"id": File.id, "href": File.href, "name": File.name, "role": File.role},
+    **{"size": File.size, "sha256": File.sha256, "media_type": File.media_type},
+    **{"state": File.state, "job": File.job_id, "made_by": File.task_id},
+    **{"created": File.created, "facts": File.facts_json},
+}
+
+
+def file(store: Store, file_id: int) -> Record:
+    """Raises NotFound."""
+    found = _files(store, File.id == file_id)
+    if not found:
+        raise NotFound(f"there is no file {file_id}")
+    return found[0]
+
+
+def files(
+    store: Store,
+    *,
+    limit: int,
+    before: int | None = None,
+    job: int | None = None,
+    text: str = "",
+) -> list[Record]:
+    """Files of all jobs, or the outputs of one; with ``text`` those whose names
+    have words that begin so."""
+    if text:
+        ids = search.file_ids(store, text, limit=limit, before=before, job=job)
+        return _files(store, File.id.is_in(ids)) if ids else []
+    conditions = []
+    if before is not None:
+        conditions.append(File.id < before)
+    if job is not None:
+        conditions.append(File.job_id == job)
+    return _files(store, *conditions, limit=limit)
+
+
+def _files(store: Store, *conditions: Any, limit: int | None = None) -> list[Record]:
+    found = store.find(File, *conditions).order_by(Desc(File.id)).config(limit=limit)
+    records = [dict(zip(_FILE, row, strict=True)) for row in found.values(*_FILE.values())]
+    metadata = _pairs(store, "file_metadata", "file_id", [one["id"] for one in records])
+    for record in records:
+        record["facts"] = json.loads(record["facts"])
+        record["metadata"] = metadata.get(record["id"], {})
+    return records
+
+
+def still_of(store: Store, file: File) -> File | None:
+    """The newest still that a job made of a file, or of what it was made from."""
+    if file.job_id is not None:
+        made_by = [file.job_id]
+    else:
+        found = store.find(JobInput, file_id=file.id).order_by(Desc(JobInput.job_id))
+        made_by = list(found.config(limit=_STILLS_FROM).values(JobInput.job_id))
+    stills = store.find(File, File.job_id.is_in(made_by), role="thumbnail")
+    newest: File | None = stills.order_by(Desc(File.id)).first() if made_by else None
+    return newest
+
+
+_PUBLICATION = {
+    **{"id": Publication.id, "job": Publication.job_id, "task": Publication.task_id},
+    **{"file": Publication.file_id, "target": Publication.target, "path": Publication.path},
+    **{"href": Publication.href, "state": Publication.state, "sha256": Publication.sha256},
+    **{"size": Publication.size, "published": Publication.published},
+    **{"retracted": Publication.retracted},
+}
+
+
+def publication(store: Store, publication_id: int) -> Record:
+    """Raises NotFound."""
+    found = _publications(store, Publication.id == publication_id)
+    if not found:
+        raise NotFound(f"there is no publication {publication_id}")
+    return found[0]
+
+
+def publications(
+    store: Store,
+    *,
+    limit: int,
+    before: int | None = None,
+    job: int | None = None,
+    state: str | None = None,
+) -> list[Record]:
+    conditions = []
+    if before is not None:
+        conditions.append(Publication.id < before)
+    if job is not None:
+        conditions.append(Publication.job_id == job)
+    if state is not None:
+        conditions.append(Publication.state == state)
+    return _publications(store, *conditions, limit=limit)
+
+
+def _publications(store: Store, *conditions: Any, limit: int | None = None) -> list[Record]:
+    found = store.find(Publication, *conditions).order_by(Desc(Publication.id)).config(limit=limit)
+    rows = found.values(*_PUBLICATION.values())
+    return [dict(zip(_PUBLICATION, row, strict=True)) for row in rows]
+
+
+# Workers, queues, schedules and the history ---------------------------------
+
+
+def worker(store: Store, worker_id: int) -> Record:
+    """Raises NotFound."""
+    found = _workers(store, Worker.id == worker_id)
+    if not found:
+        raise NotFound(f"there is no worker {worker_id}")
+    return found[0]
+
+
+def workers(store: Store, *, states: Collection[str] = (), limit: int = 1000) -> list[Record]:
+    """Workers and the ids of the tasks they run."""
+    conditions = [Worker.state.is_in(sorted(states))] if states else []
+    return _workers(store, *conditions, limit=limit)
+
+
+def _workers(store: Store, *conditions: Any, limit: int | None = None) -> list[Record]:
+    names = ("id", "host", "pid", "state", "slots", "started", "heartbeat", "version")
+    rows = (
+        store.find(Worker, *conditions)
+        .order_by(Desc(Worker.id))
+        .config(limit=limit)
+        .values(Worker.queues, Worker.tags, *(getattr(Worker, name) for name in names))
+    )
+    found = [
+        {"queues": queues.split(), "tags": tags.split(), **dict(zip(names, row, strict=True))}
+        for queues, tags, *row in rows
+    ]
+    running: dict[int, list[int]] = {}
+    held = store.execute("SELECT worker_id, id FROM task WHERE state = 'running' ORDER BY id")
+    for owner, one in held.get_all():
+        running.setdefault(owner, []).append(one)
+    for record in found:
+        record["name"] = f"{record['host']}:{record['pid']}"
+        record["running"] = running.get(record["id"], [])
+    return found
+
+
+def worker_counts(store: Store) -> dict[str, int]:
+    """How many workers there are in each state that any is in."""
+    return dict(store.execute("SELECT state, COUNT(*) FROM worker GROUP BY state").get_all())
+
+
+def queues(store: Store) -> list[Record]:
+    """Queues by name. ``oldest`` is for how many seconds the first of its ready
+    tasks to be submitted has been ready. Only the index is read, however many
+    tasks there are."""
+    now = clock(store)
+    running = _count(store, "SELECT lane_id, COUNT(*), 0 FROM task WHERE state = 'running'")
+    ready = _count(store, "SELECT lane_id, COUNT(*), MIN(id) FROM task WHERE state = 'ready'")
+    since = _ready_since(store, [first for _, _, first in ready])
+    found: dict[str, Record] = {}
+    lanes: dict[int, Record] = {}
+    # After what is in them: one may appear at any time, and none goes.
+    rows = store.execute(
+        "SELECT lane.id, lane.queue, queue.paused, queue.capacity FROM lane"
+        " LEFT JOIN queue ON queue.name = lane.queue ORDER BY lane.queue, lane.id"
+    ).get_all()
+    for lane, name, paused, capacity in rows:
+        empty = {"ready": 0, "running": 0, "oldest": None}
+        lanes[lane] = found.setdefault(
+            name, {"name": name, "paused": bool(paused), "limit": capacity, **empty}
+        )
+    for lane, count, _ in running:
+        lanes[lane]["running"] += count
+    for lane, count, first in ready:
+        queue = lanes[lane]
+        queue["ready"] += count
+        if first in since:
+            age = max(0.0, round((now - since[first]).total_seconds(), 1))
+            queue["oldest"] = max(age, queue["oldest"] or 0.0)
+    return list(found.values())
+
+
+def _count(store: Store, select: str) -> list[tuple[int, int, int]]:
+    rows: list[tuple[int, int, int]] = store.execute(f"{select} GROUP BY lane_id").get_all()
+    return rows
+
+
+def _ready_since(store: Store, tasks: Sequence[int]) -> dict[int, datetime]:
+    if not tasks:
+        return {}
+    rows = store.execute(f"SELECT id, ready_at FROM task WHERE id IN ({marks(tasks)})", tasks)
+    return {task: since for task, at in rows if (since := moment(at)) is not None}
+
+
+def schedules(store: Store) -> list[Record]:
+    """The schedules as the scheduler knows them, by name."""
+    rows = store.execute(
+        "SELECT name, cron, next_run, last_run, last_job, message FROM schedule ORDER BY name"
+    ).get_all()
+    return [
+        {
+            **{"name": name, "cron": cron, "next_run": moment(coming), "last_run": moment(last)},
+            **{"last_job": last_job, "message": message},
+        }
+        for name, cron, coming, last, last_job, message in rows
+    ]
+
+
+def tokens(store: Store) -> list[Record]:
+    """API tokens, the newest first, also those that are no longer good."""
+    names = ("id", "name", "role", "created", "created_by", "expires", "revoked", "last_used")
+    rows = store.execute(f"SELECT {', '.join(names)} FROM token ORDER BY id DESC").get_all()
+    now = clock(store)
+    found = []
+    for row in rows:
+        record = dict(zip(names, row, strict=True))
+        record |= {name: moment(record[name]) for name in (*names[5:], "created")}
+        found.append(record | {"state": _token_state(record, now)})
+    return found
+
+
+def _token_state(record: Record, now: datetime) -> str:
+    if record["revoked"] is not None:
+        return "revoked"
+    return "expired" if record["expires"] is not None and record["expires"] <= now else "active"
+
+
+_EVENT = ("id", "at", "actor", "action", "subject", "job_id", "task_id", "detail")
+
+
+def events(
+    store: Store,
+    *,
+    after: int | None = None,
+    before: int | None = None,
+    limit: int,
+    job: int | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    subject: str | None = None,
+) -> list[Record]:
+    """The history after an event, oldest first; without ``after`` its end, or
+    that of what was before an event.
+
+    Nothing that is committed later comes before what was given out here: what
+    lies behind an id that may still be coming waits until that is settled.
+    """
+    given = {"job_id": job, "actor": actor, "action": action, "subject": subject}
+    filters = {column: value for column, value in given.items() if value not in (None, "")}
+    where = ["id > ?", "id <= ?", *(f"{column} = ?" for column in filters)]
+    newest = newest_event(store)
+    last = newest if before is None else min(newest, before - 1)
+    values = [after or 0, last, *filters.values()]
+    if subject and job is None:
+        owner = _job_of(store, subject)
+        where.append("job_id IS NULL" if owner is None else f"job_id = {owner:d}")
+    index = use_index(store, _EVENT_INDEXES[next(iter(filters))]) if len(filters) == 1 else ""
+    order = "DESC" if after is None else "ASC"
+    rows = store.execute(
+        f"SELECT {', '.join(_EVENT)} FROM event{index} WHERE {' AND '.join(where)}"
+        f" ORDER BY id {order} LIMIT ?",
+        (*values, limit),
+    ).get_all()
+    return [_event(row) for row in (rows if after is not None else rows[::-1])]
+
+
+# A subject has no index of its own: its job has one.
+_EVENT_INDEXES = {
+    **{"job_id": "event_job", "subject": "event_job"},
+    **{"actor": "event_actor", "action": "event_action"},
+}
+
+
+def _event(row: Sequence[Any]) -> Record:
+    record = dict(zip(_EVENT, row, strict=True))
+    record["at"] = moment(record["at"])
+    return record | {"job": record.pop("job_id"), "task": record.pop("task_id")}
+
+
+def _job_of(store: Store, subject: str) -> int | None:
+    """The job that events on this subject belong to; once it has been pruned,
+    what is told of it belongs to none."""
+    asked = {
+        "job": "SELECT id FROM job WHERE id = ?",
+        "task": "SELECT job_id FROM task WHERE id = ?",
+    }
+    kind, _, number = subject.partition(" ")
+    if kind not in asked or not re.fullmatch("[0-9]{1,18}", number):
+        return None
+    found = store.execute(asked[kind], (int(number),)).get_one()
+    return found[0] if found else None
+
+
+def newest_event(store: Store) -> int:
+    """The last event that is given out so far; 0 if there is none.
+
+    Ids are given out before they are committed. Where one is missing, it may
+    still be coming, until the event after it is ``_SETTLED`` old.
+    """
+    if not is_mysql(store):  # one writer at a time: they come in order
+        return int(store.execute("SELECT MAX(id) FROM event").get_one()[0] or 0)
+    settled = clock(store) - _SETTLED
+    known = _without_gap(store, settled)
+    return _up_to_a_gap(store, settled) if known is None else known
+
+
+def _without_gap(store: Store, settled: datetime) -> int | None:
+    """The last event, if none is missing since the last settled one: as it mostly
+    is, and counted by the server."""
+    anchor = store.execute(
+        "SELECT id FROM event WHERE at <= ? ORDER BY id DESC LIMIT 1", (settled,)
+    ).get_one()
+    first = int(anchor[0]) if anchor else 0
+    last, count = store.execute(
+        "SELECT MAX(id), COUNT(*) FROM event WHERE id > ?", (first,)
+    ).get_one()
+    return first + int(count) if not count or last - first == count else None
+
+
+def _up_to_a_gap(store: Store, settled: datetime) -> int:
+    rows = _newest_events(store, settled)
+    known = rows[-1][0]
+    for event, is_settled in reversed(rows[:-1]):
+        if event != known + 1 and not is_settled:
+            break
+        known = event
+    return known
+
+
+def _newest_events(store: Store, settled: datetime) -> list[tuple[int, bool]]:
+    """Ids, the highest first, and whether each is settled; the last one is. What
+    came before the first event of all is."""
+    found: list[tuple[int, bool]] = []
+    below, size = (1 << 63) - 1, 100
+    while not found or not found[-1][1]:
+        rows = store.execute(
+            "SELECT id, at FROM event WHERE id < ? ORDER BY id DESC LIMIT ?", (below, size)
+        ).get_all()
+        found += [(event, (moment(at) or settled) <= settled) for event, at in rows]
+        if len(rows) < size:
+            found.append((0, True))
+        below, size = found[-1][0], _MANY
+    return found

@@ -1,0 +1,311 @@
+"""A file of a watch folder becomes a job, once: the table ``watched``.
+
+Each function runs inside ``Database.transact``. The row of a path is written in
+the transaction that submits its job, and its primary key lets one of several
+schedulers do so: the insert of another fails, its transaction runs again and
+finds the file taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from storm.locals import Store
+
+from backoffice.data import events
+from backoffice.data.database import clock, for_update, insert_many, marks
+from backoffice.engine import jobs
+from backoffice.engine.jobs import Prepared
+from backoffice.scheduler.arrivals import Arrival, Group, Stamp
+from backoffice.states import JOB_ACTIONS
+
+_BATCH = 500  # rows asked for at once
+_COLUMNS = (
+    *("watch", "place", "href", "identity", "size", "changed", "inode"),
+    *("job_id", "moved", "sha256", "checked", "message", "taken"),
+)
+
+
+@dataclass(frozen=True)
+class Taking:
+    """A group that is complete, and the job it would be: ``prepared``, or why not."""
+
+    watch: str
+    group: Group
+    identity: str
+    prepared: Prepared | None
+    refusal: str = ""
+    unused: tuple[Arrival, ...] = ()  # sidecars that the workflow has no input for
+
+    @property
+    def actor(self) -> str:
+        return f"watch:{self.watch}"
+
+
+class Taken(NamedTuple):
+    job: int | None  # None: there is none, or was one before
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class _Row:
+    identity: str
+    stamp: Stamp
+    job: int | None
+    moved: bool
+    sha256: str
+    message: str
+
+
+def stamps(store: Store, watch: str, paths: Collection[str]) -> dict[str, Stamp]:
+    """Of those files that were taken and not moved away, as they were then."""
+    places = {_place(path): path for path in paths}
+    found = {}
+    for start in range(0, len(places), _BATCH):
+        batch = list(places)[start : start + _BATCH]
+        rows = store.execute(
+            "SELECT place, size, changed, inode FROM watched WHERE watch = ?"
+            f" AND place IN ({marks(batch)}) AND moved = 0 AND job_id IS NOT NULL",
+            (watch, *batch),
+        ).get_all()
+        found.update({places[place]: Stamp(*stamp) for place, *stamp in rows})
+    return found
+
+
+def take(store: Store, taking: Taking) -> Taken:
+    """Submit the job, unless the content was taken before at this path, or at another
+    one that it was renamed from."""
+    film, now = taking.group.film, clock(store)
+    row = _row(store, taking.watch, film.path)
+    former = row.job if row is not None and not row.moved else None
+    if row is not None and former is not None and row.identity == taking.identity:
+        if row.stamp != film.stamp:
+            _recognise(store, taking, former, now)
+        return Taken(None)
+    if former is None and _renamed(store, taking, row, now):
+        return Taken(None)
+    if taking.prepared is None:
+        _refuse(store, taking, row, now)
+        return Taken(None, refused=True)
+    job, _ = jobs.submit(store, taking.prepared, taking.actor)
+    if former is not None:
+        _supersede(store, taking, former, job, now)
+    _record(store, taking, row, job, now)
+    return Taken(job)
+
+
+def join_late(store: Store, watch: str, film: Arrival, sidecar: Arrival) -> bool:
+    """Record a sidecar whose film was taken without it. False if it was known."""
+    owner, row, now = _row(store, watch, film.path), _row(store, watch, sidecar.path), clock(store)
+    if owner is None or owner.job is None or row is not None:
+        return False
+    message = f"came after its film, {shown(film)}, was taken by job {owner.job}"
+    _write(store, watch, sidecar, None, now, job=owner.job, message=message)
+    detail = f"{shown(sidecar)} {message}"
+    event = events.Event("watch.sidecar-late", f"watch {watch}", owner.job, detail=detail)
+    events.append(store, now, event)
+    return True
+
+
+def finished(store: Store, watch: str) -> list[str]:
+    """URLs of what lies where it was taken, and whose job has succeeded."""
+    rows = store.execute(
+        "SELECT w.href FROM watched w JOIN job j ON j.id = w.job_id"
+        " WHERE w.watch = ? AND w.moved = 0 AND j.state = 'succeeded'",
+        (watch,),
+    ).get_all()
+    return [href for (href,) in rows]
+
+
+def move(
+    store: Store, watch: str, path: Path, target: Path, rename: Callable[[Path, Path], None]
+) -> bool:
+    """Move a file away, and tell where it is now. False if it was moved before. The
+    rename comes last: should it raise OSError, nothing was written."""
+    moved = store.execute(
+        "UPDATE watched SET moved = 1 WHERE watch = ? AND place = ? AND moved = 0",
+        (watch, _place(path)),
+    ).rowcount
+    if not moved:
+        return False
+    store.execute("UPDATE file SET href = ? WHERE href = ?", (target.as_uri(), path.as_uri()))
+    detail = f"{_text(path.name)} to {_text(target)}"
+    events.append(store, clock(store), events.Event("watch.moved", f"watch {watch}", detail=detail))
+    rename(path, target)
+    return True
+
+
+def unchecked(store: Store, watch: str) -> list[tuple[Path, Stamp]]:
+    """Files whose SHA-256 is to be made, or compared; the newest first."""
+    rows = store.execute(
+        "SELECT href, size, changed, inode FROM watched WHERE watch = ? AND checked = 0"
+        " AND moved = 0 AND job_id IS NOT NULL AND identity <> '' ORDER BY taken DESC LIMIT ?",
+        (watch, _BATCH),
+    ).get_all()
+    return [(path_of(href), Stamp(*stamp)) for href, *stamp in rows]
+
+
+def check(store: Store, watch: str, path: Path, stamp: Stamp, sha256: str) -> bool:
+    """Keep the SHA-256 of what was taken; an empty one if it cannot be made any more.
+    False if it is another one than before: then the file counts as new content."""
+    row = _row(store, watch, path)
+    if row is None or row.stamp != stamp:
+        return True
+    same = sha256 in ("", row.sha256) or not row.sha256
+    identity, changed = (row.identity, stamp.changed) if same else ("", -1)
+    store.execute(
+        "UPDATE watched SET checked = 1, sha256 = ?, identity = ?, changed = ?"
+        " WHERE watch = ? AND place = ?",
+        (sha256, identity, changed, watch, _place(path)),
+    )
+    if sha256 and same:
+        store.execute(
+            "UPDATE file SET sha256 = ? WHERE href = ? AND size = ? AND sha256 = ''",
+            (sha256, path.as_uri(), stamp.size),
+        )
+    return same
+
+
+def is_registered(store: Store, path: Path) -> bool:
+    found = store.execute("SELECT 1 FROM file WHERE href = ?", (path.as_uri(),)).get_one()
+    return found is not None
+
+
+def shown(one: Arrival) -> str:
+    """Its path below the watch folder, for people."""
+    return _text(one.relative)
+
+
+def _text(name: str | Path) -> str:
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _place(path: Path | str) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()
+
+
+def _row(store: Store, watch: str, path: Path) -> _Row | None:
+    row = store.execute(
+        "SELECT identity, size, changed, inode, job_id, moved, sha256, message FROM watched"
+        " WHERE watch = ? AND place = ?" + for_update(store),
+        (watch, _place(path)),
+    ).get_one()
+    if row is None:
+        return None
+    identity, size, changed, inode, job, moved, sha256, message = row
+    return _Row(identity, Stamp(size, changed, inode), job, bool(moved), sha256, message)
+
+
+def _recognise(store: Store, taking: Taking, job: int, now: datetime) -> None:
+    """Say why there is no job, and remember what the file looks like now."""
+    film = taking.group.film
+    store.execute(
+        "UPDATE watched SET size = ?, changed = ?, inode = ?, checked = 0"
+        " WHERE watch = ? AND place = ?",
+        (*film.stamp, taking.watch, _place(film.path)),
+    )
+    detail = (
+        f"{shown(film)} has the content that job {job} was given; to run it again, clone the job"
+    )
+    event = events.Event("watch.known", f"watch {taking.watch}", job, detail=detail)
+    events.append(store, now, event)
+
+
+def _renamed(store: Store, taking: Taking, row: _Row | None, now: datetime) -> bool:
+    """Whether the film was taken under another name, which is gone; then it is known
+    by the new one from now on."""
+    film = taking.group.film
+    rows = store.execute(
+        "SELECT place, href FROM watched WHERE watch = ? AND inode = ? AND changed = ?"
+        " AND identity = ? AND moved = 0 AND job_id IS NOT NULL",
+        (taking.watch, film.stamp.inode, film.stamp.changed, taking.identity),
+    ).get_all()
+    gone = [(place, href) for place, href in rows if not os.path.lexists(path_of(href))]
+    if not gone:
+        return False
+    ((place, href), *_) = gone
+    if row is not None:  # of a file that was refused here, or moved away
+        store.execute(
+            "DELETE FROM watched WHERE watch = ? AND place = ?",
+            (taking.watch, _place(film.path)),
+        )
+    store.execute(
+        "UPDATE watched SET place = ?, href = ? WHERE watch = ? AND place = ?",
+        (_place(film.path), film.path.as_uri(), taking.watch, place),
+    )
+    detail = f"{_text(path_of(href).name)} is {shown(film)} now"
+    event = events.Event("watch.renamed", f"watch {taking.watch}", detail=detail)
+    events.append(store, now, event)
+    return True
+
+
+def path_of(href: str) -> Path:
+    return Path(os.fsdecode(unquote_to_bytes(href.removeprefix("file://"))))
+
+
+def _refuse(store: Store, taking: Taking, row: _Row | None, now: datetime) -> None:
+    """Tell each reason once, however often it is met."""
+    told = row is not None and (row.identity, row.message) == (taking.identity, taking.refusal)
+    if told:
+        return
+    detail = f"{_text(taking.group.film.path)}: {taking.refusal}"
+    event = events.Event("watch.refused", f"watch {taking.watch}", detail=detail)
+    events.append(store, now, event)
+    film = taking.group.film
+    _write(store, taking.watch, film, row, now, taking.identity, message=taking.refusal)
+
+
+def _supersede(store: Store, taking: Taking, former: int, job: int, now: datetime) -> None:
+    """The file that a job was given is no more: cancel the job if it has not ended, and
+    forget what was known of the file."""
+    film = taking.group.film
+    store.execute("UPDATE file SET sha256 = '', facts = '{}' WHERE href = ?", (film.path.as_uri(),))
+    state = store.execute("SELECT state FROM job WHERE id = ?", (former,)).get_one()
+    if state is None or state[0] not in JOB_ACTIONS["cancel"]:
+        return
+    detail = f"{shown(film)} has changed since; job {job} has it as it is now"
+    events.append(store, now, events.of_job("superseded", former, taking.actor, detail))
+    jobs.cancel(store, former, taking.actor)
+
+
+def _record(store: Store, taking: Taking, row: _Row | None, job: int, now: datetime) -> None:
+    _write(store, taking.watch, taking.group.film, row, now, taking.identity, job)
+    for _, sidecar in taking.group.sidecars:
+        known = _row(store, taking.watch, sidecar.path)
+        _write(store, taking.watch, sidecar, known, now, job=job)
+    for sidecar in taking.unused:
+        detail = f"{shown(sidecar)}: the workflow has no input for it"
+        event = events.Event(
+            "watch.sidecar-unused", f"watch {taking.watch}", job_id=job, detail=detail
+        )
+        events.append(store, now, event)
+
+
+def _write(
+    store: Store,
+    watch: str,
+    one: Arrival,
+    row: _Row | None,
+    now: datetime,
+    identity: str = "",
+    job: int | None = None,
+    message: str = "",
+) -> None:
+    """Make the row of a path, or change ``row``. One that another scheduler has made
+    since ``row`` was read is not replaced: the insert fails."""
+    values = (one.path.as_uri(), identity, *one.stamp, job, False, "", False, message, now)
+    if row is None:
+        insert_many(store, "watched", _COLUMNS, [(watch, _place(one.path), *values)])
+    else:
+        changes = ", ".join(f"{name} = ?" for name in _COLUMNS[2:])
+        store.execute(
+            f"UPDATE watched SET {changes} WHERE watch = ? AND place = ?",
+            (*values, watch, _place(one.path)),
+        )

@@ -1,0 +1,95 @@
+"""Faults of the program, told to Sentry by every process that has its DSN.
+
+What goes out: errors of our own log, with their traceback or their line, the
+program's version and the host's name. Nothing that people sent us does: no
+headers, cookies, bodies, values of variables, users or breadcrumbs. Without
+network or Sentry nothing waits for it, but the end of a process, for LAST_WORDS.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from backoffice import __version__
+from backoffice.config.redaction import masked
+from backoffice.errors import ConfigError
+
+LAST_WORDS = 2.0  # seconds that reports may take to leave when a process ends
+
+# All else of an event stays here.
+_KEPT = frozenset(
+    "contexts environment event_id exception fingerprint level logentry logger platform release"
+    " sdk server_name tags timestamp".split()
+)
+_TAGS = frozenset("attempt job part request task worker".split())
+
+
+class Reporter(logging.Handler):
+    """Of the log: tells Sentry of each error. Raises ConfigError without the library."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(logging.ERROR)
+        self._dsn = dsn
+        self.connect()
+
+    def connect(self) -> None:
+        """Also for a process that was forked: it has no threads and connections yet."""
+        _sdk().init(
+            dsn=self._dsn,
+            release=f"backoffice@{__version__}",
+            default_integrations=False,
+            auto_enabling_integrations=False,
+            include_local_variables=False,
+            send_client_reports=False,
+            max_breadcrumbs=0,
+            before_send=_scrubbed,
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith("sentry_sdk"):
+            return
+        try:
+            with _sdk().new_scope() as scope:
+                _capture(scope, record)
+        except Exception:
+            # It must not cost who logs its work; the record is in the log as well.
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until reports have left; also called when the process ends."""
+        _sdk().flush(LAST_WORDS)
+
+
+def _sdk() -> Any:
+    """Loaded only by those who use it: it is large."""
+    try:
+        import sentry_sdk
+    except ImportError as error:
+        message = "needs sentry-sdk, which is not installed: pip install 'backoffice[sentry]'"
+        raise ConfigError(message, source="settings", section="log", key="sentry") from error
+    return sentry_sdk
+
+
+def _capture(scope: Any, record: logging.LogRecord) -> None:
+    text = record.getMessage()
+    action = text.partition(" ")[0]
+    scope.set_tag("logger", record.name)
+    ids = getattr(record.msg, "ids", {})
+    for name in sorted(_TAGS & ids.keys()):
+        scope.set_tag(name, str(ids[name]))
+    if record.exc_info and record.exc_info[1] is not None:
+        scope.capture_exception(record.exc_info)
+    else:
+        # One issue for all lines of an action, whatever ids they name.
+        scope.fingerprint = [record.name, action]
+        scope.capture_message(text, level="error")
+
+
+def _scrubbed(event: dict[str, Any], hint: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in event.items() if key in _KEPT}
+    if "message" in event:
+        kept["logentry"] = {"message": masked(event["message"])}
+    for one in kept.get("exception", {}).get("values", ()):
+        one["value"] = masked(str(one.get("value", "")))
+    return kept
