@@ -1,7 +1,7 @@
 """What pyproject.toml cannot say: folders beside the package that go into it.
 
 In a wheel etc/, schema/, static/ and templates/ lie inside ``backoffice``, where
-``backoffice.files.share`` finds them; in a checkout they lie at the top.
+``backoffice.config.resources.share`` finds them; in a checkout they lie at the top.
 """
 
 from setuptools import find_packages, setup

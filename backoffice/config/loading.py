@@ -582,7 +582,7 @@ def _yes(text: str) -> bool:
 
 
 def _publisher(text: str) -> str:
-    folder = Path(__file__).parent / "publishers"
+    folder = Path(__file__).parent.parent / "publishers"
     types = {m.name for m in pkgutil.iter_modules([str(folder)])}
     if text not in types:
         raise ValueError(f"a type of target; there are {', '.join(sorted(types))}")

@@ -69,7 +69,7 @@ print(os.listdir("/sys/class/net"), socket.gethostname())
 
 
 def test_users_reach_the_checkout_wherever_it_lies(machine: Machine) -> None:
-    argv = ("runuser", "-u", "daemon", "--", sys.executable, "-c", "import backoffice.cli")
+    argv = ("runuser", "-u", "daemon", "--", sys.executable, "-c", "import backoffice.cli.main")
     machine.run(*argv, env={"PYTHONPATH": str(CHECKOUT)})
 
 

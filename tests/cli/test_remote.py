@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.test_cli import LOOKS, Cli, busy, run
 
 from backoffice import client
 from backoffice.cli import main
@@ -24,6 +23,7 @@ from backoffice.web.app import make_app
 from backoffice.web.server import serve
 from tests import line
 from tests.board import chain
+from tests.cli.test_cli import LOOKS, Cli, busy, run
 from tests.line import Line
 
 __all__ = ["busy", "run"]  # fixtures

@@ -5,7 +5,6 @@ from datetime import datetime
 import pytest
 
 from backoffice.cli import terminal
-from backoffice.system import units
 
 
 @pytest.mark.parametrize(
@@ -42,14 +41,6 @@ def test_values_read_well() -> None:
     assert terminal.cell(None) == ""
     assert terminal.cell(datetime(2026, 11, 21, 10, 0, 0, 5)) == "2026-11-21 10:00:00"
     assert terminal.cell(["a", 2]) == "a 2"
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(None, ""), (0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (85_000_000_000, "85 GB")],
-)
-def test_sizes_read_well(number: int | None, text: str) -> None:
-    assert units.size(number) == text
 
 
 def test_commands_can_be_pasted_into_a_shell() -> None:

@@ -494,7 +494,7 @@ COUNT_UP = """
 import sys
 from backoffice.config import DatabaseSettings
 from backoffice.database import Database
-from tests.test_database import count_up
+from tests.data.test_database import count_up
 GO
 count_up(Database(DatabaseSettings(sys.argv[1], 5)), 40)
 """

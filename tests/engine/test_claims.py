@@ -410,7 +410,7 @@ CLAIM_ALL = """
 import json, sys
 from backoffice.config import load
 from tests.board import Board
-from tests.test_claims import claim_all
+from tests.engine.test_claims import claim_all
 GO
 print(json.dumps(claim_all(Board(load(None, {
     "BACKOFFICE_DATABASE_URI": sys.argv[1], "BACKOFFICE_PATHS_HOME": sys.argv[2]})), True)))

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backoffice.config import resources
 from backoffice.errors import DefinitionError, Invalid
 from backoffice.media import profiles
 from backoffice.media.profiles import Profile
-from backoffice.system import files
 
-SHIPPED = profiles.load([files.share("etc") / "profiles"])
+SHIPPED = profiles.load([resources.share("etc") / "profiles"])
 
 
 def facts(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.errors import Invalid, NotFound
+from backoffice.errors import Invalid
 from backoffice.system import files
 
 
@@ -158,9 +158,3 @@ def test_sync_takes_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "sub" / "a").write_bytes(b"x")
     files.sync(tmp_path / "sub")
     files.sync(tmp_path / "sub" / "a")
-
-
-def test_shared_folders_are_found_and_unknown_ones_named() -> None:
-    assert files.share("etc").is_dir()
-    with pytest.raises(NotFound, match="no-such"):
-        files.share("no-such")

@@ -28,7 +28,7 @@ def test_what_is_sent_is_received_with_the_senders_process_id(receiver: Receiver
 
 
 def test_a_child_is_told_from_others_by_its_process_id(receiver: Receiver) -> None:
-    send = "import os, backoffice.sdnotify as s; s.Notifier.take(os.environ)(WATCHDOG=1)"
+    send = "import os, backoffice.system.sd_notify as s; s.Notifier.take(os.environ)(WATCHDOG=1)"
     environ = {**os.environ, "NOTIFY_SOCKET": receiver.address}
     child = subprocess.Popen([sys.executable, "-c", send], env=environ)
     assert child.wait(30) == 0
