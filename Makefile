@@ -16,7 +16,7 @@ SIDE_BY_SIDE = --numprocesses auto --maxprocesses 4 --dist loadfile
 # storm and mysqlclient have parts in C.
 COMPILED = gcc libc6-dev python3-dev python3-venv libmariadb-dev pkg-config
 
-.PHONY: help demo test test-slow test-replicated media-trial screenshots check audit completion bench install uninstall deb clean
+.PHONY: help demo test test-slow test-replicated media-trial screenshots check audit settings completion bench install uninstall deb clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -68,6 +68,9 @@ uninstall: ## Remove what make install brought, but no settings and no data
 deb: ## Build a Debian package in dist/
 	@PYTHON=$(PYTHON) tools/apt-install $(COMPILED)
 	@PYTHON=$(PYTHON) tools/deb
+
+settings: $(VENV)/.runtime ## Write etc/backoffice.ini and docs/backoffice.ini.5 anew
+	@$(BIN)/python -m backoffice.config.documentation
 
 completion: $(VENV)/.test ## Make etc/bash-completion/backoffice anew
 	@PYTHONPATH=. $(BIN)/python tools/completion.py >etc/bash-completion/new

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from storm.locals import Store
 
-from backoffice.config.loading import DatabaseSettings
+from backoffice.config.settings import DatabaseSettings
 from backoffice.data.database import Database
 from bench.place import Server
 from bench.report import Line

@@ -8,7 +8,7 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import migrations
 from backoffice.data.database import Database, clock
 from backoffice.engine import claims, jobs, leases, outcomes

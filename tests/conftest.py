@@ -18,6 +18,7 @@ import MySQLdb
 import pytest
 
 from backoffice.config import loading
+from backoffice.config.settings import Settings
 from backoffice.data import database as database_module
 from backoffice.data import migrations
 from backoffice.data.database import Database
@@ -215,7 +216,7 @@ def database_uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture
-def settings(database_uri: str, tmp_path: Path) -> loading.Settings:
+def settings(database_uri: str, tmp_path: Path) -> Settings:
     """Settings with everything in ``tmp_path`` and with short waits."""
     (tmp_path / "media").mkdir()
     environ = {
@@ -232,7 +233,7 @@ def settings(database_uri: str, tmp_path: Path) -> loading.Settings:
 
 
 @pytest.fixture
-def database(settings: loading.Settings) -> Iterator[Database]:
+def database(settings: Settings) -> Iterator[Database]:
     """The database of the settings, with its tables."""
     database = Database(settings.database)
     migrations.migrate(database)
@@ -241,7 +242,7 @@ def database(settings: loading.Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
-def board(settings: loading.Settings) -> Iterator[Board]:
+def board(settings: Settings) -> Iterator[Board]:
     """Jobs in such a database, and workers that move them."""
     board = Board(settings)
     yield board
@@ -290,6 +291,6 @@ def clip(clip_factory: ClipFactory) -> Path:
 
 
 @pytest.fixture
-def source(settings: loading.Settings, clip: Path) -> Path:
+def source(settings: Settings, clip: Path) -> Path:
     """A copy of the clip where jobs may read it."""
     return Path(shutil.copy(clip, settings.paths.roots[0] / "clip.mp4"))

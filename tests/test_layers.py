@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tools.import_graph import ROOT, graph, heights, imports, inner_imports, modules, room
@@ -10,6 +12,7 @@ from tools.import_graph import ROOT, graph, heights, imports, inner_imports, mod
 LAYERS = (
     "errors",
     "states",
+    "units",
     "config",
     "system",
     "documents",
@@ -64,10 +67,11 @@ def test_publishers_know_nothing_of_tasks() -> None:
         assert "tasks" not in map(room, inner_imports(MODULES[module], MODULES))
 
 
-def test_states_and_errors_need_nothing_but_the_standard_library() -> None:
-    for module in ("errors", "states"):
+def test_errors_states_and_units_need_nothing_but_the_standard_library() -> None:
+    for module in ("errors", "states", "units"):
         names = imports(MODULES[module], MODULES)
-        assert {n for n in names if not n.startswith("backoffice.")} <= {"__future__"}
+        outside = {n.split(".")[0] for n in names if not n.startswith("backoffice.")}
+        assert outside <= sys.stdlib_module_names
 
 
 def test_middleware_imports_nothing_of_backoffice() -> None:

@@ -21,10 +21,10 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice import states
+from backoffice import states, units
 from backoffice.cli import console, progress, terminal
 from backoffice.cli.console import DONE, FAILED, complain, say, show
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import migrations, search, tokens
 from backoffice.data.database import Database
 from backoffice.data.search import Filter
@@ -39,7 +39,6 @@ from backoffice.operations import restore as restoring
 from backoffice.operations.reconcile import Difference
 from backoffice.reports import records, why
 from backoffice.scheduler import retention
-from backoffice.system import units
 from backoffice.web import documents
 
 _PAGE = 1000  # jobs selected at a time
@@ -227,12 +226,16 @@ def _streamed(args: Namespace) -> Callable[..., Iterator[bytes]] | None:
 _KINDS: Sequence[terminal.Column] = [
     ("KIND", lambda r: r["kind"]),
     ("COUNT", lambda r: r["count"]),
-    ("SIZE", lambda r: units.size(r["size"])),
+    ("SIZE", lambda r: _size(r["size"])),
 ]
 
 
+def _size(number: int | None) -> str:
+    return "" if number is None else units.size(number)
+
+
 def _difference(one: Difference) -> str:
-    known = ", ".join(filter(None, (one.subject, units.size(one.size))))
+    known = ", ".join(filter(None, (one.subject, _size(one.size))))
     about = f" ({known})" if known else ""
     return terminal.clean(f"{one.kind} {one.path}{about}{f': {one.message}' * bool(one.message)}")
 

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backoffice import __version__, states
-from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice import __version__, states, units
+from backoffice.config import loading, names, service_address
 from backoffice.config.redaction import masked
+from backoffice.config.settings import Settings
 from backoffice.errors import (
     BackofficeError,
     ConfigError,
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     try:
-        address = loading.service(args.url, args.token_file, os.environ)
+        address = service_address.service(args.url, args.token_file, os.environ)
         if address is not None:
             status = _run_remote(args, address)
         else:
@@ -78,7 +78,7 @@ def _run(args: Namespace, settings: Settings) -> int:
     return status
 
 
-def _run_remote(args: Namespace, address: loading.Address) -> int:
+def _run_remote(args: Namespace, address: service_address.Address) -> int:
     """Over HTTP; the settings are those of the service, and none are read here."""
     from backoffice.cli import remote
     from backoffice.client import Client
@@ -138,14 +138,12 @@ def _report(error: Exception) -> int:
 
 # Values ---------------------------------------------------------------------
 
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
 
 def _duration(text: str) -> timedelta:
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd]?)", text)
-    if not match:
-        raise ArgumentTypeError(f"{text!r} is no length of time such as 30s, 10m, 2h or 30d")
-    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    try:
+        return timedelta(seconds=units.parse_duration(text))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not {error}") from error
 
 
 def _moment(text: str) -> datetime:
@@ -396,7 +394,7 @@ def _add_tokens(commands: Any) -> None:
     actions = token.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = _look(actions, "create", "create_token", "make a token; its secret is shown this once")
     create.add_argument("name", metavar="NAME", help="what it is for")
-    create.add_argument("--role", choices=loading.ROLES, required=True)
+    create.add_argument("--role", choices=names.ROLES, required=True)
     create.add_argument(
         "--lifetime", type=_duration, metavar="TIME", help="such as 90d; else no end"
     )

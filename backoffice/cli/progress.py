@@ -9,13 +9,13 @@ from typing import IO, Any, Protocol
 
 from storm.locals import Store
 
+from backoffice import units
 from backoffice.cli.terminal import clean
 from backoffice.data import model
 from backoffice.data.database import Database
 from backoffice.data.model import Job
 from backoffice.errors import DatabaseUnavailable
 from backoffice.reports import records
-from backoffice.reports.why import span
 from backoffice.states import JOB_ENDED, RUNNING
 
 POLL = 0.5  # seconds
@@ -130,7 +130,7 @@ _TOLD = ("succeeded", "failed", "cancelled", "skipped", "scheduled")  # with the
 def _pace(task: Record) -> str:
     parts = [task["speed"]] if task["speed"] else []
     if task["eta"] is not None:
-        parts.append(f"{span(task['eta'])} left")
+        parts.append(f"{units.duration(task['eta'])} left")
     return f" ({', '.join(parts)})" if parts else ""
 
 

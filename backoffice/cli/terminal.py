@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from backoffice.reports.why import span
-from backoffice.system import units
+from backoffice import units
 
 Record = Mapping[str, Any]
 Column = tuple[str, Callable[[Record], object]]
@@ -92,6 +91,10 @@ def _plain(*names: str) -> list[Column]:
     return [(name.upper(), _of(name)) for name in names]
 
 
+def _shown(words: Callable[[float], str], name: str) -> Callable[[Record], str]:
+    return lambda record: "" if record[name] is None else words(record[name])
+
+
 _PROGRESS: Column = ("DONE", lambda r: f"{r['progress']:.0f} %")
 
 TABLES: Mapping[str, Sequence[Column]] = {
@@ -102,19 +105,19 @@ TABLES: Mapping[str, Sequence[Column]] = {
     "tasks": [
         *(*_plain("id", "job", "name", "state"), _PROGRESS, *_plain("queue", "host")),
         ("SPEED", lambda r: r["speed"]),
-        ("LEFT", lambda r: "" if r["eta"] is None else span(r["eta"])),
+        ("LEFT", _shown(units.duration, "eta")),
         *_plain("message"),
     ],
     "attempts": [
         *_plain("number", "state", "host", "started"),
-        ("TOOK", lambda r: "" if r["wall_seconds"] is None else span(r["wall_seconds"])),
+        ("TOOK", _shown(units.duration, "wall_seconds")),
         ("CPU", lambda r: "" if r["cpu_seconds"] is None else f"{r['cpu_seconds']:.1f} s"),
-        ("MEMORY", lambda r: units.size(r["peak_memory"])),
+        ("MEMORY", _shown(units.size, "peak_memory")),
         *_plain("message"),
     ],
     "files": [
         *_plain("id", "state", "job", "role"),
-        ("SIZE", lambda r: units.size(r["size"])),
+        ("SIZE", _shown(units.size, "size")),
         *_plain("media_type", "href"),
     ],
     "workers": [
@@ -126,7 +129,7 @@ TABLES: Mapping[str, Sequence[Column]] = {
         *_plain("name"),
         ("STATE", lambda r: "paused" if r["paused"] else "open"),
         *_plain("limit", "ready", "running"),
-        ("OLDEST", lambda r: "" if r["oldest"] is None else span(r["oldest"])),
+        ("OLDEST", _shown(units.duration, "oldest")),
     ],
     "events": _plain("id", "at", "actor", "action", "subject", "detail"),
     "publications": _plain("id", "state", "target", "job", "published", "href"),
@@ -136,7 +139,7 @@ TABLES: Mapping[str, Sequence[Column]] = {
     "schedules": _plain("name", "cron", "next_run", "last_run", "last_job", "message"),
     "outputs": [
         *_plain("file", "task", "role"),
-        ("SIZE", lambda r: units.size(r["size"])),
+        ("SIZE", _shown(units.size, "size")),
         *_plain("href"),
     ],
 }

@@ -43,7 +43,7 @@ from storm.exceptions import (
 from storm.locals import Store
 from storm.uri import URI, URIError
 
-from backoffice.config.loading import DatabaseSettings
+from backoffice.config.settings import DatabaseSettings
 from backoffice.data import cluster, counters, replication
 from backoffice.errors import (
     BackofficeError,

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from storm.locals import Store
 
-from backoffice.config.loading import ROLES, TOKEN_ACTOR
+from backoffice.config.names import ROLES, TOKEN_ACTOR
 from backoffice.data import events
 from backoffice.data.database import Database, clock, insert_one, moment
 from backoffice.errors import DatabaseUnavailable, Invalid, NotFound

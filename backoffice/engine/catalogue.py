@@ -13,8 +13,8 @@ from pathlib import Path
 from lxml import etree
 
 from backoffice import tasks
-from backoffice.config.loading import Settings
 from backoffice.config.redaction import shown_xml
+from backoffice.config.settings import Settings
 from backoffice.engine import jobs, workflows
 from backoffice.engine.jobs import Prepared, Request
 from backoffice.engine.workflows import Workflow

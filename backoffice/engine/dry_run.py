@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from backoffice import tasks as task_types
-from backoffice.config.loading import Settings
 from backoffice.config.redaction import Redaction
+from backoffice.config.settings import Settings
 from backoffice.engine import workflows
 from backoffice.engine.jobs import Prepared
 from backoffice.engine.workflows import InputRef, TaskSpec

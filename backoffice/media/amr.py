@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.media import ffmpeg
 
 Facts = Mapping[str, Any]

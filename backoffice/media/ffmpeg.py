@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 from unicodedata import category
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed
 from backoffice.media import colour, decoding, mp4, pictures, rates
 from backoffice.system.confinement import NOTHING, Confinement, entrance, of_tools

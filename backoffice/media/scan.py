@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.media import ffmpeg
 from backoffice.media.pictures import IDET, INTERLACED, MIXED, PROGRESSIVE, TELECINE
 from backoffice.system.confinement import of_tools

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.media import decoding, ffmpeg, profiles, soundtracks
 from backoffice.media.profiles import Facts
 

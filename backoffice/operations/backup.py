@@ -41,7 +41,7 @@ from storm.exceptions import DatabaseError
 from storm.locals import Store
 
 from backoffice import __version__
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import migrations
 from backoffice.data.database import NO_SUCH_TABLE, Database, code, is_mysql
 from backoffice.errors import BackofficeError, Conflict, Invalid, SchemaMismatch

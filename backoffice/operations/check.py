@@ -21,7 +21,7 @@ from lxml import etree
 
 from backoffice import publishers
 from backoffice.config import resources
-from backoffice.config.loading import (
+from backoffice.config.settings import (
     AuthSettings,
     LogSettings,
     NotifySettings,
@@ -36,7 +36,7 @@ from backoffice.engine.catalogue import Catalogue
 from backoffice.errors import BackofficeError
 from backoffice.media import ffmpeg, rendering
 from backoffice.system import confinement, logs
-from backoffice.system.units import size
+from backoffice.units import size
 
 LAG_WITHIN = 3.0  # seconds
 LEAST_FREE = 1_000_000_000  # bytes: less than this will not last for long

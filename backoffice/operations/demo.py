@@ -18,15 +18,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config import environment, loading
+from backoffice.config.settings import Settings
 from backoffice.data.database import Database
 from backoffice.reports import records
 from backoffice.system.prctl import die_with
 from backoffice.system.protection import protect_process
 
 HOME = Path("var/demo")
-AFAR = (loading.URL_VARIABLE, loading.TOKEN_VARIABLE)  # the demo talks to its own service
+AFAR = (environment.URL_VARIABLE, environment.TOKEN_VARIABLE)  # the demo talks to its own service
 SECONDS = 12
 START_WITHIN = 15.0  # seconds
 STOP_AFTER = 60.0  # seconds that the service is given to stop

@@ -25,7 +25,7 @@ from urllib.parse import unquote_to_bytes
 from storm.locals import Store
 
 from backoffice import publishers
-from backoffice.config.loading import Settings, Target
+from backoffice.config.settings import Settings, Target
 from backoffice.data.database import Database, marks, moment
 from backoffice.engine import leases
 from backoffice.engine.outcomes import place_key

@@ -25,7 +25,7 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import events, migrations
 from backoffice.data.database import Database, clock, is_mysql, marks
 from backoffice.engine import jobs, leases, outcomes

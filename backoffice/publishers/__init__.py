@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, cast
 from urllib.parse import quote
 
-from backoffice.config.loading import Target
+from backoffice.config.settings import Target
 from backoffice.errors import TaskFailed
 
 Fence = Callable[[], None]

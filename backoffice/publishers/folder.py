@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backoffice.config.loading import Target
+from backoffice.config.settings import Target
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.publishers import Fence, Item, Outcome, Tick, check_name, url
 from backoffice.system import files

@@ -21,7 +21,7 @@ from email.utils import format_datetime
 
 from backoffice.config import redaction
 from backoffice.config.addresses import ANYWHERE
-from backoffice.config.loading import Alert, NotifySettings
+from backoffice.config.settings import Alert, NotifySettings
 from backoffice.system import webhooks
 
 SHOWN = 3  # things told at length to people

@@ -26,7 +26,9 @@ from typing import NamedTuple
 
 from storm.locals import Store
 
-from backoffice.config.loading import Alert, Floor, Settings
+from backoffice import units
+from backoffice.config.converters import Floor
+from backoffice.config.settings import Alert, Settings
 from backoffice.data import counters, events
 from backoffice.data.database import Database, clock, insert_many, marks, moment, use_index
 from backoffice.engine.outcomes import STALLED, TOOK_TOO_LONG
@@ -412,7 +414,7 @@ def _enough(room: Room, least: Floor) -> float:
 
 
 def _shown(room: Room, folders: Sequence[Path]) -> str:
-    free = f"{room.free / 1e9:.1f} GB of {room.total / 1e9:.1f} GB are free"
+    free = f"{units.size(room.free)} of {units.size(room.total)} are free"
     there = ", ".join(map(str, folders))
     return f"{free} ({100 * room.free / room.total:.1f} %) on the disk of {there}"
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from storm.locals import Store
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import events, search
 from backoffice.data.database import Database, clock, for_update, marks
 from backoffice.states import PUBLISHED

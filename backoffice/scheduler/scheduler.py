@@ -29,7 +29,7 @@ from cronsim import CronSim
 from storm.locals import Store
 
 from backoffice import publishers
-from backoffice.config.loading import Alert, Schedule, Settings, Target, Watch
+from backoffice.config.settings import Alert, Schedule, Settings, Target, Watch
 from backoffice.data import counter_store, events, migrations, search
 from backoffice.data.database import Database, clock, insert_many, moment
 from backoffice.engine import attempt_metrics, catalogue, claims, jobs, leases, outcomes

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from storm.locals import Store
 
-from backoffice.config.loading import Settings, Watch
+from backoffice.config.settings import Settings, Watch
 from backoffice.data.database import Database
 from backoffice.engine import jobs
 from backoffice.engine.catalogue import Catalogue

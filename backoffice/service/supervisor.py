@@ -22,7 +22,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from backoffice.config.loading import DEFAULTS, Settings
+from backoffice.config.names import DEFAULTS
+from backoffice.config.settings import Settings
 from backoffice.data import migrations
 from backoffice.data.database import Database
 from backoffice.engine import catalogue

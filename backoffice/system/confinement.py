@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.errors import TaskFailed
 from backoffice.system import landlock, seccomp
 

@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import FrameType
 
-from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config import reloading
+from backoffice.config.settings import Settings
 from backoffice.errors import BackofficeError, DatabaseUnavailable
 from backoffice.system import logs, thread_dump
 from backoffice.system.logs import line
@@ -133,7 +133,7 @@ class Daemon:
     def _reloaded(self) -> bool:
         self.notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         try:
-            new, waiting = loading.reload(self.settings, os.environ)
+            new, waiting = reloading.reload(self.settings, os.environ)
             logs.setup(new.log)
             try:
                 self._reload(new)

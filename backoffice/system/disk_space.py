@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 
 WAIT = 0.2  # seconds for answers, in all
 FRESH = 5.0  # seconds for which an answer is good enough

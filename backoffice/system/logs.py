@@ -21,8 +21,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backoffice.config.loading import LogSettings
 from backoffice.config.redaction import masked
+from backoffice.config.settings import LogSettings
 from backoffice.errors import ConfigError
 from backoffice.system import error_reports
 from middleware.request_id import current as current_request

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.errors import ConfigError, Invalid
 from backoffice.system import confinement
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from backoffice.config.loading import Command
+from backoffice.config.settings import Command
 from backoffice.errors import TaskFailed
 from backoffice.media import media_types
 from backoffice.system.confinement import NONE, Confinement

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from backoffice import publishers
 from backoffice.config import webhook_keys
 from backoffice.config.addresses import HostRefused
-from backoffice.config.loading import Settings
 from backoffice.config.redaction import shown
+from backoffice.config.settings import Settings
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.system import webhooks
 from backoffice.tasks import Context, Delivery, Plan, Publication, Result

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from backoffice import publishers
-from backoffice.config.loading import Target
+from backoffice.config.settings import Target
 from backoffice.errors import TaskFailed
 from backoffice.publishers import Item
 from backoffice.tasks import Context, Job, Plan, Published, Result, Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from backoffice import publishers
-from backoffice.config.loading import Target
+from backoffice.config.settings import Target
 from backoffice.errors import TaskFailed
 from backoffice.tasks import Context, Plan, Publication, Result
 

@@ -17,8 +17,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector
 from storm.locals import Store
 
-from backoffice.config.loading import TOKEN_ACTOR, AuthSettings, Settings
+from backoffice.config.names import TOKEN_ACTOR
 from backoffice.config.resources import share
+from backoffice.config.settings import AuthSettings, Settings
 from backoffice.data import counter_store, database, events, replication, tokens
 from backoffice.data.database import Database
 from backoffice.engine import catalogue

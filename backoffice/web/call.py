@@ -18,7 +18,7 @@ from storm.locals import Store
 from webob import Request, Response
 from webob.acceptparse import create_accept_header
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data.database import Database
 from backoffice.engine.catalogue import Catalogue
 from backoffice.web import documents, queries

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from webob import Response
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.errors import Invalid
 from backoffice.media import media_types
 from backoffice.system import files

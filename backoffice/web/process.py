@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import migrations
 from backoffice.data.database import Database
 from backoffice.errors import ConfigError

@@ -8,7 +8,7 @@ request, is no reason: no worker, no scheduler. That is on the pages and in
 
 from __future__ import annotations
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import migrations
 from backoffice.data.database import Database
 from backoffice.errors import BackofficeError

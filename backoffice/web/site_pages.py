@@ -17,7 +17,7 @@ from storm.locals import Store
 from webob import Response
 
 from backoffice import __version__
-from backoffice.config.loading import Settings, Watch
+from backoffice.config.settings import Settings, Watch
 from backoffice.data import migrations
 from backoffice.data.cluster import UP
 from backoffice.data.database import clock, is_mysql

@@ -17,8 +17,8 @@ from typing import Any
 
 from webob import Response
 
-from backoffice.config.loading import Settings
 from backoffice.config.redaction import shown
+from backoffice.config.settings import Settings
 from backoffice.engine import dry_run, jobs, workflows
 from backoffice.engine.workflows import InputSpec, ParameterSpec, Workflow
 from backoffice.errors import Conflict, Invalid

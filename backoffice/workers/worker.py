@@ -23,7 +23,7 @@ from storm.exceptions import DatabaseError
 from storm.locals import Store
 
 from backoffice import __version__, tasks
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import counter_store, migrations
 from backoffice.data.database import Database, clock
 from backoffice.engine import assignments, attempt_metrics, claims, leases, outcomes

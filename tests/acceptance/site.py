@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from storm.locals import Store
 
 from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config.settings import DatabaseSettings, Settings
 from backoffice.data import migrations
 from backoffice.data.database import Database, clock, moment
 from backoffice.engine import catalogue, jobs, leases
@@ -153,7 +153,7 @@ class Site:
 
     def look_at(self, uri: str) -> None:
         """Look at the database by another way than the program goes."""
-        self._database = Database(loading.DatabaseSettings(uri, 5))
+        self._database = Database(DatabaseSettings(uri, 5))
         migrations.migrate(self._database)
 
     def do(self, function: Callable[..., Any], *args: Any) -> Any:

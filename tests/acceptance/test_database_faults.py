@@ -12,7 +12,7 @@ from pathlib import Path
 import MySQLdb
 import pytest
 
-from backoffice.config.loading import DatabaseSettings
+from backoffice.config.settings import DatabaseSettings
 from backoffice.data.database import Database
 from backoffice.engine import jobs
 from backoffice.errors import DatabaseUnavailable

@@ -137,6 +137,7 @@ def test_what_belongs_to_a_service_is_where_admins_look(tree: Path) -> None:
         "usr/lib/sysusers.d/backoffice.conf",
         "usr/share/bash-completion/completions/backoffice",
         "usr/share/man/man1/backoffice.1.gz",
+        "usr/share/man/man5/backoffice.ini.5.gz",
         "usr/share/doc/backoffice/copyright",
         "usr/share/doc/backoffice/changelog.gz",
         "usr/share/doc/backoffice/README.md",

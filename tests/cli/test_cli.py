@@ -14,7 +14,7 @@ import pytest
 from lxml import etree
 
 from backoffice.cli import commands, main, progress
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.documents import safe_xml
 from backoffice.engine import jobs
 from backoffice.errors import DatabaseUnavailable

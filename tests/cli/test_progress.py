@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from backoffice.cli import progress
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.engine import claims, jobs, leases
 from backoffice.errors import DatabaseUnavailable, NotFound
 from backoffice.states import FAILED

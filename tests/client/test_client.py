@@ -16,7 +16,7 @@ import pytest
 from backoffice import client as clients
 from backoffice.client import Client, Filter
 from backoffice.client.answers import build
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import tokens
 from backoffice.data.database import insert_one
 from backoffice.engine.claims import Claimed

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config import loading, reloading
+from backoffice.config.settings import Settings
 from backoffice.errors import ConfigError
 
 FIRST = """
@@ -45,19 +45,19 @@ def change(ini: Path, *pairs: tuple[str, str]) -> None:
 
 
 def test_what_was_not_changed_is_the_same(first: Settings) -> None:
-    assert loading.reload(first, {}) == (first, [])
+    assert reloading.reload(first, {}) == (first, [])
 
 
 def test_new_values_are_taken(ini: Path, first: Settings) -> None:
     change(ini, ("slots = 2", "slots = 7"), ("path = site", "path = other"))
-    new, waiting = loading.reload(first, {})
+    new, waiting = reloading.reload(first, {})
     assert (new.worker.slots, waiting) == (7, [])
     assert new.targets["site"].path == ini.parent / "other"
 
 
 def test_the_environment_wins_again(ini: Path, first: Settings) -> None:
     change(ini, ("slots = 2", "slots = 7"))
-    assert loading.reload(first, {"BACKOFFICE_WORKER_SLOTS": "9"})[0].worker.slots == 9
+    assert reloading.reload(first, {"BACKOFFICE_WORKER_SLOTS": "9"})[0].worker.slots == 9
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_what_a_restart_changes_stays_and_is_named(tmp_path: Path, name: str, te
     ini.write_text(home)
     first = loading.load(str(ini), {})
     ini.write_text(home + text if "paths" not in text else text.replace("[paths]\n", home))
-    new, waiting = loading.reload(first, {})
+    new, waiting = reloading.reload(first, {})
     assert waiting == [name]
     assert new == first
 
 
 def test_another_home_moves_nothing_before_a_restart(ini: Path, first: Settings) -> None:
     change(ini, (f"home = {ini.parent}", "home = /elsewhere"), ("slots = 2", "slots = 7"))
-    new, waiting = loading.reload(first, {})
+    new, waiting = reloading.reload(first, {})
     assert "[paths] home" in waiting
     assert new.targets == first.targets
     assert (new.paths, new.worker.slots) == (first.paths, 7)
@@ -92,13 +92,13 @@ def test_another_home_moves_nothing_before_a_restart(ini: Path, first: Settings)
 def test_wrong_settings_are_refused(ini: Path, first: Settings) -> None:
     change(ini, ("slots = 2", "slots = none"))
     with pytest.raises(ConfigError, match=re.escape("[worker] slots")):
-        loading.reload(first, {})
+        reloading.reload(first, {})
 
 
 def test_a_file_that_is_gone_is_refused(ini: Path, first: Settings) -> None:
     ini.unlink()
     with pytest.raises(ConfigError, match="cannot be read"):
-        loading.reload(first, {})
+        reloading.reload(first, {})
 
 
 def test_what_only_fits_after_a_restart_is_refused(ini: Path, first: Settings) -> None:
@@ -106,9 +106,9 @@ def test_what_only_fits_after_a_restart_is_refused(ini: Path, first: Settings) -
     with open(ini, "a") as stream:
         stream.write("[watch in]\nfolder = more/in\nworkflow = web-video\n")
     with pytest.raises(ConfigError, match=r"needs \[paths\] roots as written now"):
-        loading.reload(first, {})
+        reloading.reload(first, {})
 
 
 def test_every_section_that_waits_for_a_restart_is_one(first: Settings) -> None:
-    for title, key in loading._restarted():
+    for title, key in reloading._restarted():
         assert hasattr(getattr(first, title), key)

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice.config import loading, redaction
+from backoffice.config import converters, loading, names, redaction, service_address
 from backoffice.config.resources import share
+from backoffice.config.setting import settings_of
+from backoffice.config.settings import NAMED, SECTIONS, Settings
 from backoffice.errors import ConfigError
 
 INI = share("etc") / "backoffice.ini"
@@ -30,7 +32,7 @@ KEY_BYTES = b"hush, hush, hush, hush, hush"
 KEY = f"whsec_{base64.b64encode(KEY_BYTES).decode()}"
 
 
-def load(text: str | bytes, **environ: str) -> loading.Settings:
+def load(text: str | bytes, **environ: str) -> Settings:
     path = Path("test.ini")
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     path.chmod(0o600)
@@ -64,20 +66,21 @@ def documented() -> dict[str, dict[str, str]]:
 
 
 def test_the_shipped_file_documents_exactly_the_settings_there_are() -> None:
-    tables = loading.SECTIONS | loading.NAMED
+    tables = {**SECTIONS, **{kind: cls for kind, (cls, _) in NAMED.items()}}
     assert {kind: set(keys) for kind, keys in documented().items()} == {
-        kind: {key.name for key in keys} for kind, keys in tables.items()
+        kind: {setting.key for setting in settings_of(cls).values()} for kind, cls in tables.items()
     }
 
 
 def test_the_shipped_file_shows_the_defaults() -> None:
     shown = documented()
-    for kind, keys in loading.SECTIONS.items():
-        assert shown[kind] == {key.name: key.default for key in keys}
-    for kind, keys in loading.NAMED.items():
-        for key in keys:
-            if key.default and (kind, key.name) != ("target", "path"):
-                assert shown[kind][key.name] == key.default
+    for kind, cls in SECTIONS.items():
+        settings = settings_of(cls).values()
+        assert shown[kind] == {setting.key: setting.default for setting in settings}
+    for kind, (cls, _) in NAMED.items():
+        for setting in settings_of(cls).values():
+            if setting.example is None:
+                assert shown[kind][setting.key] == setting.default
 
 
 def test_the_shipped_file_changes_nothing() -> None:
@@ -336,14 +339,14 @@ def test_an_alert_that_everybody_can_read_holds_no_secret(key: str) -> None:
 @pytest.mark.parametrize(
     ("text", "floor", "shown"),
     [
-        ("5%", loading.Floor(0.05, 0), "5 %"),
-        ("7.5 %", loading.Floor(0.075, 0), "7.5 %"),
-        ("20G", loading.Floor(0.0, 20 << 30), "21.5 GB"),
-        ("0", loading.Floor(0.0, 0), "0 %"),
+        ("5%", converters.Floor(0.05, 0), "5 %"),
+        ("7.5 %", converters.Floor(0.075, 0), "7.5 %"),
+        ("20G", converters.Floor(0.0, 20 << 30), "21 GB"),
+        ("0", converters.Floor(0.0, 0), "0 %"),
     ],
 )
 def test_what_is_to_stay_free_is_a_share_or_a_size(
-    text: str, floor: loading.Floor, shown: str
+    text: str, floor: converters.Floor, shown: str
 ) -> None:
     found = load(section("limits", disk_free=text)).limits.disk_free
     assert (found, str(found)) == (floor, shown)
@@ -487,7 +490,7 @@ def test_other_hosts_are_listened_to_only_by_names_that_are_given(text: str) -> 
 def test_only_names_of_loopback_and_those_that_are_given_are_served(
     given: dict[str, str], hosts: tuple[str, ...]
 ) -> None:
-    assert load(section("web", **given)).web.own_hosts == (*loading.LOOPBACK_HOSTS, *hosts)
+    assert load(section("web", **given)).web.own_hosts == (*names.LOOPBACK_HOSTS, *hosts)
 
 
 def test_by_default_no_process_at_a_port_is_believed() -> None:
@@ -541,7 +544,7 @@ SECRETS = [
 ]
 
 
-def load_with(text: str, mode: int) -> loading.Settings:
+def load_with(text: str, mode: int) -> Settings:
     path = Path("test.ini")
     path.write_text(text)
     path.chmod(mode)
@@ -651,9 +654,9 @@ def test_the_token_of_the_command_line_may_be_in_a_file() -> None:
     Path("token").write_text("bo_x\n")
     Path("token").chmod(0o600)
     environ = {"BACKOFFICE_URL": "http://h", "BACKOFFICE_TOKEN_FILE": "token"}
-    found = loading.service(None, None, environ)
+    found = service_address.service(None, None, environ)
     assert found is not None
     assert found.token == "bo_x"
     with pytest.raises(ConfigError, match="BACKOFFICE_TOKEN is set too"):
-        loading.service(None, None, environ | {"BACKOFFICE_TOKEN": "bo_y"})
+        service_address.service(None, None, environ | {"BACKOFFICE_TOKEN": "bo_y"})
     assert loading.load(None, {"BACKOFFICE_TOKEN_FILE": "token"}).source == "defaults"

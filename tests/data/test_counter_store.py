@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backoffice.config.loading import DatabaseSettings
+from backoffice.config.settings import DatabaseSettings
 from backoffice.data import counter_store, counters
 from backoffice.data.counter_store import EVERY, Book
 from backoffice.data.counters import Counter, Key

@@ -16,7 +16,7 @@ from storm.exceptions import Error as StormError
 from storm.exceptions import IntegrityError, OperationalError
 from storm.locals import Store
 
-from backoffice.config.loading import DatabaseSettings
+from backoffice.config.settings import DatabaseSettings
 from backoffice.data.database import (
     Database,
     clock,

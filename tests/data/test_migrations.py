@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.config.loading import DatabaseSettings, Settings
+from backoffice.config.settings import DatabaseSettings, Settings
 from backoffice.data import migrations
 from backoffice.data.database import Database
 from backoffice.errors import DatabaseUnavailable, SchemaMismatch

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from backoffice.config import loading
+from backoffice.config.settings import Settings
 from backoffice.engine import catalogue
 from backoffice.errors import DefinitionError
 
@@ -20,7 +21,7 @@ WORKFLOW = """<workflow xmlns="urn:backoffice:1" name="own" version="1">
 """
 
 
-def settings(folder: Path, environ: Mapping[str, str]) -> loading.Settings:
+def settings(folder: Path, environ: Mapping[str, str]) -> Settings:
     return loading.load(None, {"BACKOFFICE_PATHS_HOME": str(folder), **environ})
 
 

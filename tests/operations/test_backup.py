@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from backoffice.config import loading
-from backoffice.config.loading import DatabaseSettings, Settings
+from backoffice.config.settings import DatabaseSettings, Settings
 from backoffice.data import migrations, search
 from backoffice.data.database import Database, clock
 from backoffice.engine import jobs, leases

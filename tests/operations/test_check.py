@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Schedule, Settings
 from backoffice.data import migrations
 from backoffice.data.database import Database
 from backoffice.media import ffmpeg
@@ -115,7 +114,7 @@ def test_a_broken_recipe_is_named_with_its_line(ready: Settings, tmp_path: Path)
 
 
 def test_a_schedule_of_an_unknown_workflow_is_named(ready: Settings) -> None:
-    schedule = loading.Schedule("nightly", "0 0 * * *", "gone", (), 50, {})
+    schedule = Schedule("nightly", "0 0 * * *", "gone", (), 50, {})
     wrong = faults(replace(ready, schedules={"nightly": schedule}))
     assert "no workflow 'gone'" in wrong["schedule nightly"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from backoffice.config import loading
-from backoffice.config.loading import Target
+from backoffice.config.settings import Target
 from backoffice.engine.claims import Held
 from backoffice.engine.outcomes import MadeFile, PublishedFile
 from backoffice.operations import reconcile

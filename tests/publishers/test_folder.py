@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from backoffice import publishers
-from backoffice.config.loading import Target
+from backoffice.config.settings import Target
 from backoffice.errors import LeaseLost, TaskFailed
 from backoffice.publishers import Item, Outcome, folder
 from backoffice.system import files, renames

@@ -10,7 +10,7 @@ from lxml import etree
 from storm.locals import Store
 from storm.tracer import install_tracer, remove_tracer
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data.database import clock
 from backoffice.data.search import Filter
 from backoffice.documents import safe_xml

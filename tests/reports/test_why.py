@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.engine import jobs, leases
 from backoffice.engine.claims import Claimed
 from backoffice.engine.workflows import Condition, TaskSpec

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from backoffice.cli import main
-from backoffice.config import addresses, loading, webhook_keys
-from backoffice.config.loading import ALERT_KINDS, Alert, Floor
+from backoffice.config import addresses, webhook_keys
+from backoffice.config.converters import Floor
+from backoffice.config.names import ALERT_KINDS
+from backoffice.config.settings import Alert, NotifySettings
 from backoffice.data import events
 from backoffice.engine import jobs, leases
 from backoffice.engine.workflows import TaskSpec
@@ -467,7 +469,7 @@ GENERAL, OWN = signing_key("general"), signing_key("own")
 
 def send(alert: Alert, notice: Notice, timeout: float = 5) -> alert_channels.Sent:
     """With no host allowed to jobs: alerts are not asked about that."""
-    notify = loading.NotifySettings(webhook_keys.keys(GENERAL), addresses.parse(""), timeout)
+    notify = NotifySettings(webhook_keys.keys(GENERAL), addresses.parse(""), timeout)
     return alert_channels.send(alert, notice, notify)
 
 

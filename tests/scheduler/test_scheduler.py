@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backoffice.config.loading import Schedule, Settings, Target
+from backoffice.config.settings import Schedule, Settings, Target
 from backoffice.data.database import moment
 from backoffice.engine import leases
 from backoffice.engine.catalogue import Catalogue

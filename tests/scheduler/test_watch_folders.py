@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from inotify_simple import INotify
 
-from backoffice.config import loading
-from backoffice.config.loading import Watch
+from backoffice.config import names
+from backoffice.config.settings import Watch
 from backoffice.engine.catalogue import Catalogue
 from backoffice.engine.workflows import InputSpec, Workflow
 from backoffice.errors import DatabaseUnavailable
@@ -30,7 +30,7 @@ from tests.board import ENCODE, Board
 from tests.crowd import together
 
 QUIET, PATIENCE = 10.0, 100.0  # seconds
-EXCLUDED = tuple(shlex.split(loading.EXCLUDED))
+EXCLUDED = tuple(shlex.split(names.EXCLUDED))
 SIDECARS = {"srt": "subtitles", "vtt": "subtitles", "xml": "metadata"}
 RECIPES = Catalogue({"encode": ENCODE}, {})
 
@@ -60,7 +60,7 @@ class Folder:
             **{"name": "inbox", "folder": self.path, "pattern": ("*.mp4",), "workflow": "encode"},
             **{"exclude": EXCLUDED, "recursive": False, "role": "source", "sidecars": SIDECARS},
             **{"quiet": timedelta(seconds=QUIET), "patience": timedelta(seconds=PATIENCE)},
-            **{"after": loading.LEAVE, "priority": 20, "parameters": {"colour": "red"}},
+            **{"after": names.LEAVE, "priority": 20, "parameters": {"colour": "red"}},
         }
         watch = Watch(**values | changes)
         board = self.board

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.errors import ConfigError, TaskFailed
 from backoffice.media import ffmpeg
 from backoffice.operations import check

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import sentry_sdk
 
-from backoffice.config.loading import LogSettings, Settings
+from backoffice.config.settings import LogSettings, Settings
 from backoffice.errors import ConfigError
 from backoffice.reports import records
 from backoffice.system import logs

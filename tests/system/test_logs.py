@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.config.loading import LogSettings
+from backoffice.config.settings import LogSettings
 from backoffice.errors import ConfigError
 from backoffice.system import logs
 from middleware.request_id import current

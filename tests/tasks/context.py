@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backoffice.config import loading
+from backoffice.config.settings import Settings
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Held
 from backoffice.errors import LeaseLost, TaskFailed
@@ -19,7 +20,7 @@ from backoffice.workers.executors.attempt import AttemptLog, RealContext
 JOB = Job(id=1, workflow="test", title="A test", key="", submitter="tester", metadata={}, tasks=())
 
 
-def settings(folder: Path, **changes: Mapping[str, Any]) -> loading.Settings:
+def settings(folder: Path, **changes: Mapping[str, Any]) -> Settings:
     """Default settings beneath ``folder``; ``limits={"memory": 0}`` changes one."""
     home = {"BACKOFFICE_PATHS_HOME": str(folder), "BACKOFFICE_PATHS_ROOTS": str(folder)}
     given = loading.load(None, home)
@@ -32,7 +33,7 @@ class FakeContext:
     """Implements :class:`backoffice.tasks.Context`; what happened is in its lists."""
 
     folder: Path
-    settings: loading.Settings
+    settings: Settings
     sources: Sequence[Source] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     publications: Sequence[Publication] = ()
@@ -79,9 +80,7 @@ class FakeContext:
 class _Lines(AttemptLog):
     """A log in memory."""
 
-    def __init__(
-        self, settings: loading.Settings, assignment: Assignment, lines: list[str]
-    ) -> None:
+    def __init__(self, settings: Settings, assignment: Assignment, lines: list[str]) -> None:
         super().__init__(settings, assignment)
         self._lines = lines
 
@@ -113,7 +112,7 @@ def make_context(
     folder: Path,
     *paths: Path,
     role: str = "source",
-    settings: loading.Settings | None = None,
+    settings: Settings | None = None,
     probed: bool = True,
     **parameters: str,
 ) -> FakeContext:
@@ -131,9 +130,7 @@ def make_context(
     )
 
 
-def make_source(
-    path: Path, role: str, number: int, given: loading.Settings, probed: bool = True
-) -> Source:
+def make_source(path: Path, role: str, number: int, given: Settings, probed: bool = True) -> Source:
     facts: Mapping[str, Any] = {}
     if probed:
         try:

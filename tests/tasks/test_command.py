@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.config.loading import Command
+from backoffice.config.settings import Command
 from backoffice.errors import TaskFailed
 from backoffice.tasks import command
 from tests.tasks.context import FakeContext, make_context, settings

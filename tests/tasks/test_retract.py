@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.config.loading import Target
+from backoffice.config.settings import Target
 from backoffice.errors import TaskFailed
 from backoffice.system import files
 from backoffice.tasks import Publication, retract

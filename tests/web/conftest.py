@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.web.app import make_app
 from tests.board import Board
 from tests.web.visitor import Visitor

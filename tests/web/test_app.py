@@ -13,7 +13,7 @@ import pytest
 from lxml import etree
 
 from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import tokens
 from backoffice.reports import records
 from backoffice.web.api import ROUTES

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.reports import records
 from backoffice.web import render
 from backoffice.web.app import make_app

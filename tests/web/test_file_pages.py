@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data.database import insert_many, insert_one
 from backoffice.engine import jobs
 from backoffice.engine.outcomes import MadeFile, PublishedFile

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data.database import insert_one
 from backoffice.data.model import File
 from backoffice.engine.workflows import InputSpec, TaskSpec

@@ -10,7 +10,7 @@ import pytest
 from storm.locals import Store
 
 from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.engine import jobs
 from backoffice.engine.outcomes import MadeFile, PublishedFile
 from backoffice.reports import records

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from backoffice import __version__
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import counters
 from backoffice.data.counter_store import Book
 from backoffice.engine import jobs

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from lxml import html
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.engine import jobs
 from backoffice.reports import queue_statistics
 from backoffice.system import disk_space

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data.database import Database
 from backoffice.system import disk_space
 from backoffice.system.disk_space import Disks, Room

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from lxml import html
 
-from backoffice.config.loading import Settings, load
+from backoffice.config.loading import load
 from backoffice.config.resources import share
+from backoffice.config.settings import Settings
 from backoffice.web.app import make_app
 from tests.board import Board
 from tests.web.visitor import Visitor

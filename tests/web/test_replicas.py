@@ -21,7 +21,7 @@ from storm.locals import Store
 
 from backoffice.client import Client
 from backoffice.config import loading
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.data import migrations, replication, tokens
 from backoffice.data.cluster import Status
 from backoffice.data.database import Database

@@ -13,7 +13,7 @@ import pytest
 from lxml import html
 
 from backoffice import __version__
-from backoffice.config.loading import Schedule, Settings, Watch
+from backoffice.config.settings import Schedule, Settings, Watch
 from backoffice.data import counter_store
 from backoffice.engine import catalogue, jobs
 from backoffice.scheduler.scheduler import WatchFolder, fire_schedules

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.engine import jobs
 from tests.board import Board
 from tests.clips import Clips

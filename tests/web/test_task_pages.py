@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import html
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.engine import jobs
 from backoffice.states import FAILED
 from backoffice.web import task_pages

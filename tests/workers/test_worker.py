@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.engine import assignments, jobs
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Claimed

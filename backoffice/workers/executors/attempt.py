@@ -26,8 +26,8 @@ from types import FrameType
 from typing import Any
 
 from backoffice import tasks
-from backoffice.config.loading import Settings
 from backoffice.config.redaction import Redaction, masked
+from backoffice.config.settings import Settings
 from backoffice.engine.assignments import Assignment, Reference
 from backoffice.engine.claims import Held
 from backoffice.engine.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile

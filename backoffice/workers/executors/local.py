@@ -18,7 +18,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from backoffice.config.loading import Settings
+from backoffice.config.settings import Settings
 from backoffice.system import logs
 from backoffice.system.prctl import die_with
 from backoffice.workers.executors import attempt
