@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
-from storm.locals import Store
-
 from backoffice import units
 from backoffice.cli.terminal import clean
-from backoffice.data import model
-from backoffice.data.database import Database
-from backoffice.data.model import Job
-from backoffice.errors import DatabaseUnavailable
-from backoffice.reports import records
-from backoffice.states import JOB_ENDED, RUNNING
+from backoffice.states import RUNNING
 
-POLL = 0.5  # seconds
-PATIENCE = 60.0  # seconds that the database may be away
 STEP = 10  # percent between two lines about a task
 
 Record = Mapping[str, Any]
@@ -33,22 +23,8 @@ class View(Protocol):
         """Leave the terminal in order."""
 
 
-def job(
-    database: Database,
-    job_id: int,
-    out: IO[str],
-    *,
-    sleep: Callable[[float], None] = time.sleep,
-) -> str:
-    """Show the job's progress until it ends; returns its final state.
-
-    Raises NotFound, or DatabaseUnavailable after it was away for a while.
-    """
-    return watch(_looks(database, job_id, sleep), out)
-
-
 def watch(looks: Iterable[Record], out: IO[str]) -> str:
-    """The same for whatever gives the job again and again, until it has ended."""
+    """Show a job's progress, as its states come, until it has ended; gives its final state."""
     view: View = Bars(out) if out.isatty() else Lines(out)
     state = ""
     try:
@@ -58,35 +34,6 @@ def watch(looks: Iterable[Record], out: IO[str]) -> str:
     finally:
         view.close()
     return state
-
-
-def _looks(database: Database, job_id: int, sleep: Callable[[float], None]) -> Iterator[Record]:
-    away = 0.0
-    while True:
-        try:
-            seen = database.read(_look, job_id)
-        except DatabaseUnavailable as error:
-            away += POLL
-            if error.refused or away > PATIENCE:
-                raise
-        else:
-            away = 0.0
-            yield seen
-            if seen["state"] in JOB_ENDED:
-                return
-        sleep(POLL)
-
-
-def _look(store: Store, job_id: int) -> Record:
-    """No more of a job than is shown: this is asked again and again."""
-    row = model.get(store, Job, job_id, "job")
-    return {
-        "id": job_id,
-        "state": row.state,
-        "progress": row.progress,
-        "message": row.message,
-        "tasks": records.tasks(store, job=job_id),
-    }
 
 
 @dataclass

@@ -26,7 +26,9 @@ from backoffice.client.answers import (
     Filter,
     Input,
     Job,
+    JobPlan,
     Output,
+    PlannedTask,
     Profile,
     Publication,
     Queue,
@@ -56,7 +58,9 @@ __all__ = [
     "Filter",
     "Input",
     "Job",
+    "JobPlan",
     "Output",
+    "PlannedTask",
     "Profile",
     "Publication",
     "Queue",
@@ -135,19 +139,30 @@ class Client:
     ) -> Submitted:
         """``inputs`` are pairs of role and file URL, of files where the service is;
         ``delay`` is in seconds. With a ``key`` the same submission gives the same job."""
-        document = {
-            "workflow": workflow,
-            "priority": priority,
-            "inputs": [{"role": role, "href": href} for role, href in inputs],
-            "parameters": dict(parameters or {}),
-            "metadata": dict(metadata or {}),
-            **({"title": title} if title else {}),
-            **({"key": key} if key else {}),
-            **({"delay": _span(delay)} if delay else {}),
-        }
+        document = _submission(
+            workflow, inputs, title, key, priority, parameters or {}, metadata or {}, delay
+        )
         answer = self._connection.post("/jobs", document, again=bool(key))
         job = self._read(Submitted, answer)
         return job if answer.status_code == HTTPStatus.CREATED else _known(job)
+
+    def dry_run(
+        self,
+        workflow: str,
+        inputs: Iterable[tuple[str, str]] = (),
+        *,
+        title: str = "",
+        key: str = "",
+        priority: int = 50,
+        parameters: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        delay: float = 0.0,
+    ) -> JobPlan:
+        """What such a job would do: its tasks, commands and outputs. Nothing is stored."""
+        document = _submission(
+            workflow, inputs, title, key, priority, parameters or {}, metadata or {}, delay
+        )
+        return self._read(JobPlan, self._connection.post("/jobs/dry-run", document, again=True))
 
     def jobs(
         self, wanted: Filter = EVERYTHING, *, limit: int | None = None, after: str = ""
@@ -466,6 +481,28 @@ class Client:
 
 
 _AS_IT_WAS = (HTTPStatus.NOT_MODIFIED,)
+
+
+def _submission(
+    workflow: str,
+    inputs: Iterable[tuple[str, str]],
+    title: str,
+    key: str,
+    priority: int,
+    parameters: Mapping[str, str],
+    metadata: Mapping[str, str],
+    delay: float,
+) -> dict[str, object]:
+    return {
+        "workflow": workflow,
+        "priority": priority,
+        "inputs": [{"role": role, "href": href} for role, href in inputs],
+        "parameters": dict(parameters),
+        "metadata": dict(metadata),
+        **({"title": title} if title else {}),
+        **({"key": key} if key else {}),
+        **({"delay": _span(delay)} if delay else {}),
+    }
 
 
 def _unless(tag: str) -> dict[str, str]:

@@ -259,6 +259,29 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class PlannedTask:
+    """``fails`` says why it would fail, ``skipped`` why it would not run; ``argv`` holds
+    its commands."""
+
+    name: str
+    type: str = ""
+    fails: str = ""
+    skipped: str = ""
+    notes: tuple[str, ...] = ()
+    argv: tuple[tuple[str, ...], ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """What a job would do."""
+
+    workflow: str
+    version: int = 0
+    tasks: tuple[PlannedTask, ...] = ()
+
+
+@dataclass(frozen=True)
 class Refusal:
     job: int
     message: str = ""

@@ -169,6 +169,26 @@ class _Walk:
         return workflows.facts(self.prepared.parameters, inputs)
 
 
+def record(prepared: Prepared, settings: Settings) -> dict[str, Any]:
+    """What the job would do, as the document ``plan`` has it."""
+    return {
+        "workflow": prepared.workflow.name,
+        "version": prepared.workflow.version,
+        "tasks": [
+            {
+                "name": task.name,
+                "type": task.type,
+                "fails": task.fails,
+                "skipped": task.skipped_because or "",
+                "notes": list(task.notes),
+                "argv": [list(argv) for argv in task.commands],
+                "outputs": [str(path) for path in task.outputs],
+            }
+            for task in plan(prepared, settings)
+        ],
+    }
+
+
 def plan(prepared: Prepared, settings: Settings) -> list[DryTask]:
     """What each task would do, in the order of the workflow."""
     inputs = [

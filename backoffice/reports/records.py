@@ -177,6 +177,23 @@ def attempts(store: Store, task_id: int) -> list[Record]:
     return _attempts(store, Attempt.task_id == task_id)
 
 
+def attempt_with_log(store: Store, task_id: int, number: int | None) -> Record:
+    """The newest attempt of a task, or the one with this number, which wrote a log.
+
+    Raises NotFound without such an attempt, or without its log.
+    """
+    matching = [
+        attempt for attempt in attempts(store, task_id) if number in (None, attempt["number"])
+    ]
+    if not matching:
+        which = f"no attempt {number}" if number else "no attempt yet"
+        raise NotFound(f"task {task_id} has had {which}")
+    chosen = matching[-1]
+    if not chosen["log"]:
+        raise NotFound(f"attempt {chosen['number']} of task {task_id} wrote no log")
+    return chosen
+
+
 def job_attempts(store: Store, job_id: int) -> list[Record]:
     """All attempts of all tasks of a job, task by task."""
     return _attempts(store, Attempt.task_id.is_in(Select(Task.id, Task.job_id == job_id)))

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from typing import IO
 
 import pytest
 
 from backoffice.cli import progress
+from backoffice.cli.database_backend import DatabaseBackend
 from backoffice.config.settings import Settings
 from backoffice.engine import claims, jobs, leases
 from backoffice.errors import DatabaseUnavailable, NotFound
@@ -25,6 +27,11 @@ def board(settings: Settings) -> Iterator[Board]:
     board.close()
 
 
+def follow(board: Board, job: int, out: IO[str], sleep: Callable[[float], None]) -> str:
+    backend = DatabaseBackend(board.settings, board.database, sleep)
+    return progress.watch(backend.follow(job), out)
+
+
 def followed(board: Board, job: int, *steps: Callable[[], object]) -> tuple[str, list[str]]:
     """The final state and the lines, with a step taken at each pause."""
     out, todo = io.StringIO(), iter(steps)
@@ -32,7 +39,7 @@ def followed(board: Board, job: int, *steps: Callable[[], object]) -> tuple[str,
     def step(seconds: float) -> None:
         next(todo)()
 
-    state = progress.job(board.database, job, out, sleep=step)
+    state = follow(board, job, out, sleep=step)
     return state, out.getvalue().splitlines()
 
 
@@ -92,7 +99,7 @@ def test_a_terminal_gets_bars_and_is_left_in_order(board: Board) -> None:
     def step(seconds: float) -> None:
         board.run(board.worker(), fail={"two": "no\x1bgood"})
 
-    assert progress.job(board.database, job, out, sleep=step) == "failed"
+    assert follow(board, job, out, sleep=step) == "failed"
     assert "two failed: no\\x1bgood" in out.getvalue()
     assert "100 %" not in out.getvalue()
     assert out.getvalue().endswith("\n")
@@ -109,7 +116,7 @@ def test_a_bar_shows_what_runs(board: Board) -> None:
         board.do(jobs.cancel, job, "tester")
         board.finish(one.held, "cancelled")
 
-    assert progress.job(board.database, job, out, sleep=step) == "cancelled"
+    assert follow(board, job, out, sleep=step) == "cancelled"
     assert "one" in out.getvalue()
     assert " 42 %" in out.getvalue()
 
@@ -128,7 +135,7 @@ def test_a_database_that_comes_back_is_waited_for(
         return read(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(board.database, "read", flaky)
-    assert progress.job(board.database, job, io.StringIO(), sleep=lambda s: None) == "succeeded"
+    assert follow(board, job, io.StringIO(), sleep=lambda s: None) == "succeeded"
 
 
 def test_a_database_that_stays_away_is_reported(
@@ -139,9 +146,9 @@ def test_a_database_that_stays_away_is_reported(
 
     monkeypatch.setattr(board.database, "read", away)
     with pytest.raises(DatabaseUnavailable):
-        progress.job(board.database, 1, io.StringIO(), sleep=lambda s: None)
+        follow(board, 1, io.StringIO(), sleep=lambda s: None)
 
 
 def test_a_job_that_is_not_there_is_not_found(board: Board) -> None:
     with pytest.raises(NotFound):
-        progress.job(board.database, 9, io.StringIO(), sleep=lambda s: None)
+        follow(board, 9, io.StringIO(), sleep=lambda s: None)

@@ -1,94 +1,34 @@
-"""Commands over HTTP: the same words and exit codes as on the database."""
+"""Commands over HTTP: what is particular to the way there."""
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backoffice import client
 from backoffice.cli import main
 from backoffice.config import loading
 from backoffice.data import tokens
 from backoffice.reports import records
-from backoffice.system import files
 from backoffice.web.app import make_app
 from backoffice.web.server import serve
 from tests import line
 from tests.board import chain
-from tests.cli.test_cli import LOOKS, Cli, busy, run
+from tests.cli.command_line import LOOKS, Cli
+from tests.cli.conftest import URL
 from tests.line import Line
 
-__all__ = ["busy", "run"]  # fixtures
-
-URL = ("--url", "http://localhost")
-Afar = Callable[..., str]
 # What differs between databases is tested below the commands.
 pytestmark = pytest.mark.parametrize("database_uri", ["sqlite"], indirect=True)
 
 
-@pytest.fixture
-def wire(run: Cli, monkeypatch: pytest.MonkeyPatch) -> Line:
-    """To the service whose database the local commands use."""
-    monkeypatch.setenv("BACKOFFICE_WEB_RATE", "0")
-    settings = loading.load(None, os.environ)
-    settings.paths.work.mkdir(parents=True, exist_ok=True)
-    return Line(make_app(settings))
-
-
-@pytest.fixture
-def afar(run: Cli, wire: Line, monkeypatch: pytest.MonkeyPatch) -> Afar:
-    """A command with --url, where nothing of the installation is within reach."""
-    connected = functools.partial(client.Client, transport=wire, sleep=lambda seconds: None)
-    monkeypatch.setattr(client, "Client", connected)
-
-    def command(*argv: object, status: int = 0) -> str:
-        with monkeypatch.context() as away:
-            away.setenv("BACKOFFICE_DATABASE_URI", "sqlite:/nowhere/x")
-            away.setenv("BACKOFFICE_PATHS_WORKFLOWS", "/nowhere")
-            return run(*URL, *argv, status=status)
-
-    return command
-
-
 # Submitting
-
-
-def test_submit_prints_the_id_and_stores_all_that_was_said(run: Cli, afar: Afar) -> None:
-    odd = run.home / "media/b ?#%41.srt"
-    odd.write_bytes(b"words")
-    film = run.home / "media/a.mp4"
-    job = afar(
-        *("submit", "quick", film, files.href(film), "--input", f"words={odd}"),
-        *("--param", "colour=a=b", "--meta", "dc:creator=Studio", "--priority", 7),
-        *("--title", "Folge 1", "--key", "ep1", "--delay", "10m"),
-    )
-    shown = run.board.read(records.job, int(job))
-    assert [(one["role"], one["href"]) for one in shown["inputs"]] == [
-        ("film", files.href(film)),
-        ("film", files.href(film)),
-        ("words", files.href(odd)),
-    ]
-    assert shown["parameters"] == {"colour": "a=b"}
-    assert shown["metadata"] == {"dc:creator": "Studio"}
-    assert (shown["priority"], shown["title"], shown["key"]) == (7, "Folge 1", "ep1")
-    assert "waits until" in afar("why", job.strip())
-
-
-def test_the_same_key_gives_the_same_job(run: Cli, afar: Afar) -> None:
-    film = run.home / "media/a.mp4"
-    first = afar("submit", "quick", film, "--key", "k")
-    assert afar("submit", "quick", film, "--key", "k") == first
-    assert "it is the same" in run.err
-    afar("submit", "quick", film, "--key", "k", "--priority", 1, status=1)
-    assert "choose another key" in run.err
 
 
 @pytest.mark.parametrize(
@@ -100,50 +40,25 @@ def test_the_same_key_gives_the_same_job(run: Cli, afar: Afar) -> None:
         (["quick"], 2, "takes 1 to 9 files"),
         (["nope", "/a.mp4"], 1, "no workflow 'nope'"),
         (["quick", "/a.mp4", "--priority", "101"], 2, "priority"),
-        (["quick", "/a.mp4", "--dry-run"], 2, "without --url"),
+        (["quick", "/a.mp4", "--dry-run"], 2, "/a.mp4"),
     ],
 )
 def test_what_cannot_be_accepted_is_told_in_a_line(
-    run: Cli, afar: Afar, argv: Sequence[str], status: int, words: str
+    run: Cli, afar: Cli, argv: Sequence[str], status: int, words: str
 ) -> None:
     afar("submit", *argv, status=status)
-    (told,) = run.err.splitlines()
+    (told,) = afar.err.splitlines()
     assert words in told
     assert run.ids() == []
 
 
-@pytest.mark.parametrize(("state", "status"), [("succeeded", 0), ("failed", 1), ("cancelled", 3)])
-def test_waiting_shows_progress_and_ends_with_the_jobs_fate(
-    run: Cli, afar: Afar, state: str, status: int
-) -> None:
-    submit = ("submit", "quick", run.home / "media/a.mp4", "--key", "k")
-    afar(*submit)
-    if state == "cancelled":
-        afar("cancel", 1)
-    else:
-        run.board.run(run.board.worker(), fail={"do": "no"} if state == "failed" else None)
-    afar(*submit, "--wait", status=status)
-    assert f"do {state}" in run.err
-    assert run.err.splitlines()[-1].startswith(f"job 1 {state}")
-
-
-def test_an_interrupt_leaves_the_job_alone_and_says_so(run: Cli, afar: Afar, wire: Line) -> None:
+def test_an_interrupt_leaves_the_job_alone_and_says_so(run: Cli, afar: Cli, wire: Line) -> None:
     def interrupted(request: object) -> Any:
         raise KeyboardInterrupt
 
     wire.troubles = [None, None, interrupted]
     afar("submit", "quick", run.home / "media/a.mp4", "--wait", status=130)
-    assert "job 1 goes on" in run.err
-
-
-def test_a_clone_and_a_retraction_are_jobs(run: Cli, afar: Afar) -> None:
-    afar("submit", "quick", run.home / "media/a.mp4", "--key", "k", "--title", "T")
-    assert afar("clone", 1) == "2\n"
-    shown = run.board.read(records.job, 2)
-    assert (shown["title"], shown["key"], len(shown["inputs"])) == ("T", "", 1)
-    assert afar("retract", 3, 4) == "3\n"
-    shown = run.board.read(records.job, 3)
-    assert (shown["workflow"], shown["parameters"]) == ("retract", {"publication": "3 4"})
+    assert "job 1 goes on" in afar.err
 
 
 # Looking
@@ -161,23 +76,17 @@ MORE = [
 
 @pytest.mark.parametrize("look", [*LOOKS, *MORE])
 def test_every_look_shows_the_same_from_afar(
-    busy: Cli, afar: Afar, look: tuple[object, ...]
+    busy: Cli, afar: Cli, look: tuple[object, ...]
 ) -> None:
     busy.board.do(lambda store: store.execute("UPDATE task SET ready_at = NULL"))
     for form in ((), ("--json",), ("--xml",)):
         assert afar(*look, *form) == busy(*look, *form)
 
 
-def test_what_is_not_there_ends_with_1(busy: Cli, afar: Afar) -> None:
-    for look in (("job", 9), ("task", 9), ("file", 9), ("attempts", 9), ("why", 9), ("log", 9)):
-        afar(*look, status=1)
-        assert busy.err.startswith("backoffice: there is no ")
-
-
 def test_a_log_is_the_same_from_afar_however_long(
-    busy: Cli, afar: Afar, wire: Line, monkeypatch: pytest.MonkeyPatch
+    busy: Cli, afar: Cli, wire: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backoffice.cli.remote._PART", 7)
+    monkeypatch.setattr("backoffice.cli.http_backend._PART", 7)
     path = busy.home / "var/log/one.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("frame \x1b[2J 影影影\rnext\r\nbad ".encode() + b"\xff\nend")
@@ -185,20 +94,20 @@ def test_a_log_is_the_same_from_afar_however_long(
     assert afar("log", 1) == busy("log", 1) == "frame \\x1b[2J 影影影\nnext\nbad \ufffd\nend\n"
     assert len(wire.asked) > 5
     afar("log", 1, "--attempt", 2, status=1)
-    assert "no attempt 2" in busy.err
+    assert "no attempt 2" in afar.err
 
 
 # Control
 
 
-def test_jobs_are_controlled_by_id(busy: Cli, afar: Afar) -> None:
+def test_jobs_are_controlled_by_id(busy: Cli, afar: Cli) -> None:
     assert afar("pause", 2) == "pause: job 2\n"
     afar("resume", 2)
     afar("priority", 2, "--to", 3)
     assert busy.board.read(records.job, 2)["priority"] == 3
     assert afar("cancel", 2, "--dry-run") == "would cancel job 2\n"
     assert afar("cancel", 9, 1, 2, status=1) == "cancel: job 2\n"
-    assert busy.err.splitlines() == [
+    assert afar.err.splitlines() == [
         "backoffice: there is no job 9",
         "backoffice: job 1 is failed; cancel is possible when it is queued or running or paused",
     ]
@@ -212,11 +121,11 @@ def test_jobs_are_controlled_by_id(busy: Cli, afar: Afar) -> None:
 
 
 def test_jobs_are_controlled_by_filter_when_somebody_says_yes(
-    busy: Cli, afar: Afar, wire: Line
+    busy: Cli, afar: Cli, wire: Line
 ) -> None:
     wanted = ("--state", "failed", "--workflow", "quick")
     afar("retry", *wanted, status=2)
-    assert "say --yes" in busy.err
+    assert "say --yes" in afar.err
     named = "retry: jobs that match: 1 (1)\n"
     assert afar("retry", *wanted, "--dry-run") == f"{named}would retry job 1\n"
     assert busy.ids("--state", "failed") == [1]
@@ -228,7 +137,7 @@ def test_jobs_are_controlled_by_filter_when_somebody_says_yes(
     assert busy.board.read(records.job, 2)["priority"] == 9
 
 
-def test_many_jobs_are_one_request(run: Cli, afar: Afar, wire: Line) -> None:
+def test_many_jobs_are_one_request(run: Cli, afar: Cli, wire: Line) -> None:
     for _ in range(15):
         run.board.submit(chain("one"))
     out = afar("cancel", "--workflow", "chain", "--yes")
@@ -238,39 +147,6 @@ def test_many_jobs_are_one_request(run: Cli, afar: Afar, wire: Line) -> None:
     ]
     assert len(run.ids("--state", "cancelled")) == 15
     assert len(wire.asked) == 3
-
-
-@pytest.mark.parametrize(
-    ("argv", "status"),
-    [
-        (("cancel",), 2),
-        (("cancel", 1, "--state", "queued"), 2),
-        (("retry", "--state", "running"), 1),
-        (("priority", 2, "--to", 101), 1),
-        (("queue", "pause", "gone"), 1),
-        (("worker", "drain", 9), 1),
-    ],
-)
-def test_what_is_refused_is_refused_with_the_same_status(
-    busy: Cli, afar: Afar, argv: tuple[object, ...], status: int
-) -> None:
-    busy(*argv, status=status)
-    local = busy.err
-    afar(*argv, status=status)
-    assert len(busy.err.splitlines()) == len(local.splitlines()) == 1
-
-
-def test_queues_and_workers_are_controlled(busy: Cli, afar: Afar) -> None:
-    afar("queue", "pause", "default")
-    afar("queue", "limit", "default", 3)
-    (queue,) = busy.board.read(records.queues)
-    assert (queue["paused"], queue["limit"]) == (True, 3)
-    afar("queue", "resume", "default")
-    afar("queue", "limit", "default", "none")
-    (queue,) = busy.board.read(records.queues)
-    assert (queue["paused"], queue["limit"]) == (False, None)
-    afar("worker", "drain", 1)
-    assert busy.board.read(records.workers)[0]["state"] == "draining"
 
 
 @pytest.mark.parametrize(
@@ -307,18 +183,18 @@ def test_what_makes_no_sense_from_afar_says_so(run: Cli, wire: Line, argv: tuple
     ],
 )
 def test_each_trouble_has_its_status_and_is_told_in_a_line(
-    busy: Cli, afar: Afar, wire: Line, trouble: line.Trouble, status: int
+    busy: Cli, afar: Cli, wire: Line, trouble: line.Trouble, status: int
 ) -> None:
     wire.troubles = [trouble] * 4
     afar("jobs", status=status)
-    assert len(busy.err.splitlines()) == 1
+    assert len(afar.err.splitlines()) == 1
     wire.troubles = [trouble] * 4
     afar("queue", "pause", "default", status=status)
-    assert len(busy.err.splitlines()) == 1
+    assert len(afar.err.splitlines()) == 1
 
 
 def test_losing_the_service_in_the_midst_of_many_stops_them(
-    busy: Cli, afar: Afar, wire: Line
+    busy: Cli, afar: Cli, wire: Line
 ) -> None:
     wire.troubles = [line.refused]
     afar("cancel", 2, 1, status=4)
@@ -326,7 +202,7 @@ def test_losing_the_service_in_the_midst_of_many_stops_them(
 
 
 def test_the_environment_names_service_and_token(
-    busy: Cli, afar: Afar, wire: Line, monkeypatch: pytest.MonkeyPatch
+    busy: Cli, afar: Cli, wire: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BACKOFFICE_URL", "http://localhost")
     monkeypatch.setenv("BACKOFFICE_TOKEN", "bo_secret")
@@ -340,7 +216,7 @@ def test_the_environment_names_service_and_token(
 
 
 def test_a_token_may_stand_in_a_file(
-    busy: Cli, afar: Afar, wire: Line, monkeypatch: pytest.MonkeyPatch
+    busy: Cli, afar: Cli, wire: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = busy.board.do(tokens.create, "ci", "operator", "tester")[1]
     (busy.home / "token").write_text(f"{secret}\n")
