@@ -17,7 +17,7 @@ LAYERS = [
     {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy"},
     {"landlock", "seccomp", "mp4", "languages", "media_types", "protection", "rates", "pictures"},
     {"colour"},
-    {"decoding", "renames", "unchanged", "open_files"},
+    {"decoding", "timeline", "renames", "unchanged", "open_files"},
     {"arrivals"},
     {"addresses", "outbound", "webhooks"},
     {"instance", "sdnotify", "bus", "hls", "soundtracks", "subtitles", "rendering"},

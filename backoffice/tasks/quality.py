@@ -9,7 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backoffice import amr, completeness, decoding, media, profiles, shortfall, soundtracks
+from backoffice import (
+    amr,
+    completeness,
+    decoding,
+    media,
+    profiles,
+    shortfall,
+    soundtracks,
+    timeline,
+)
 from backoffice.errors import TaskFailed
 from backoffice.profiles import Facts
 from backoffice.shortfall import Shortfall
@@ -216,6 +225,7 @@ def _command(context: Context, work: _Work) -> list[str]:
         *media.command(context.settings, level=decoding.LEVEL),
         *media.input_arguments(work.path, context.settings),
         *work.extra,
+        *timeline.arguments(work.facts),
     ]
     picture = profiles.first_picture(work.facts)
     if picture:
