@@ -102,7 +102,7 @@ SOURCES: dict[str, tuple[Maker, list[float], list[float]]] = {
         changed("step.mp4", "-bsf:a", "noise=drop='between(pts*tb,0.7,1.9)'"),
         *(ALL, [0, 2, 3]),
     ),
-    "no-sound-for-80-ms.mkv": (
+    "no-sound-for-80-ms.mp4": (
         changed("step.mp4", "-bsf:a", "noise=drop='between(pts*tb,0.5,0.58)'"),
         *(ALL, ALL),
     ),
