@@ -761,6 +761,53 @@ def packet_seconds(
     return math.fsum(min(one, 2 * usual) for one in lengths)
 
 
+_PLACES: Final = 120  # of a long file where its colour is looked at
+_WINDOW: Final = 3.0  # seconds of each, in which most files have a key frame
+
+
+def colours(
+    path: Path,
+    facts: Mapping[str, Any],
+    settings: Settings,
+    log: Callable[[str], None] = lambda line: None,
+    *,
+    name: str = "",
+) -> list[tuple[float, dict[str, Any]]]:
+    """What key frames of the first picture say of their colour, and when, in seconds after
+    the start of the file: all of a short file, of a longer one those in many places."""
+    looked, picture = _Probed(path, name or path.name, settings), facts["video"][0]
+    shown = [
+        *("-skip_frame", "nokey", "-select_streams", str(picture["index"]), "-show_entries"),
+        f"frame=best_effort_timestamp_time,width,height,pix_fmt,{','.join(_COLOUR.values())}",
+        *_windows(float(facts.get("start", 0.0)), float(facts["duration"])),
+    ]
+    done = _ffprobe(looked, log, FORMATS, shown)
+    if done.signal:
+        raise failure(done)
+    frames = json.loads(done.stdout or "{}", strict=False).get("frames", ())
+    start = float(facts.get("start", 0.0))
+    return [
+        (_number(one.get("best_effort_timestamp_time")) - start, _of_frame(one)) for one in frames
+    ]
+
+
+def _windows(start: float, length: float) -> list[str]:
+    if length <= _PLACES * _WINDOW:
+        return []
+    places = (start + length * number / _PLACES for number in range(_PLACES))
+    return ["-read_intervals", ",".join(f"{place:.3f}%+{_WINDOW:g}" for place in places)]
+
+
+def _of_frame(frame: Mapping[str, Any]) -> dict[str, Any]:
+    said = {name: frame.get(key, "unknown") for name, key in _COLOUR.items()}
+    return {
+        "width": _integer(frame.get("width")),
+        "height": _integer(frame.get("height")),
+        "pixel_format": str(frame.get("pix_fmt", "")),
+        "colour": {name: value for name, value in said.items() if value not in _UNSAID},
+    }
+
+
 def _usable(facts: dict[str, Any], unusable: Mapping[int, str]) -> dict[str, Any]:
     """``facts`` with those streams apart, each with its ``kind`` and ``reason``."""
     apart = [
