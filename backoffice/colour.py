@@ -125,10 +125,12 @@ def unusable(picture: Facts) -> str:
     source; empty if it can. What decoders give of Dolby Vision without a base that
     others can show has other colours (profile 5)."""
     for at, before, after in picture.get("colour_changes", ()):
-        if before["light"] != after["light"]:
+        # What decoders say of SDR after HLG is HLG still, by a message that they keep.
+        if {before["light"], after["light"]} != {"SDR"}:
+            names = [f"{one['light']} ({one['matrix']})" for one in (before, after)]
             return (
-                f"changes from {before['light']} to {after['light']} at {at:.1f} s, which cannot"
-                " be followed; cut it there, and submit the parts"
+                f"changes from {names[0]} to {names[1]} at {at:.1f} s, which cannot be followed;"
+                " cut it there, and submit the parts"
             )
     dolby_vision = picture.get("dolby_vision", {})
     if dolby_vision.get("compatible", -1) != 0:

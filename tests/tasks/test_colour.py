@@ -474,7 +474,9 @@ def test_a_change_between_sdr_and_hdr_is_refused_with_its_moment(
     tmp_path: Path, task: Any, kinds: tuple[str, ...], suffix: str
 ) -> None:
     source = one_after_the_other(tmp_path, *kinds, suffix=suffix)
-    old, new = ("HLG", "SDR") if kinds[0] == "hlg" else ("SDR", "PQ")
+    old, new = (r"HLG \(BT.2020\)", r"\w+ \(BT.709\)")
+    if kinds[0] == "sdr":
+        old, new = (r"SDR \(BT.709\)", r"PQ \(BT.2020\)")
     reason = rf"changes from {old} to {new} at ([\d.]+) s, which cannot be followed; cut it there"
     with pytest.raises(TaskFailed, match=reason) as failed:
         task.run(make_context(tmp_path, source, profile="mp4-360"))
