@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from backoffice import languages
 
@@ -215,3 +216,12 @@ def _starts(size: int) -> list[int]:
         return list(range(0, size, SAMPLE))
     step = (size - SAMPLE) / (SAMPLES - 1)
     return [round(number * step) for number in range(SAMPLES)]
+
+
+# How the database has them --------------------------------------------------
+
+FOLDER: Final = "folder"  # in place of an identity: the row tells of the watch folder itself
+
+
+def path_of(href: str) -> Path:
+    return Path(os.fsdecode(unquote_to_bytes(href.removeprefix("file://"))))

@@ -24,7 +24,17 @@ from prometheus_client.core import (
 from storm.locals import Store
 from webob import Response
 
-from backoffice import __version__, census, disks, ledger, migrations, records, tally, tasks
+from backoffice import (
+    __version__,
+    census,
+    disks,
+    figures,
+    ledger,
+    migrations,
+    records,
+    tally,
+    tasks,
+)
 from backoffice.disks import Disk
 from backoffice.nodes import DOWN, Status
 from backoffice.records import Record
@@ -66,6 +76,7 @@ class _Figures:
         yield from _counted(kept, tuple(site.settings.targets))
         yield from of_nodes(site.database.nodes())
         yield from _disks(disks.of(site.settings).each())
+        yield from _watches(store, sorted(site.settings.watches))
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
@@ -102,6 +113,16 @@ def _workers(store: Store) -> Iterator[Metric]:
     (slots,) = store.execute("SELECT SUM(slots) FROM worker WHERE state = 'active'").get_one()
     text = "Tasks that all active workers may run at once"
     yield GaugeMetricFamily(f"{PREFIX}worker_slots", text, slots or 0)
+
+
+def _watches(store: Store, names: Sequence[str]) -> Iterator[Metric]:
+    found = {name: figures.untaken_count(store, name) for name in names}
+    text = "Files that are refused, or that have stalled before they were complete"
+    files = {name: float(count) for name, (count, _) in found.items()}
+    yield _gauge("watch_untaken_files", text, "watch", files)
+    text = "1 if the watch folder can be read, 0 if not"
+    readable = {name: float(answers) for name, (_, answers) in found.items()}
+    yield _gauge("watch_folder_readable", text, "watch", readable)
 
 
 def _tick(kept: Counts) -> Metric:

@@ -185,9 +185,9 @@ def _watch(call: Call, watch: Watch) -> dict[str, Any]:
         "workflow": link(call, f"/workflows/{watch.workflow}", watch.workflow),
         "quiet": span(watch.quiet.total_seconds()),
         "taken": join([_taken(call, one) for one in figures.taken(store, watch.name, TAKEN_SHOWN)]),
-        "refused": [
-            {"at": moment(one["at"]), "detail": one["detail"]}
-            for one in figures.refused(store, watch.name, TAKEN_SHOWN)
+        "untaken": [
+            {**one, "at": moment(one["at"])}
+            for one in figures.untaken(store, watch.name, TAKEN_SHOWN)
         ],
     }
 
