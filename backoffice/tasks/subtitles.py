@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from backoffice import media, renditions, subtitles
-from backoffice.errors import TaskFailed
 from backoffice.profiles import Facts
-from backoffice.tasks import Context, Output, Plan, Result, Source
+from backoffice.tasks import Context, Output, Plan, Result, Source, facts_of, only_source
 
 PARAMETERS: Mapping[str, str] = {}
 REQUIRED: frozenset[str] = frozenset()
@@ -49,15 +48,8 @@ def run(context: Context) -> Result:
 
 
 def _prepare(context: Context) -> _Work:
-    if len(context.sources) != 1:
-        raise TaskFailed(
-            f"subtitles takes one file, and got {len(context.sources)}; check the workflow",
-            retry=False,
-        )
-    source = context.sources[0]
-    facts = source.facts or media.probe(
-        source.path, context.settings, context.log, name=source.title
-    )
+    source = only_source(context)
+    facts = facts_of(context, source)
     streams = subtitles.textual(facts)
     paths = [context.folder / f"{name}.vtt" for name in renditions.text_names(streams)]
     return _Work(source, facts, streams, paths)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backoffice import mp4, timeline
 from backoffice.errors import TaskFailed
-from backoffice.tasks import probe, quality, transcode
+from backoffice.tasks import probe, quality, subtitles, thumbnails, transcode
 from tests.clips import Clips, ffmpeg
 from tests.measure import beeps, flashes
 from tests.tasks.context import make_context
@@ -191,6 +192,16 @@ def test_a_copy_does_not_lose_an_edit_without_picture(
         transcode.run(context)
 
 
+def test_a_sprite_shows_what_is_after_a_hole_in_its_place(
+    tmp_path: Path, sources: Callable[[str], Path]
+) -> None:
+    """Tiles of a second; the only bright ones are those of the flashes."""
+    context = make_context(tmp_path, sources("picture-jumps-15-s.ts"))
+    found = thumbnails.run(context)
+    assert found.report["tiles"] == 19
+    assert "-dts_delta_threshold" in context.commands[-1]
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -260,3 +271,13 @@ def test_beside_a_hole_only_longer_jumps_are_closed() -> None:
 def test_edits_are_told_by_the_number_of_the_track(sources: Callable[[str], Path]) -> None:
     assert mp4.empty_edits(sources("sound-edit.mp4")) == {2: [(0.7, 1.9)]}
     assert mp4.empty_edits(sources("no-sound-for-1.2-s.mp4")) == {}
+
+
+# Sources
+
+
+@pytest.mark.parametrize("task", [quality, subtitles, thumbnails])
+def test_a_task_of_one_file_refuses_two(tmp_path: Path, clips: Clips, task: Any) -> None:
+    clip = clips["step.mp4"]
+    with pytest.raises(TaskFailed, match="test takes one file, and got 2; check the workflow"):
+        task.run(make_context(tmp_path, clip, clip, probed=False))
