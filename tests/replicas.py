@@ -18,7 +18,7 @@ from typing import Any
 import MySQLdb
 from MySQLdb.cursors import DictCursor
 
-from tests.conftest import _program, _server_user
+from tests.conftest import _program, _server_user, memory
 
 USER, PASSWORD = "program", "pass@word"  # with what a URI must escape
 DATABASES = ("test\\_%", "bo\\_%", "openapi", "mutations")  # of tests that run there
@@ -238,7 +238,7 @@ class Replication:
 @contextmanager
 def replication(replicas: int = 2) -> Iterator[Replication]:
     # Not below pytest's folder: the path of a socket has room for 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="backoffice-replicas-"))
+    folder = Path(tempfile.mkdtemp(prefix="backoffice-replicas-", dir=memory()))
     found = Replication(folder, replicas)
     try:
         found.start()

@@ -20,7 +20,10 @@ README = ROOT / "README.md"
 VENV = """#!/bin/sh
 "{python}" "$@" || exit
 [ "$1 $2" = "-m venv" ] || exit 0
-for site in "$3"/lib/python*/site-packages; do rm -rf "$site"/setuptools*; echo "{libraries}" >"$site/lent.pth"; done
+for site in "$3"/lib/python*/site-packages; do
+    rm -rf "$site"/setuptools*
+    echo "{libraries}" >"$site/lent.pth"
+done
 """
 
 

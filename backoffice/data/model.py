@@ -8,11 +8,14 @@ out parsed. Times are naive UTC.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from storm.locals import Bool, DateTime, Float, Int, Store, Unicode
 
 from backoffice.errors import NotFound
+
+# In place of an identity in the table ``watched``: the row tells of the watch folder itself.
+WATCH_FOLDER: Final = "folder"
 
 
 class Queue:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Final
 
 Facts = Mapping[str, Any]
@@ -123,6 +124,14 @@ def unusable(picture: Facts) -> str:
     """Why nothing can be made of the picture, as the end of a sentence about its
     source; empty if it can. What decoders give of Dolby Vision without a base that
     others can show has other colours (profile 5)."""
+    for at, before, after in picture.get("colour_changes", ()):
+        # What decoders say of SDR after HLG is HLG still, by a message that they keep.
+        if {before["light"], after["light"]} != {"SDR"}:
+            names = [f"{one['light']} ({one['matrix']})" for one in (before, after)]
+            return (
+                f"changes from {names[0]} to {names[1]} at {at:.1f} s, which cannot be followed;"
+                " cut it there, and submit the parts"
+            )
     dolby_vision = picture.get("dolby_vision", {})
     if dolby_vision.get("compatible", -1) != 0:
         return ""
@@ -130,6 +139,53 @@ def unusable(picture: Facts) -> str:
         f"is Dolby Vision of profile {dolby_vision['profile']}, which nothing but players of"
         " Dolby Vision can show; export it as HDR10, HLG or SDR"
     )
+
+
+def changes(
+    picture: Facts, seen: Sequence[tuple[float, Facts]]
+) -> list[tuple[float, dict[str, str], dict[str, str]]]:
+    """Where the colour becomes another: the moment, what it was and what it is, as names
+    of ``light`` (SDR, PQ or HLG), matrix and range."""
+    shown = [(at, _named(of({**picture, **frame}))) for at, frame in seen]
+    pairs = pairwise(shown)
+    return [(round(at, 3), old, new) for (_, old), (at, new) in pairs if old != new]
+
+
+def _named(colour: Colour) -> dict[str, str]:
+    light = colour.video_range
+    if light == "SDR" and colour.primaries in _WIDE:
+        light = f"SDR of {colour.primaries}"
+    return {
+        "light": light,
+        "matrix": _MATRIX_NAMES.get(colour.matrix, colour.matrix),
+        "range": colour.range,
+    }
+
+
+# Two names for the same numbers.
+_MATRIX_NAMES: Final = {
+    "smpte170m": "BT.601",
+    "bt470bg": "BT.601",
+    "bt709": "BT.709",
+    "bt2020nc": "BT.2020",
+}
+
+
+def changed(picture: Facts) -> list[str]:
+    """What people are told of such changes, as ends of sentences about the source."""
+    found = picture.get("colour_changes", ())
+    if not found:
+        return []
+    at, before, after = found[0]
+    more = f", and {len(found) - 1} times more" if len(found) > 1 else ""
+    names = [f"{one['matrix']} ({_RANGES[one['range']]} range)" for one in (before, after)]
+    return [
+        f"changes its colour from {names[0]} to {names[1]} at {at:.1f} s{more}, which is not"
+        " followed: it is shown as the first"
+    ]
+
+
+_RANGES: Final = {"tv": "limited", "pc": "full"}
 
 
 def kept(picture: Facts) -> Colour:

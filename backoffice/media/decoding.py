@@ -48,16 +48,17 @@ def why_not(
     ``encrypted`` maps the numbers of tracks to the names of their schemes. Without
     ``codecs``, of a program that tells none, each is taken for one that can be."""
     tags = {key.lower() for key in stream.get("tags", {})}
-    track = _track(stream)
-    if track in encrypted or "enc_key_id" in tags:
-        return f"it is encrypted ({encrypted.get(track, 'Matroska')})"
+    number = track(stream)
+    if number in encrypted or "enc_key_id" in tags:
+        return f"it is encrypted ({encrypted.get(number, 'Matroska')})"
     codec = stream.get("codec_name", "unknown")
     if codec in ("unknown", "none"):
         return f"this ffmpeg does not know its codec{_tag(stream)}"
     return "" if not codecs or codec in codecs else f"this ffmpeg cannot decode {codec}"
 
 
-def _track(stream: Mapping[str, Any]) -> int:
+def track(stream: Mapping[str, Any]) -> int:
+    """The number of a track of MP4; -1 if it has none."""
     text = str(stream.get("id", ""))
     return int(text, 16) if re.fullmatch(r"0x[0-9a-f]+", text) else -1
 

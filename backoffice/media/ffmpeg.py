@@ -27,7 +27,7 @@ from unicodedata import category
 
 from backoffice.config.settings import Settings
 from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed
-from backoffice.media import colour, decoding, mp4, pictures, rates
+from backoffice.media import colour, decoding, mp4, pictures, rates, timeline
 from backoffice.system.confinement import NOTHING, Confinement, entrance, of_tools
 from backoffice.system.prctl import die_with
 
@@ -36,6 +36,7 @@ STDOUT: Final = 16 << 20  # bytes of stdout that are kept
 FULL: Final = 64 << 10  # bytes; with less room than this a disk is full
 LINE: Final = 8 << 10  # bytes; a longer line of a log is cut into several
 PACKETS: Final = 200  # of which the times are read to know a frame rate
+_LONGEST_READ: Final = 120.0  # seconds that reading the times of all packets may take
 LONG: Final = 20.0  # seconds; the middle of a longer file is looked at too
 _FD: Final = "/proc/self/fd/"
 
@@ -426,6 +427,9 @@ def probe(
     # Of playlists that we have written ourselves the headers are known to be right.
     times = _frame_times(looked, document, log) if formats == FORMATS else {}
     facts = _usable(_facts(document, times), _unusable(looked, document, log, formats))
+    _mark_empty_edits(looked, document, facts)
+    if facts["format"] in timeline.CLOCKED:
+        facts = timeline.corrected(facts, _clock_facts(looked, facts, log))
     for picture in facts["video"]:
         if colour.of(picture).video_range != "SDR":
             picture.update(_light_metadata(looked, log, formats, picture["index"]) | picture)
@@ -462,6 +466,9 @@ def _ffprobe(
     formats: str,
     shown: Sequence[str],
     form: str = "json",
+    *,
+    on_stdout_line: Callable[[str], None] | None = None,
+    on_tick: Callable[[], None] | None = None,
 ) -> Completed:
     argv = [
         *(looked.settings.tools.ffprobe, "-v", "error", "-of", form, *shown),
@@ -473,6 +480,8 @@ def _ffprobe(
         argv,
         folder=Path("/"),
         log=log,
+        on_stdout_line=on_stdout_line,
+        on_tick=on_tick,
         confined=of_tools(looked.settings, read=[readable.absolute()]),
         names=name_of_descriptor(looked.path, looked.name),
     )
@@ -530,6 +539,50 @@ def _times(
     if done.signal:
         raise failure(done)
     return [float(time) for time in re.findall(r"^-?\d+\.\d+", done.stdout, re.MULTILINE)]
+
+
+class _TimeIsUp(Exception):
+    pass
+
+
+def _clock_facts(
+    looked: _Probed, facts: Mapping[str, Any], log: Callable[[str], None]
+) -> dict[str, Any]:
+    """What the times of all packets tell; see ``timeline``."""
+    used = {stream["index"] for kind in decoding.KINDS for stream in facts[kind]}
+    times, until = timeline.Times(facts["start"]), time.monotonic() + _LONGEST_READ
+
+    def note(line: str) -> None:
+        index, *clocks = line.split(",")
+        known = next((float(clock) for clock in clocks[1::-1] if clock not in ("", "N/A")), None)
+        if known is not None and int(index) in used:
+            times.note(int(index), known)
+
+    def check() -> None:
+        if time.monotonic() > until:
+            raise _TimeIsUp
+
+    shown = ["-show_entries", "packet=stream_index,pts_time,dts_time"]
+    try:
+        done = _ffprobe(looked, log, FORMATS, shown, "csv=p=0", on_stdout_line=note, on_tick=check)
+    except _TimeIsUp:
+        log(f"the packets were read for {_LONGEST_READ:g} s; the times of later ones are not known")
+    else:
+        if done.signal:
+            raise failure(done)
+    return times.facts()
+
+
+def _mark_empty_edits(
+    looked: _Probed, document: Mapping[str, Any], facts: Mapping[str, Any]
+) -> None:
+    if "mov" not in facts["format"].split(","):
+        return
+    edits = mp4.empty_edits(looked.path)
+    tracks = {one["index"]: decoding.track(one) for one in document.get("streams", ())}
+    for stream in (*facts["video"], *facts["audio"]):
+        if found := edits.get(tracks[stream["index"]]):
+            stream["empty_edits"] = [list(edit) for edit in found]
 
 
 def _parsed(looked: _Probed, done: Completed) -> dict[str, Any]:
@@ -698,11 +751,61 @@ def packet_seconds(
     path: Path, index: int, settings: Settings, most: float, *, name: str = ""
 ) -> float:
     """How long the packets of a stream last together, of its first ``most`` seconds:
-    holes between them do not count."""
+    holes between them do not count, nor what MP4 writes for them: a packet that lasts
+    much longer than others do."""
     looked = _Probed(path, name or path.name, settings)
     entries = "packet=duration_time"
     done = _listed(looked, str(index), f"%+{most:.3f}", entries, lambda line: None)
-    return math.fsum(_number(line.strip(",")) for line in done.stdout.split())
+    lengths = sorted(_number(line.strip(",")) for line in done.stdout.split())
+    usual = lengths[len(lengths) // 2] if lengths else 0.0
+    return math.fsum(min(one, 2 * usual) for one in lengths)
+
+
+_PLACES: Final = 120  # of a long file where its colour is looked at
+_WINDOW: Final = 3.0  # seconds of each, in which most files have a key frame
+
+
+def colours(
+    path: Path,
+    facts: Mapping[str, Any],
+    settings: Settings,
+    log: Callable[[str], None] = lambda line: None,
+    *,
+    name: str = "",
+) -> list[tuple[float, dict[str, Any]]]:
+    """What key frames of the first picture say of their colour, and when, in seconds after
+    the start of the file: all of a short file, of a longer one those in many places."""
+    looked, picture = _Probed(path, name or path.name, settings), facts["video"][0]
+    shown = [
+        *("-skip_frame", "nokey", "-select_streams", str(picture["index"]), "-show_entries"),
+        f"frame=best_effort_timestamp_time,width,height,pix_fmt,{','.join(_COLOUR.values())}",
+        *_windows(float(facts.get("start", 0.0)), float(facts["duration"])),
+    ]
+    done = _ffprobe(looked, log, FORMATS, shown)
+    if done.signal:
+        raise failure(done)
+    frames = json.loads(done.stdout or "{}", strict=False).get("frames", ())
+    start = float(facts.get("start", 0.0))
+    return [
+        (_number(one.get("best_effort_timestamp_time")) - start, _of_frame(one)) for one in frames
+    ]
+
+
+def _windows(start: float, length: float) -> list[str]:
+    if length <= _PLACES * _WINDOW:
+        return []
+    places = (start + length * number / _PLACES for number in range(_PLACES))
+    return ["-read_intervals", ",".join(f"{place:.3f}%+{_WINDOW:g}" for place in places)]
+
+
+def _of_frame(frame: Mapping[str, Any]) -> dict[str, Any]:
+    said = {name: frame.get(key, "unknown") for name, key in _COLOUR.items()}
+    return {
+        "width": _integer(frame.get("width")),
+        "height": _integer(frame.get("height")),
+        "pixel_format": str(frame.get("pix_fmt", "")),
+        "colour": {name: value for name, value in said.items() if value not in _UNSAID},
+    }
 
 
 def _usable(facts: dict[str, Any], unusable: Mapping[int, str]) -> dict[str, Any]:

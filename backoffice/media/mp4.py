@@ -1,4 +1,4 @@
-"""MP4 files: codecs of an init segment, key frames of fragments, encrypted tracks.
+"""MP4 files: codecs of an init segment, key frames of fragments, encrypted tracks, edits.
 
 Reads the boxes of ISO/IEC 14496-12 that these need, and no more.
 """
@@ -163,13 +163,58 @@ def encrypted_tracks(path: Path) -> dict[int, str]:
     """The numbers of the encrypted tracks of a file, with the name of the scheme.
     Of a file whose boxes are not in order nothing is known."""
     try:
-        with path.open("rb") as stream:
-            index = _moov(stream)
-        tracks = (box for box in boxes(index) if box.type == b"trak")
-        found = [_encryption(index[track.start : track.end]) for track in tracks]
+        index = _index(path)
+        found = [(_number(track), _encryption(track)) for track in _tracks(index)]
     except (ValueError, struct.error):
         return {}
     return {number: scheme for number, scheme in found if scheme}
+
+
+def empty_edits(path: Path) -> dict[int, list[tuple[float, float]]]:
+    """From when to when, in seconds, nothing is shown amid each track, by the numbers of
+    those of which that is so (ISO/IEC 14496-12, 8.6.6)."""
+    try:
+        index = _index(path)
+        scale = _scale(index) if index else 1
+        found = [(_number(track), _empty_edits(track, scale)) for track in _tracks(index)]
+    except (ValueError, struct.error):
+        return {}
+    return {number: edits for number, edits in found if edits}
+
+
+def _index(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return _moov(stream)
+
+
+def _tracks(index: bytes) -> Iterator[bytes]:
+    return (index[box.start : box.end] for box in boxes(index) if box.type == b"trak")
+
+
+def _scale(index: bytes) -> int:
+    """Units a second in which the edits are told."""
+    header = find(index, b"mvhd")
+    scale: int = struct.unpack_from(
+        ">I", index, header.start + (20 if index[header.start] else 12)
+    )[0]
+    return scale or 1
+
+
+def _empty_edits(track: bytes, scale: int) -> list[tuple[float, float]]:
+    """Those at the beginning are left out: they only make the track begin late."""
+    if not any(box.type == b"edts" for box in boxes(track)):
+        return []
+    table = find(track, b"edts", b"elst")
+    entry = ">QqI" if track[table.start] else ">IiI"
+    size = struct.calcsize(entry)
+    (count,) = struct.unpack_from(">I", track, table.start + 4)
+    found, now, begun = [], 0, False
+    for place in range(table.start + 8, min(table.end, table.start + 8 + count * size), size):
+        length, media, _ = struct.unpack_from(entry, track, place)
+        if media == -1 and begun:
+            found.append((now / scale, (now + length) / scale))
+        begun, now = begun or media != -1, now + length
+    return found
 
 
 def _moov(stream: BinaryIO) -> bytes:
@@ -190,17 +235,23 @@ def _moov(stream: BinaryIO) -> bytes:
     return b""
 
 
-def _encryption(track: bytes) -> tuple[int, str]:
+def _number(track: bytes) -> int:
     header = find(track, b"tkhd")
-    offset = header.start + (20 if track[header.start] else 12)  # of the number
-    (number,) = struct.unpack_from(">I", track, offset)
+    number: int = struct.unpack_from(
+        ">I", track, header.start + (20 if track[header.start] else 12)
+    )[0]
+    return number
+
+
+def _encryption(track: bytes) -> str:
+    """The name of the scheme; empty if there is none."""
     stsd = find(track, b"mdia", b"minf", b"stbl", b"stsd")
     for entry in boxes(track, stsd.start + _HEAD_OF_SAMPLES, stsd.end):
         if entry.type in _FAIRPLAY:
-            return number, "FairPlay"
+            return "FairPlay"
         if entry.type in _ENCRYPTED:
-            return number, _scheme(track[entry.start : entry.end])
-    return number, ""
+            return _scheme(track[entry.start : entry.end])
+    return ""
 
 
 def _scheme(entry: bytes) -> str:

@@ -28,6 +28,7 @@ from backoffice.media import (
     rendering,
     soundtracks,
     subtitles,
+    timeline,
 )
 from backoffice.media.colour import Facts as Facts
 from backoffice.media.pictures import IDET, INTERLACED, MIXED, PROGRESSIVE, TELECINE
@@ -417,6 +418,10 @@ def unfit(profile: Profile, facts: Facts) -> str:
                     f"holds {stream['codec']}, which {profile.container.format} cannot hold;"
                     " use a profile that encodes"
                 )
+        if any("empty_edits" in stream for stream in pictures):
+            return (
+                "has an edit that shows no picture, which a copy loses; use a profile that encodes"
+            )
     return ""
 
 
@@ -426,7 +431,8 @@ def unfit(profile: Profile, facts: Facts) -> str:
 def encode_arguments(profile: Profile, facts: Facts, *, loudness: Sequence[str] = ()) -> list[str]:
     """All between the input and the name of the output. ``loudness`` is the
     filter from :func:`loudness_filter` for each sound."""
-    arguments = _copy(profile, facts) if profile.copy else _pictures(profile, facts)
+    arguments = timeline.arguments(facts)
+    arguments += _copy(profile, facts) if profile.copy else _pictures(profile, facts)
     arguments += _sounds(profile, facts, loudness)
     arguments += [*([] if texts(profile, facts) else ["-sn"]), "-dn"]
     described = [track.described for track in sounds(profile, facts)]
@@ -467,7 +473,24 @@ def _copy(profile: Profile, facts: Facts) -> list[str]:
     # MP4 and MOV hold text in a form of their own; Matroska takes it as it is.
     text = profile.container is None or profile.container.format != "matroska"
     as_text = ["-c:s", "mov_text"] if text and texts(profile, facts) else []
-    return [*maps, "-c", "copy", *as_text, "-avoid_negative_ts", "make_zero"]
+    return [
+        *maps,
+        "-c",
+        "copy",
+        *as_text,
+        *_without_empty_edits(facts),
+        "-avoid_negative_ts",
+        "make_zero",
+    ]
+
+
+def _without_empty_edits(facts: Facts) -> list[str]:
+    """Filters of the sounds. Pictures that would be left out may be needed by others."""
+    arguments = []
+    for n, stream in enumerate(facts.get("audio", ())):
+        if shown := timeline.is_shown(stream, "pts*tb"):
+            arguments += [f"-bsf:a:{n}", f"noise=drop='not({shown})'"]
+    return arguments
 
 
 def made_colour(video: Video, picture: Facts) -> colour.Colour:
@@ -483,7 +506,9 @@ def _pictures(profile: Profile, facts: Facts) -> list[str]:
     videos = rungs(profile, facts)
     fields = _shows_fields(videos[0], picture)
     rate = f"fps={frame_rate(videos[0], picture)}"
-    whole = ",".join([*deinterlacing(picture, fields=fields), rate, ""])
+    shown = timeline.is_shown(picture)
+    chosen = [f"select='{shown}'"] if shown else []
+    whole = ",".join([*chosen, *deinterlacing(picture, fields=fields), rate, ""])
     source = f"0:{picture['index']}"
     arguments: list[str]
     mapped = _tone_mapped(videos, picture)
@@ -579,12 +604,25 @@ def sound_arguments(audio: Audio, track: Soundtrack, number: int, last: str) -> 
     """Map a sound to the output's sound ``number``; ``last`` is its last filter."""
     chain = _sound_filter(audio, track, last)
     if len(track.streams) == 1:
-        return ["-map", input_of(track.first), f"-filter:a:{number}", f"{_GAPS},{chain}"]
+        return [
+            "-map",
+            input_of(track.first),
+            f"-filter:a:{number}",
+            f"{_gapless(track.first)},{chain}",
+        ]
     return ["-filter_complex", _joining(track, number, chain), "-map", f"[sound{number}]"]
 
 
-# Gaps are filled with silence, lest sound and picture drift apart.
-_GAPS: Final = "aresample=async=1:first_pts=0"
+# Seconds by which sound may be off before a gap is filled with silence or what overlaps is
+# cut off: more than the times of containers are blurred by, and less than is noticed.
+_OFF: Final = 0.03
+_GAPS: Final = f"aresample=async=1:min_hard_comp={_OFF:g}:first_pts=0"
+
+
+def _gapless(stream: Facts) -> str:
+    """Filters that fill gaps with silence, lest sound and picture drift apart."""
+    shown = timeline.is_shown(stream)
+    return f"{_GAPS},volume=0:enable='not({shown})'" if shown else _GAPS
 
 
 def input_of(stream: Facts) -> str:
@@ -598,7 +636,9 @@ def _joining(track: Soundtrack, number: int, chain: str) -> str:
     parts, labels = [], ""
     for place, stream in enumerate(track.streams):
         label = f"[sound{number}-{place}]"
-        parts.append(f"[{input_of(stream)}]{_GAPS},pan={track.layout}|c{place}=c0{label}")
+        parts.append(
+            f"[{input_of(stream)}]{_gapless(stream)},pan={track.layout}|c{place}=c0{label}"
+        )
         labels += label
     mix = f"amix=inputs={len(track.streams)}:duration=longest:normalize=0"
     return ";".join([*parts, f"{labels}{mix},{chain}[sound{number}]"])

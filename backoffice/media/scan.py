@@ -1,4 +1,5 @@
-"""Interlaced, telecined or progressive: found by looking at frames.
+"""Interlaced, telecined or progressive, of one colour or of several: found by looking at
+frames.
 
 Headers are wrong either way: DV says nothing, H.264 is often flagged progressive while
 its fields differ, and films are flagged interlaced. ffmpeg's ``idet`` compares fields
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backoffice.config.settings import Settings
-from backoffice.media import ffmpeg
+from backoffice.media import colour, ffmpeg
 from backoffice.media.pictures import IDET, INTERLACED, MIXED, PROGRESSIVE, TELECINE
 from backoffice.system.confinement import of_tools
 
@@ -32,6 +33,9 @@ _SMALLEST: Final = 120  # lines; none was ever interlaced, and idet needs some t
 _MOST: Final = 0.8  # share of frames whose fields differ, or all but so many
 _SOME: Final = 0.2  # a smaller share is chance
 _FILM: Final = (29.9, 30.1)  # frames a second that telecine makes of 24
+# Codecs whose stream itself says what its colour is, anew with each key frame.
+_CHANGING: Final = frozenset({"h264", "hevc", "mpeg2video", "vp9", "av1"})
+_MOST_CHANGES: Final = 10  # that are kept
 _CYCLE: Final = 5  # frames that telecine makes of four
 
 
@@ -92,8 +96,21 @@ def looked(
         "scan": seen.scan,
         "first_field": seen.first,
         "interlaced": seen.scan in (INTERLACED, MIXED),
+        **_colour_changes(facts, source),
     }
     return {**facts, "video": [{**first, **known}, *others]}
+
+
+def _colour_changes(facts: Mapping[str, Any], source: _Source) -> dict[str, Any]:
+    """Most containers keep one description of the colour for a whole stream. Of MP4 those
+    alone are looked at that may hold HDR."""
+    first = facts["video"][0]
+    deep = re.search(r"1\d(le|be)$", str(first.get("pixel_format", ""))) is not None
+    if first["codec"] not in _CHANGING or ("mov" in facts["format"].split(",") and not deep):
+        return {}
+    seen = ffmpeg.colours(source.path, facts, source.settings, source.log, name=source.name)
+    found = colour.changes(first, seen)
+    return {"colour_changes": found[:_MOST_CHANGES]} if found else {}
 
 
 def judge(places: Sequence[Fields], picture: Mapping[str, Any]) -> Seen:

@@ -7,6 +7,7 @@ many jobs there are. Writes nothing.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +18,18 @@ from storm.locals import Store
 
 from backoffice.data import counter_store
 from backoffice.data.database import clock, marks, moment, use_index
+from backoffice.data.model import WATCH_FOLDER
 from backoffice.engine import claims
 from backoffice.reports import records
 from backoffice.reports.records import Record
 from backoffice.states import FAILED, RUNNING, SUCCEEDED
+from backoffice.system.files import path_of
 
 COUNTED = 10_000  # of one kind, at most; what counts one more says "more than"
 _SAMPLE = 500  # newest ends of tasks that tell how fast queues go
 _RECENT = timedelta(hours=1)
 _SILENT = timedelta(minutes=2)  # much longer than a scheduler needs to be heard of
 _SHORTEST = 60.0  # seconds; a rate over less would mean nothing
-_ROWS = 1000  # ids in one statement
 
 
 def running(store: Store, limit: int) -> list[Record]:
@@ -320,17 +322,30 @@ def taken(store: Store, watch: str, limit: int) -> list[Record]:
     return [one | {"submitted": moment(one["submitted"])} for one in found]
 
 
-def refused(store: Store, watch: str, limit: int) -> list[Record]:
-    """What it has refused lately: at, detail. Only the newest refusals of all
-    watch folders are looked through."""
+# Of files that have been taken the SHA-256 is made soon, so that few rows are looked through.
+_UNTAKEN = "watched WHERE watch = ? AND checked = 0 AND job_id IS NULL"
+
+
+def untaken(store: Store, watch: str, limit: int) -> list[Record]:
+    """What a watch folder cannot take at present, the newest first: at, path, reason. Of
+    a folder that cannot be read the first is the folder."""
     rows = store.execute(
-        f"SELECT at, subject, detail FROM event{use_index(store, 'event_action')}"
-        " WHERE action = 'watch.refused' ORDER BY id DESC LIMIT ?",
-        (_ROWS,),
+        f"SELECT taken, href, message FROM {_UNTAKEN}"
+        " ORDER BY identity = ? DESC, taken DESC LIMIT ?",
+        (watch, WATCH_FOLDER, limit),
     ).get_all()
-    found = [
-        {"at": moment(at), "detail": detail}
-        for at, subject, detail in rows
-        if subject == f"watch {watch}"
+    return [
+        {"at": moment(at), "path": os.fsencode(path_of(href)).decode("utf-8", "replace")}
+        | {"reason": reason}
+        for at, href, reason in rows
     ]
-    return found[:limit]
+
+
+def untaken_count(store: Store, watch: str) -> tuple[int, bool]:
+    """Of its files, and whether the folder itself can be read."""
+    (files, folders) = store.execute(
+        "SELECT SUM(CASE WHEN identity = ? THEN 0 ELSE 1 END), SUM(CASE WHEN identity = ? THEN 1"
+        f" ELSE 0 END) FROM {_UNTAKEN}",
+        (WATCH_FOLDER, WATCH_FOLDER, watch),
+    ).get_one()
+    return int(files or 0), not folders

@@ -215,3 +215,6 @@ def _starts(size: int) -> list[int]:
         return list(range(0, size, SAMPLE))
     step = (size - SAMPLE) / (SAMPLES - 1)
     return [round(number * step) for number in range(SAMPLES)]
+
+
+# How the database has them --------------------------------------------------

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from storm.locals import Store
 
 from backoffice.data import events
 from backoffice.data.database import clock, for_update, insert_many, marks
+from backoffice.data.model import WATCH_FOLDER
 from backoffice.engine import jobs
 from backoffice.engine.jobs import Prepared
 from backoffice.scheduler.arrivals import Arrival, Group, Stamp
 from backoffice.states import JOB_ACTIONS
+from backoffice.system.files import path_of
 
 _BATCH = 500  # rows asked for at once
 _COLUMNS = (
@@ -99,6 +100,64 @@ def take(store: Store, taking: Taking) -> Taken:
         _supersede(store, taking, former, job, now)
     _record(store, taking, row, job, now)
     return Taken(job)
+
+
+def wait(store: Store, watch: str, film: Arrival, reason: str) -> None:
+    """Tell that a file has been quiet and is not complete."""
+    row = _row(store, watch, film.path)
+    message = f"is waited for: {reason}"
+    if row is not None and (row.job is not None or row.message == message):
+        return
+    now, detail = clock(store), f"{_text(film.path)} {message}"
+    events.append(store, now, events.Event("watch.waiting", f"watch {watch}", detail=detail))
+    _write(store, watch, film, row, now, message=message)
+
+
+def unreadable(store: Store, watch: str, folder: Path, reason: str) -> None:
+    """Tell that the folder itself cannot be looked through, until :func:`readable`."""
+    row, now = _row(store, watch, folder), clock(store)
+    if row is not None and row.message == reason:
+        return
+    detail = f"{_text(folder)}: {reason}"
+    events.append(store, now, events.Event("watch.unreadable", f"watch {watch}", detail=detail))
+    itself = Arrival(str(folder), "", Stamp(0, 0, 0))
+    _write(store, watch, itself, row, now, WATCH_FOLDER, message=reason)
+
+
+def readable(store: Store, watch: str) -> None:
+    store.execute(
+        "DELETE FROM watched WHERE watch = ? AND checked = 0 AND identity = ?",
+        (watch, WATCH_FOLDER),
+    )
+
+
+def forget_untaken(store: Store, watch: str, paths: Collection[str]) -> None:
+    """Of files that have gone and were not taken."""
+    for path in paths:
+        store.execute(
+            "DELETE FROM watched WHERE watch = ? AND place = ? AND job_id IS NULL",
+            (watch, _place(path)),
+        )
+
+
+def prune(store: Store, watch: str, there: Collection[str]) -> int:
+    """Forget files that have gone, and whose job has too if they had one; how many.
+    ``there`` are the paths of those that have not."""
+    rows = store.execute(
+        "SELECT place, href FROM watched WHERE watch = ? AND (job_id IS NULL"
+        " OR NOT EXISTS (SELECT 1 FROM job WHERE job.id = watched.job_id))",
+        (watch,),
+    ).get_all()
+    known = {_place(path) for path in there}
+    gone = [
+        place for place, href in rows if place not in known and not os.path.lexists(path_of(href))
+    ]
+    for start in range(0, len(gone), _BATCH):
+        some = gone[start : start + _BATCH]
+        store.execute(
+            f"DELETE FROM watched WHERE watch = ? AND place IN ({marks(some)})", (watch, *some)
+        )
+    return len(gone)
 
 
 def join_late(store: Store, watch: str, film: Arrival, sidecar: Arrival) -> bool:
@@ -244,10 +303,6 @@ def _renamed(store: Store, taking: Taking, row: _Row | None, now: datetime) -> b
     event = events.Event("watch.renamed", f"watch {taking.watch}", detail=detail)
     events.append(store, now, event)
     return True
-
-
-def path_of(href: str) -> Path:
-    return Path(os.fsdecode(unquote_to_bytes(href.removeprefix("file://"))))
 
 
 def _refuse(store: Store, taking: Taking, row: _Row | None, now: datetime) -> None:

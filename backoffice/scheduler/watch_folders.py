@@ -43,6 +43,7 @@ LOOK_EVERY = 1.0  # seconds, while something is waited for or the kernel tells n
 LOOK_ANYWAY = 30.0
 CHECK_EVERY = 10.0
 REST = 10  # times as long as a look took, before the next one
+PRUNE_EVERY = 3600.0
 RETRY_FIRST, RETRY_MOST = 5.0, 600.0  # seconds until a refused file is tried again
 _LINK = "is a link, and links are not followed; put the file itself here"
 _log = logging.getLogger("backoffice.scheduler")
@@ -73,9 +74,12 @@ class WatchFolder:
         self._unchanged = Unchanged()
         self._taken: dict[str, Stamp] = {}
         self._refused: dict[str, _Refused] = {}
+        self._untaken: set[str] = set()  # refused or waited for
         self._told: set[tuple[str, str]] = set()
         self._folders: list[Path] = []
-        self._trouble = ""  # as last told
+        # As last told; not known of the scheduler before.
+        self._trouble: str | None = ""
+        self._pruned = -PRUNE_EVERY
         self._followed = False
         self._woken = True
         self._rested = self._next = 0.0
@@ -107,6 +111,7 @@ class WatchFolder:
         if self.watch.done is not None:
             self._move_finished(members, self.watch.done)
         self._forget_others(listing)
+        self._prune(listing, began)
         self._rest(began, idle=all(map(self._is_taken, members)))
         return submitted
 
@@ -135,10 +140,13 @@ class WatchFolder:
             found = arrivals.look(watch.folder, watch.exclude, depth, skip=watch.done)
         except OSError as error:
             if self._trouble != (trouble := str(error.strerror)):
-                self._trouble = trouble
                 _log.warning(line("watch.unreadable", folder=watch.folder, reason=trouble))
+                self.database.transact(intake.unreadable, watch.name, watch.folder, trouble)
+                self._trouble = trouble
             return None
-        self._trouble = ""
+        if self._trouble is not None:
+            self.database.transact(intake.readable, watch.name)
+        self._trouble = None
         return found
 
     def _follow(self, listing: Listing) -> None:
@@ -167,11 +175,21 @@ class WatchFolder:
 
     def _forget_others(self, listing: Listing) -> None:
         places = {one.place for one in listing.files}
+        if vanished := self._untaken - places:
+            self.database.transact(intake.forget_untaken, self.watch.name, vanished)
+            self._untaken -= vanished
         self._unchanged.forget_others(places)
         for known in (self._taken, self._refused):
             for gone in known.keys() - places:
                 del known[gone]
         self._told = {(place, action) for place, action in self._told if place in places}
+
+    def _prune(self, listing: Listing, now: float) -> None:
+        """Not where there is nothing at all: the disk may not be mounted."""
+        if listing.files and now - self._pruned >= PRUNE_EVERY:
+            self._pruned = now
+            there = {one.place for one in listing.files}
+            self.database.transact(intake.prune, self.watch.name, there)
 
     # One file -----------------------------------------------------------------
 
@@ -191,7 +209,9 @@ class WatchFolder:
 
     def _is_incomplete(self, film: Arrival) -> bool:
         reason = self._incompleteness(film)
-        if reason:
+        if reason and (film.place, "watch.incomplete") not in self._told:
+            self.database.transact(intake.wait, self.watch.name, film, reason)
+            self._untaken.add(film.place)
             self._tell_once(film, "watch.incomplete", reason)
         return bool(reason)
 
@@ -211,10 +231,12 @@ class WatchFolder:
             return None
         taken = self.database.transact(intake.take, taking)
         if taken.refused:
+            self._untaken.add(film.place)
             self._put_off(film, now)
             _log.warning(line("watch.refused", path=film.path, reason=taking.refusal))
             return None
         self._refused.pop(film.place, None)
+        self._untaken.discard(film.place)
         self._taken.update(
             {one.place: one.stamp for one in (group.members if taken.job else [film])}
         )

@@ -31,6 +31,11 @@ def href(path: Path) -> str:
     return path.as_uri()
 
 
+def path_of(href: str) -> Path:
+    """The path of a file URL that :func:`href` made."""
+    return Path(os.fsdecode(unquote_to_bytes(href.removeprefix("file://"))))
+
+
 def resolve(name: str, roots: Sequence[Path]) -> Path:
     """The real path of a file that a user named by file URL or absolute path.
 

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from backoffice.errors import Invalid, TaskFailed
+from backoffice.media import ffmpeg
 from backoffice.system.confinement import Confinement
 
 
@@ -192,6 +193,22 @@ def tolerates(parameters: Mapping[str, str]) -> bool:
         message = f"damage is {value!r}; it may be {REFUSE} or {TOLERATE}"
         raise TaskFailed(message, retry=False)
     return value == TOLERATE
+
+
+def only_source(context: Context) -> Source:
+    """The one file of a task that takes one; raises TaskFailed if it got another number."""
+    if len(context.sources) != 1:
+        kind, got = context.name, len(context.sources)
+        message = f"{kind} takes one file, and got {got}; check the workflow"
+        raise TaskFailed(message, retry=False)
+    return context.sources[0]
+
+
+def facts_of(context: Context, source: Source) -> Mapping[str, Any]:
+    """What is known of a source, or is found now where no task has looked at it yet."""
+    return source.facts or ffmpeg.probe(
+        source.path, context.settings, context.log, name=source.title
+    )
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from backoffice.media import colour, dash, ffmpeg, hls, profiles, renditions, su
 from backoffice.media.colour import Colour
 from backoffice.media.hls import Picture, Sound, Text
 from backoffice.media.profiles import Facts, Package, Profile, Span
-from backoffice.tasks import Context, Output, Plan, Result, Source
+from backoffice.tasks import Context, Output, Plan, Result, Source, facts_of
 
 PARAMETERS: Mapping[str, str] = {
     "profile": "a ladder profile, of which the kind of package and its segments are used",
@@ -204,9 +204,7 @@ def _sound(given: Sequence[_Rendition]) -> _Rendition | None:
 
 
 def _rendition(context: Context, source: Source) -> _Rendition:
-    facts = source.facts or ffmpeg.probe(
-        source.path, context.settings, context.log, name=source.title
-    )
+    facts = facts_of(context, source)
     rendition = _Rendition(source, facts)
     for kind, allowed in (("video", _PICTURES), ("audio", _SOUNDS)):
         for stream in facts[kind][:1]:

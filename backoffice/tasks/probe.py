@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backoffice.errors import TaskFailed
-from backoffice.media import decoding, ffmpeg, pictures, scan, soundtracks, truncation
+from backoffice.media import decoding, ffmpeg, pictures, scan, soundtracks, timeline, truncation
 from backoffice.tasks import DAMAGE, Context, Plan, Result, Source, tolerates
 
 PARAMETERS: Mapping[str, str] = {
@@ -39,7 +39,7 @@ def run(context: Context) -> Result:
     return Result(
         facts=facts,
         report={"files": len(facts)},
-        warnings=[*warnings, *told, *_left_out(context, facts)],
+        warnings=[*warnings, *told, *_left_out(context, facts), *_uneven(context, facts)],
     )
 
 
@@ -58,6 +58,14 @@ def _left_out(context: Context, facts: Mapping[int, Mapping[str, Any]]) -> list[
         f"{source.title}: {warning}"
         for source in context.sources
         for warning in pictures.warnings(facts[source.file_id]["left_out"])
+    ]
+
+
+def _uneven(context: Context, facts: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{source.title} {said}"
+        for source in context.sources
+        for said in timeline.told(facts[source.file_id])
     ]
 
 

@@ -17,11 +17,12 @@ from backoffice.media import (
     profiles,
     shortfall,
     soundtracks,
+    timeline,
     truncation,
 )
 from backoffice.media.profiles import Facts
 from backoffice.media.shortfall import Shortfall
-from backoffice.tasks import REFUSE, TOLERATE, Context, Plan, Result
+from backoffice.tasks import REFUSE, TOLERATE, Context, Plan, Result, facts_of, only_source
 
 PARAMETERS: Mapping[str, str] = {
     "decode": "true (the default) or false: decode all of it, to find that it is whole",
@@ -153,15 +154,8 @@ def run(context: Context) -> Result:
 
 
 def _prepare(context: Context) -> _Work:
-    if len(context.sources) != 1:
-        raise TaskFailed(
-            f"quality takes one file, and got {len(context.sources)}; check the workflow",
-            retry=False,
-        )
-    source = context.sources[0]
-    facts = source.facts or ffmpeg.probe(
-        source.path, context.settings, context.log, name=source.title
-    )
+    source = only_source(context)
+    facts = facts_of(context, source)
     given = {name: text.strip() for name, text in context.parameters.items() if text.strip()}
     modes = _modes(given.get("mode", "fail"))
     if given.get("damage") in (REFUSE, TOLERATE):
@@ -224,6 +218,7 @@ def _command(context: Context, work: _Work) -> list[str]:
         *ffmpeg.command(context.settings, level=decoding.LEVEL),
         *ffmpeg.input_arguments(work.path, context.settings),
         *work.extra,
+        *timeline.arguments(work.facts),
     ]
     picture = profiles.first_picture(work.facts)
     if picture:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backoffice.errors import TaskFailed
 from backoffice.media import ffmpeg, renditions, subtitles
 from backoffice.media.profiles import Facts
-from backoffice.tasks import Context, Output, Plan, Result, Source
+from backoffice.tasks import Context, Output, Plan, Result, Source, facts_of, only_source
 
 PARAMETERS: Mapping[str, str] = {}
 REQUIRED: frozenset[str] = frozenset()
@@ -51,15 +50,8 @@ def run(context: Context) -> Result:
 
 
 def _prepare(context: Context) -> _Work:
-    if len(context.sources) != 1:
-        raise TaskFailed(
-            f"subtitles takes one file, and got {len(context.sources)}; check the workflow",
-            retry=False,
-        )
-    source = context.sources[0]
-    facts = source.facts or ffmpeg.probe(
-        source.path, context.settings, context.log, name=source.title
-    )
+    source = only_source(context)
+    facts = facts_of(context, source)
     streams = subtitles.textual(facts)
     paths = [context.folder / f"{name}.vtt" for name in renditions.text_names(streams)]
     return _Work(source, facts, streams, paths)

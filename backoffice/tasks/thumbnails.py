@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from backoffice.errors import Invalid, TaskFailed
-from backoffice.media import colour, ffmpeg, profiles, rendering, scan
+from backoffice.media import colour, ffmpeg, profiles, rendering, scan, timeline
 from backoffice.media.profiles import Facts
 from backoffice.system import files
-from backoffice.tasks import Context, Output, Plan, Result
+from backoffice.tasks import Context, Output, Plan, Result, facts_of, only_source
 
 PARAMETERS: Mapping[str, str] = {}
 REQUIRED: frozenset[str] = frozenset()
@@ -34,6 +34,7 @@ class _Work:
     title: str
     picture: Facts
     seconds: float  # of the picture
+    clock: Sequence[str]  # ffmpeg's arguments about its times
 
     @property
     def interval(self) -> float:
@@ -97,16 +98,9 @@ def run(context: Context) -> Result:
 
 
 def _prepare(context: Context) -> _Work:
-    if len(context.sources) != 1:
-        raise TaskFailed(
-            f"thumbnails takes one file, and got {len(context.sources)}; check the workflow",
-            retry=False,
-        )
-    source = context.sources[0]
+    source = only_source(context)
     title = source.title
-    facts = source.facts or ffmpeg.probe(
-        source.path, context.settings, context.log, name=source.title
-    )
+    facts = facts_of(context, source)
     facts = scan.looked(facts, source.path, context.settings, context.log, name=title)
     picture = profiles.first_picture(facts)
     if picture is None:
@@ -114,7 +108,7 @@ def _prepare(context: Context) -> _Work:
     if reason := colour.unusable(picture):
         raise TaskFailed(f"{title} {reason}", retry=False)
     seconds = float(picture.get("duration", 0.0) or facts["duration"])
-    return _Work(source.path, title, picture, seconds)
+    return _Work(source.path, title, picture, seconds, timeline.arguments(facts))
 
 
 def _still(context: Context, work: _Work, percent: int) -> None:
@@ -183,6 +177,7 @@ def _sprite_command(context: Context, work: _Work, *, keyframes: bool) -> list[s
     return [
         *ffmpeg.command(context.settings),
         *(["-skip_frame", "nokey"] if keyframes else []),
+        *work.clock,
         # Else a change of size would begin the sprite anew.
         *("-reinit_filter", "0"),
         *rendering.decoder(work.picture),

@@ -28,7 +28,7 @@ from backoffice import __version__, tasks
 from backoffice.data import counter_store, counters, migrations
 from backoffice.data.cluster import DOWN, Status
 from backoffice.data.counters import Key
-from backoffice.reports import gauges, records
+from backoffice.reports import gauges, queue_statistics, records
 from backoffice.reports.records import Record
 from backoffice.states import ATTEMPT_STATES, RUNNING, WORKER_STATES
 from backoffice.system import disk_space
@@ -69,6 +69,7 @@ class _Figures:
         yield from _counted(kept, tuple(site.settings.targets))
         yield from of_nodes(site.database.nodes())
         yield from _disks(disk_space.of(site.settings).each())
+        yield from _watches(store, sorted(site.settings.watches))
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
@@ -105,6 +106,16 @@ def _workers(store: Store) -> Iterator[Metric]:
     (slots,) = store.execute("SELECT SUM(slots) FROM worker WHERE state = 'active'").get_one()
     text = "Tasks that all active workers may run at once"
     yield GaugeMetricFamily(f"{PREFIX}worker_slots", text, slots or 0)
+
+
+def _watches(store: Store, names: Sequence[str]) -> Iterator[Metric]:
+    found = {name: queue_statistics.untaken_count(store, name) for name in names}
+    text = "Files that are refused, or that have stalled before they were complete"
+    files = {name: float(count) for name, (count, _) in found.items()}
+    yield _gauge("watch_untaken_files", text, "watch", files)
+    text = "1 if the watch folder can be read, 0 if not"
+    readable = {name: float(answers) for name, (_, answers) in found.items()}
+    yield _gauge("watch_folder_readable", text, "watch", readable)
 
 
 def _tick(kept: Counts) -> Metric:

@@ -95,6 +95,7 @@ def _main(call: Call) -> Markup:
         token=_TOKEN,
         operator=call.may("operator"),
         summary=_summary(queues, failed),
+        untaken=_untaken(store, sorted(call.site.settings.watches)),
         running=join([task_row(call, one) for one in running[:RUNNING_SHOWN]]),
         more_running=len(running) > RUNNING_SHOWN,
         runs=sum(queue["running"] for queue in queues),
@@ -109,6 +110,15 @@ def _main(call: Call) -> Markup:
         more_workers=len(workers) > WORKERS_SHOWN,
         disks=join([_disk(one) for one in disk_space.of(call.site.settings).look()]),
     )
+
+
+def _untaken(store: Store, watches: Sequence[str]) -> str:
+    """What watch folders cannot take; empty if there is nothing."""
+    found = {name: queue_statistics.untaken_count(store, name) for name in watches}
+    closed = [f"{name} cannot be read" for name, (_, readable) in found.items() if not readable]
+    files = sum(count for count, _ in found.values())
+    waiting = [f"{files:,} {'file' if files == 1 else 'files'} cannot be taken"] if files else []
+    return "; ".join([*closed, *waiting])
 
 
 def _summary(queues: Sequence[Record], failed: Causes) -> Markup:

@@ -191,9 +191,9 @@ def _watch(call: Call, watch: Watch) -> dict[str, Any]:
         "taken": join(
             [_taken(call, one) for one in queue_statistics.taken(store, watch.name, TAKEN_SHOWN)]
         ),
-        "refused": [
-            {"at": moment(one["at"]), "detail": one["detail"]}
-            for one in queue_statistics.refused(store, watch.name, TAKEN_SHOWN)
+        "untaken": [
+            {**one, "at": moment(one["at"])}
+            for one in queue_statistics.untaken(store, watch.name, TAKEN_SHOWN)
         ],
     }
 

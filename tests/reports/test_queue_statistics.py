@@ -176,17 +176,10 @@ def test_paused_jobs_and_scheduled_tasks_are_counted(board: Board) -> None:
 # Watch folders --------------------------------------------------------------
 
 
-def test_a_watch_folder_tells_what_it_took_and_refused(board: Board) -> None:
+def test_a_watch_folder_tells_what_it_took(board: Board) -> None:
     board.submit(submitter="watch:other")
     ids = [board.submit(submitter="watch:in", title=str(n)) for n in range(3)]
     assert [one["id"] for one in board.read(queue_statistics.taken, "in", 2)] == ids[:0:-1]
-    insert = "INSERT INTO event (at, actor, action, subject, detail) VALUES (?, '', ?, ?, ?)"
-    for name in ("in", "other"):
-        values = (board.clock(), "watch.refused", f"watch {name}", f"{name}.mp4: no")
-        board.do(lambda s, v: s.execute(insert, v), values)
-    assert [one["detail"] for one in board.read(queue_statistics.refused, "in", 9)] == [
-        "in.mp4: no"
-    ]
 
 
 # How the database goes about it ---------------------------------------------
@@ -207,7 +200,7 @@ def test_no_table_is_read_from_end_to_end(board: Board) -> None:
             board.read(queue_statistics.paused_jobs)
             board.read(queue_statistics.scheduled_tasks)
             board.read(queue_statistics.taken, "in", 5)
-            board.read(queue_statistics.refused, "in", 5)
+            board.read(queue_statistics.untaken, "in", 5)
         assert found
         for plan in found:
             few = " IN (" in plan.statement or plan.statement.startswith(RUNNING)

@@ -21,10 +21,15 @@ from backoffice.config.settings import Watch
 from backoffice.engine.catalogue import Catalogue
 from backoffice.engine.workflows import InputSpec, Workflow
 from backoffice.errors import DatabaseUnavailable
-from backoffice.reports import records
+from backoffice.reports import queue_statistics, records
 from backoffice.scheduler import intake, watch_folders
 from backoffice.scheduler.folder_events import FolderEvents
-from backoffice.scheduler.watch_folders import LOOK_ANYWAY, RETRY_FIRST, WatchFolder
+from backoffice.scheduler.watch_folders import (
+    LOOK_ANYWAY,
+    PRUNE_EVERY,
+    RETRY_FIRST,
+    WatchFolder,
+)
 from backoffice.system import open_files
 from tests.board import ENCODE, Board
 from tests.crowd import together
@@ -837,3 +842,70 @@ def counted(folder: Folder, cost: float = 0.0) -> Callable[[], int]:
 
     folder.watcher._listing = listing  # type: ignore[method-assign]
     return lambda: len(made)
+
+
+# What cannot be taken ------------------------------------------------------
+
+
+def untaken(board: Board, watch: str = "inbox") -> list[tuple[str, str]]:
+    found = board.read(queue_statistics.untaken, watch, 10)
+    return [(Path(one["path"]).name, one["reason"]) for one in found]
+
+
+def test_a_file_that_stalls_is_told_until_it_is_taken(board: Board, folder: Folder) -> None:
+    folder.put("a.mp4", mp4(500))
+    assert folder.look(0, QUIET, QUIET) == []
+    ((name, reason),) = untaken(board)
+    assert (name, reason.split(":")[0]) == ("a.mp4", "is waited for")
+    (told,) = events(board, "watch.waiting")
+    assert "a.mp4 is waited for" in told
+    assert board.read(queue_statistics.untaken_count, "inbox") == (1, True)
+    assert folder.look(PATIENCE) == [1]
+    assert untaken(board) == []
+
+
+def test_a_refused_file_is_told_until_it_has_gone(board: Board, folder: Folder) -> None:
+    path = folder.put("a.mp4")
+    folder.watch({})
+    folder.look(0, QUIET)
+    assert [name for name, _ in untaken(board)] == ["a.mp4"]
+    path.unlink()
+    folder.look(1)
+    assert board.read(queue_statistics.untaken_count, "inbox") == (0, True)
+
+
+def test_a_folder_that_cannot_be_read_is_told_until_it_can(board: Board, folder: Folder) -> None:
+    folder.watch(folder=folder.path / "later")
+    folder.look(0, 1)
+    assert untaken(board) == [("later", "No such file or directory")]
+    assert board.read(queue_statistics.untaken_count, "inbox") == (0, False)
+    assert len(events(board, "watch.unreadable")) == 1
+    (folder.path / "later").mkdir()
+    folder.watch(folder=folder.path / "later")  # by a scheduler that starts anew
+    folder.look(0)
+    assert board.read(queue_statistics.untaken_count, "inbox") == (0, True)
+
+
+def test_files_that_have_gone_are_forgotten_with_their_jobs(board: Board, folder: Folder) -> None:
+    paths = [folder.put(name, name.encode()) for name in ("a.mp4", "b.mp4", "c.mp4")]
+    first, _, _ = folder.look(0, QUIET)
+    for path in paths[:2]:
+        path.unlink()
+    folder.look(PRUNE_EVERY)
+    assert len(rows(board, "SELECT 1 FROM watched")) == 3, "their jobs are there"
+    board.do(lambda s: s.execute("DELETE FROM job WHERE id <> ?", (first,)))
+    folder.look(PRUNE_EVERY)
+    known = rows(board, "SELECT href FROM watched ORDER BY href")
+    assert known == [(paths[0].as_uri(),), (paths[2].as_uri(),)]
+    assert folder.look(QUIET) == [], "what is there is not taken anew"
+
+
+def test_nothing_is_forgotten_while_the_disk_is_not_mounted(board: Board, folder: Folder) -> None:
+    path = folder.put("a.mp4")
+    folder.look(0, QUIET)
+    path.unlink()
+    board.do(lambda s: s.execute("DELETE FROM job"))
+    folder.look(PRUNE_EVERY)
+    assert len(rows(board, "SELECT 1 FROM watched")) == 1
+    folder.put("a.mp4")
+    assert folder.look(0, QUIET) == []

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -435,3 +436,77 @@ def test_each_tile_of_a_long_source_shows_its_own_moment(
     tiles = [data[(n // 10 * 90 + 45) * width + n % 10 * 160 + 80] for n in range(65)]
     wanted = [3 * n * 255 / 219 for n in range(65)]
     assert tiles == pytest.approx(wanted, abs=2)
+
+
+# Changes within a stream
+
+
+SDR_THEN = {
+    "sdr": ("bt709", "bt709", "bt709"),
+    "pq": ("bt2020nc", "smpte2084", "bt2020"),
+    "hlg": ("bt2020nc", "arib-std-b67", "bt2020"),
+}
+
+
+def one_after_the_other(folder: Path, *kinds: str, suffix: str = ".ts") -> Path:
+    """A second of each kind, in 10 bits, as one stream."""
+    joined, path = folder / "joined.ts", folder / f"changes{suffix}"
+    with joined.open("wb") as stream:
+        for number, kind in enumerate(kinds):
+            part = folder / "part.ts"
+            ffmpeg(
+                *("-f", "lavfi", "-i", "color=gray:size=160x90:rate=25:duration=1"),
+                *("-pix_fmt", "yuv420p10le", *colours.tags(*SDR_THEN[kind]), "-c:v", "libx265"),
+                *("-preset", "ultrafast", "-x265-params", "log-level=error"),
+                *("-output_ts_offset", str(number), str(part)),
+            )
+            stream.write(part.read_bytes())
+    ffmpeg("-i", str(joined), "-c", "copy", str(path))
+    return path
+
+
+@pytest.mark.parametrize("task", [transcode, thumbnails])
+@pytest.mark.parametrize(
+    ("kinds", "suffix"),
+    [(("sdr", "pq"), ".ts"), (("hlg", "sdr"), ".mp4"), (("sdr", "sdr", "pq", "sdr"), ".ts")],
+)
+def test_a_change_between_sdr_and_hdr_is_refused_with_its_moment(
+    tmp_path: Path, task: Any, kinds: tuple[str, ...], suffix: str
+) -> None:
+    source = one_after_the_other(tmp_path, *kinds, suffix=suffix)
+    old, new = (r"HLG \(BT.2020\)", r"\w+ \(BT.709\)")
+    if kinds[0] == "sdr":
+        old, new = (r"SDR \(BT.709\)", r"PQ \(BT.2020\)")
+    reason = rf"changes from {old} to {new} at ([\d.]+) s, which cannot be followed; cut it there"
+    with pytest.raises(TaskFailed, match=reason) as failed:
+        task.run(make_context(tmp_path, source, profile="mp4-360"))
+    moment = float(re.findall(reason, str(failed.value))[0])
+    assert moment == pytest.approx(len(kinds) // 2, abs=0.15)
+
+
+def test_what_stays_the_same_is_no_change(tmp_path: Path) -> None:
+    source = one_after_the_other(tmp_path, "pq", "pq")
+    assert transcode.run(make_context(tmp_path, source, profile="mp4-360")).warnings == []
+
+
+def test_a_change_of_matrix_and_size_is_told(tmp_path: Path) -> None:
+    """As broadcasts switch between standard and high definition."""
+    source = tmp_path / "switched.ts"
+    with source.open("wb") as stream:
+        for number, (size, matrix) in enumerate((("256x144", "bt470bg"), ("320x180", "bt709"))):
+            part = tmp_path / "part.ts"
+            ffmpeg(
+                *("-f", "lavfi", "-i", f"color=gray:size={size}:rate=25:duration=1", "-c:v"),
+                *("libx264", "-preset", "ultrafast", *colours.tags(matrix, "bt709", "bt709")),
+                *("-pix_fmt", "yuv420p", "-output_ts_offset", str(number), str(part)),
+            )
+            stream.write(part.read_bytes())
+    (warning,) = transcode.run(make_context(tmp_path, source, profile="mp4-360")).warnings
+    said = r"from BT\.601 \(limited range\) to BT\.709 \(limited range\) at (1\.0|0\.9) s"
+    assert re.search(said, warning)
+
+
+def test_a_long_file_is_looked_at_in_many_places() -> None:
+    _, places = media._windows(10.0, 7200.0)
+    assert places.split(",")[::119] == ["10.000%+3", "7150.000%+3"]
+    assert media._windows(0.0, 300.0) == []

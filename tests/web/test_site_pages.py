@@ -200,6 +200,12 @@ def test_watch_folders_tell_what_they_took(
     assert "queued" in told
     assert "there is no workflow" in told
     assert str(settings.paths.roots[0]) in told
+    visitor = Visitor(make_app(bad))
+    assert "1 file cannot be taken: see" in main(visitor, "/")
+    metrics = visitor.get("/metrics").text
+    assert 'backoffice_watch_untaken_files{watch="bad"} 1.0' in metrics
+    assert 'backoffice_watch_untaken_files{watch="in"} 0.0' in metrics
+    assert 'backoffice_watch_folder_readable{watch="in"} 1.0' in metrics
 
 
 def test_schedules_tell_when_they_run(board: Board, settings: Settings) -> None:
