@@ -15,7 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"errors"},
     {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy"},
-    {"landlock", "seccomp", "mp4", "languages", "media_types", "protection", "rates", "pictures"},
+    {
+        "landlock",
+        "seccomp",
+        "mp4",
+        "languages",
+        "media_types",
+        "protection",
+        "rates",
+        "pictures",
+        "webvtt",
+    },
     {"colour"},
     {"decoding", "renames", "unchanged", "open_files"},
     {"arrivals"},

@@ -38,6 +38,7 @@ def run(context: Context) -> Result:
     if work.streams:
         length = float(work.facts["duration"]) or None
         media.require_written(context.execute(_command(context, work), duration=length, share=0.98))
+        subtitles.convert(work.streams, work.paths)
     for stream, path in zip(work.streams, work.paths, strict=True):
         if subtitles.has_cues(path):
             outputs.append(_output(stream, path))
