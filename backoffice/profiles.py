@@ -532,6 +532,8 @@ def _encoder(video: Video, number: int, picture: Facts) -> list[str]:
         # Longer than any distance asked for, else the encoder adds its own.
         (f"-g{at}", "600" if video.keyframes else ""),
         (f"-tag{at}", "hvc1" if video.codec == "libx265" else ""),
+        # Frames that are doubled or left out would double or tear the captions with them.
+        (f"-a53cc{at}", "0" if video.codec == "libx264" else ""),
         (f"-forced-idr{at}", "1" if video.keyframes and video.codec == "libx265" else ""),
         (f"-x265-params{at}", _x265(video, picture) if video.codec == "libx265" else ""),
     ]

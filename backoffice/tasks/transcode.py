@@ -558,6 +558,7 @@ def _planned_pictures(work: _Work) -> list[dict[str, Any]]:
             "codec": _CODECS[video.codec],
             "pixel_format": video.pixel_format,
             "colour": asdict(profiles.made_colour(video, work.facts["video"][0])),
+            "captions": False,
         }
         for video in profiles.rungs(work.profile, work.facts)
     ]
