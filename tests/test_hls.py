@@ -86,7 +86,7 @@ def test_languages_become_renditions_with_names(tmp_path: Path) -> None:
     context = make_context(tmp_path, source, profile="hls-ladder")
     found = playlists.master(package.run(context).outputs[0].path)
     told = [(given.get("LANGUAGE"), given["NAME"], given["DEFAULT"]) for given, _ in found.sounds]
-    assert told == [("de", "Deutsch", "YES"), ("en", "English", "NO"), (None, "Sound", "NO")]
+    assert told == [("de", "Deutsch", "YES"), ("en", "English", "NO"), ("und", "Sound", "NO")]
 
 
 @pytest.mark.parametrize(
