@@ -138,7 +138,7 @@ def _cue(
     begin: float, end: float, body: str, mark: re.Pattern[str], plain: Callable[[str], str]
 ) -> Cue:
     state = _State()
-    text = "".join(_runs(body, mark, plain, state))
+    text = "".join(_runs(body.strip(), mark, plain, state))
     # An empty line would end the cue.
     return Cue(begin, end, re.sub(r"\s*\n\s*", "\n", text).strip(), state.settings)
 

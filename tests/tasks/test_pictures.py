@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from itertools import pairwise
@@ -14,7 +15,7 @@ from backoffice import hls, media, pictures, scan
 from backoffice.errors import TaskFailed
 from backoffice.tasks import package, probe, thumbnails, transcode
 from tests import measure
-from tests.clips import Clips
+from tests.clips import Clips, ffmpeg
 from tests.tasks.context import make_context, settings
 
 
@@ -401,3 +402,52 @@ def test_an_mp4_of_a_ladder_is_whole(tmp_path: Path, clips: Clips) -> None:
     """Tags that are set for streams must fit those that are there."""
     made = encoded(tmp_path, clips["silent.mp4"], "hls-ladder")
     subprocess.run(["ffmpeg", "-v", "error", "-i", made, "-f", "null", "-"], check=True)
+
+
+# Closed captions in the picture
+
+
+def captions(path: Path) -> int:
+    """How many frames hold some."""
+    argv = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_frames", "-of", "json"]
+    done = subprocess.run([*argv, str(path)], capture_output=True, text=True, check=True)
+    frames = json.loads(done.stdout)["frames"]
+    kinds = [[one["side_data_type"] for one in f.get("side_data_list", ())] for f in frames]
+    return sum("ATSC A53 Part 4 Closed Captions" in kind for kind in kinds)
+
+
+LOST = "carries closed captions (CEA-608/708) in its picture; they are left out"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts", "mkv"])
+def test_closed_captions_are_told(tmp_path: Path, clips: Clips, suffix: str) -> None:
+    source = tmp_path / f"captioned.{suffix}"
+    ffmpeg("-i", str(clips["captioned.mp4"]), "-c", "copy", str(source))
+    assert captions(source) == 120
+    context = make_context(tmp_path, source, profile="mp4-360")
+    assert context.sources[0].facts["video"][0]["captions"] is True
+    result = transcode.run(context)
+    assert result.warnings == [f"{source.name} {LOST}"]
+    assert captions(result.outputs[0].path) == 0
+    assert "captions" not in result.outputs[0].facts["video"][0]
+
+
+def test_a_source_without_closed_captions_has_none(tmp_path: Path, clips: Clips) -> None:
+    (picture,) = media.probe(clips["plain.mp4"], settings(tmp_path))["video"]
+    assert "captions" not in picture
+
+
+def test_a_copy_keeps_closed_captions(tmp_path: Path, clips: Clips) -> None:
+    (tmp_path / "copy").mkdir()
+    result = transcode.run(
+        make_context(tmp_path / "copy", clips["captioned.mp4"], profile="remux-copy")
+    )
+    assert captions(result.outputs[0].path) == 120
+    assert result.warnings == []
+
+
+def test_closed_captions_of_a_packaged_rendition_are_declared(tmp_path: Path, clips: Clips) -> None:
+    context = make_context(tmp_path, clips["captioned.mp4"], profile="hls-ladder")
+    master = package.run(context).outputs[0].path.read_text()
+    assert 'CLOSED-CAPTIONS="captions"' in master
+    assert 'INSTREAM-ID="CC1"' in master
