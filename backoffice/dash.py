@@ -30,14 +30,14 @@ def read(manifest: Path) -> list[Playlist]:
     return [_playlist(manifest.parent, one) for one in _representations(_parse(manifest))]
 
 
-def describe(manifest: Path, sounds: Sequence[Sound], texts: Sequence[Text]) -> None:
+def describe(manifest: Path, sounds: Sequence[Sound], texts: Sequence[Text], lead: float) -> None:
     """Correct what the muxer wrote, say which sound is which, and add the subtitles,
-    whose files lie beside."""
+    whose files lie beside. What plays first is ``lead`` seconds after the segments' zero."""
     tree = _parse(manifest)
     period = tree.getroot().find(f"{_MPD}Period")
     if period is None:
         raise ValueError(f"{manifest.name} has no period")
-    _correct(tree, manifest.parent)
+    _correct(tree, manifest.parent, lead)
     for element in period.iter(f"{_MPD}AdaptationSet"):
         _drop(element, "bitstreamSwitching")
         if element.get("contentType") == "video":
@@ -89,24 +89,37 @@ def _name(template: str, identity: str, number: int) -> str:
     return re.sub(r"\$Number%0(\d+)d\$", lambda match: f"{number:0{match[1]}d}", name)
 
 
-def _correct(tree: etree._ElementTree, folder: Path) -> None:
-    playlists = []
+def _correct(tree: etree._ElementTree, folder: Path, lead: float) -> None:
+    longest, end = 0.0, 0.0
     for representation in _representations(tree):
         playlist = _playlist(folder, representation)
         representation.set("bandwidth", str(playlist.peak))
         representation.set("codecs", mp4.codec(playlist.init.read_bytes()))
-        playlists.append(playlist)
-    longest = max(segment.seconds for one in playlists for segment in one.segments)
+        longest = max(longest, *(segment.seconds for segment in playlist.segments))
+        end = max(end, _begin_at(representation, lead) + playlist.seconds)
     root = tree.getroot()
     _drop(root, "{http://www.w3.org/2001/XMLSchema-instance}schemaLocation")
     for empty in (root.find(f"{_MPD}ProgramInformation"), root.find(f"{_MPD}ServiceDescription")):
         if empty is not None:
             root.remove(empty)
     etree.cleanup_namespaces(root)
-    root.set("mediaPresentationDuration", _duration(max(one.seconds for one in playlists)))
+    root.set("mediaPresentationDuration", _duration(end))
     root.set("maxSegmentDuration", _duration(longest))
     # A segment of the peak's size, and the longest there is, has then come whole.
     root.set("minBufferTime", _duration(longest))
+
+
+def _begin_at(representation: etree._Element, lead: float) -> float:
+    """Let the presentation begin ``lead`` seconds after the segments' zero; when the first
+    segment begins then, in seconds."""
+    template = representation.find(f"{_MPD}SegmentTemplate")
+    first = representation.find(f".//{_MPD}S")
+    assert template is not None
+    assert first is not None
+    scale = int(template.get("timescale", "1"))
+    offset = round(lead * scale)
+    template.set("presentationTimeOffset", str(offset))
+    return (int(first.get("t", "0")) - offset) / scale
 
 
 def _duration(seconds: float) -> str:

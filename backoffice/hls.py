@@ -232,12 +232,13 @@ def _closed_captions() -> str:
     return _tag("EXT-X-MEDIA", attributes)
 
 
-def write_text(folder: Path, name: str, webvtt: str, seconds: float) -> None:
-    """A rendition of subtitles that lasts as long as the pictures, in one segment.
-    The segments of the pictures count their time from zero, and so does its map
-    (RFC 8216bis, section 3.1.4)."""
+def write_text(folder: Path, name: str, webvtt: str, seconds: float, lead: float) -> None:
+    """A rendition of subtitles that lasts as long as the pictures, in one segment. Its
+    map (RFC 8216bis, section 3.1.4) says that the pictures begin ``lead`` seconds after
+    zero."""
     head, _, cues = webvtt.partition("\n\n")
-    mapped = f"{head}\nX-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000\n\n{cues}"
+    start = f"MPEGTS:{round(lead * 90_000)}"
+    mapped = f"{head}\nX-TIMESTAMP-MAP={start},LOCAL:00:00:00.000\n\n{cues}"
     (folder / f"{name}.vtt").write_text(mapped, encoding="utf-8")
     lines = [
         *("#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{math.ceil(seconds)}"),

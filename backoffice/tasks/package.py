@@ -75,7 +75,8 @@ class _Work:
         ]
         spans = [_made_span(rendition.picture, rendition.facts) for rendition in self.pictures]
         heard = [_made_span(stream, self.sound.facts) for stream in self.sounds if self.sound]
-        return Ladder(pictures, spans, sounds_of(self.sounds), heard, self.described_texts)
+        lead = profiles.lead(self.sounds)
+        return Ladder(pictures, spans, sounds_of(self.sounds), heard, self.described_texts, lead)
 
     @property
     def described_texts(self) -> Sequence[Text]:
@@ -92,6 +93,7 @@ class Ladder:
     sounds: Sequence[Sound]
     sound_spans: Sequence[Span]
     texts: Sequence[Text] = ()  # whose files NAME.vtt lie in the folder
+    lead: float = 0.0  # seconds; see profiles.lead
 
     def of_any_length(self) -> Ladder:
         unknown = Span(0.0, 0.0)
@@ -127,7 +129,9 @@ def ladder(profile: Profile, facts: Facts, *, lengths: bool = True) -> Ladder:
         track.described | ({"channels": mixed} if mixed else {})
         for track in profiles.sounds(profile, facts)
     ]
-    found = Ladder(pictures, spans, sounds_of(sounds), wanted.sounds)
+    rate = profile.audio.sample_rate if profile.audio else 0
+    lead = profiles.lead([{"sample_rate": rate} for _ in sounds])
+    found = Ladder(pictures, spans, sounds_of(sounds), wanted.sounds, lead=lead)
     return found if lengths else found.of_any_length()
 
 
@@ -294,7 +298,7 @@ def verify(context: Context, package: Package, folder: Path, ladder: Ladder) -> 
         if package.format == "hls":
             for text in ladder.texts:
                 webvtt = (folder / f"{text.name}.vtt").read_text(encoding="utf-8")
-                hls.write_text(folder, text.name, webvtt, max(found))
+                hls.write_text(folder, text.name, webvtt, max(found), ladder.lead)
             hls.write_master(manifest, ladder.pictures, ladder.sounds, ladder.texts)
     except (OSError, ValueError, struct.error, etree.XMLSyntaxError) as error:
         # The muxers end well even when they could not write.
@@ -307,7 +311,7 @@ def verify(context: Context, package: Package, folder: Path, ladder: Ladder) -> 
     facts = media.probe(manifest, context.settings, context.log, formats=_FORMATS[package.format])
     if package.format == "dash":
         # Afterwards: ffprobe would follow the subtitles, and opens no text here.
-        dash.describe(manifest, ladder.sounds, ladder.texts)
+        dash.describe(manifest, ladder.sounds, ladder.texts, ladder.lead)
     return _described(facts, ladder) | {"duration": round(max(found), 3)}
 
 
