@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"}
+_CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"edts"}
 _H264_IDR, _HEVC_IDR = {5}, {19, 20}
 _H264_SLICES, _HEVC_SLICES = set(range(1, 6)), set(range(32))
 
@@ -36,6 +36,16 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
 def timescale(init: bytes) -> int:
     ((start, _),) = [(start, end) for kind, start, end in boxes(init) if kind == b"mdhd"]
     return int(struct.unpack_from(">I", init, start + (20 if init[start] else 12))[0])
+
+
+def waits(init: bytes) -> bool:
+    """Whether an edit list begins with nothing, which browsers do not follow."""
+    lists = [(start, end) for kind, start, end in boxes(init) if kind == b"elst"]
+    return any(
+        int.from_bytes(init[place : place + 4], "big", signed=True) == -1
+        for start, _ in lists
+        for place in [start + (16 if init[start] else 12)]
+    )
 
 
 def fragments(segment: bytes, init: bytes) -> list[Fragment]:

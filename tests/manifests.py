@@ -140,6 +140,7 @@ def _check_bandwidth(stream: Stream, buffered: float) -> None:
 def _check_times(stream: Stream) -> None:
     """5.3.9.6: the timeline tells the decode times and durations of the segments."""
     init = stream.init.read_bytes()
+    assert not fragments.waits(init), stream.init
     for path, begin, duration in stream.segments:
         parts = fragments.fragments(path.read_bytes(), init)
         assert parts[0].decode_time == begin, (path, parts[0], begin)

@@ -245,6 +245,7 @@ def _check_times(playlist: Media, frame: float) -> None:
     """Apple 7.3 and 8.1: decode times go on from segment to segment, and the playlist
     tells durations within a frame."""
     init, expected = playlist.init.read_bytes(), None
+    assert not fragments.waits(init), playlist.path
     for segment in playlist.segments:
         parts = fragments.fragments(segment.path.read_bytes(), init)
         for part in parts:
