@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import wave
@@ -348,6 +349,14 @@ class Clips:
         data = self["silent.mp4"].read_bytes()
         path.write_bytes(data[: len(data) // 2])
 
+    def _captioned(self, path: Path) -> None:
+        """Closed captions with every frame, of which half are left out at 30 a second."""
+        raw = self.folder / "captioned.h264"
+        picture = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=60:duration=2")
+        ffmpeg(*picture, *H264, "-bf", "0", "-x264-params", "sei=0:slices=1", str(raw))
+        raw.write_bytes(_with_captions(raw.read_bytes()))
+        ffmpeg("-fflags", "+genpts", "-r", "60", "-i", str(raw), "-c", "copy", str(path))
+
     def _playlist(self, path: Path) -> None:
         path.write_text(
             f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{self['plain.mp4']}\n#EXT-X-ENDLIST\n"
@@ -370,6 +379,13 @@ def _relabel(source: Path, target: Path, *changes: tuple[bytes, bytes]) -> None:
         place = data.index(old, data.index(b"stsd"))
         data[place : place + 4] = new
     target.write_bytes(data)
+
+
+def _with_captions(data: bytes) -> bytes:
+    """Put a message with cc_data (ATSC A/53, part 4) before each slice of H.264."""
+    captions = b"\xb5\x00\x31GA94\x03\x41\xff\xfc\x94\x2c\xff"
+    message = b"\0\0\0\1\x06\x04" + bytes([len(captions)]) + captions + b"\x80"
+    return re.sub(rb"\x00?\x00\x00\x01(?=[\x41\x61\x65])", lambda match: message + match[0], data)
 
 
 def _five_a_packet(data: bytes) -> bytes:

@@ -433,6 +433,9 @@ def probe(
     for picture in facts["video"]:
         if colour.of(picture).video_range != "SDR":
             picture.update(_light_metadata(looked, log, formats, picture["index"]) | picture)
+    for picture in facts["video"][:1]:
+        if formats == FORMATS and picture["codec"] in _CAPTIONED:
+            picture.update(_captions(looked))
     if not facts["video"] and not facts["audio"]:
         why = decoding.sentence(facts)
         raise looked.bad(f"cannot be used: {why}" if why else "has neither picture nor sound")
@@ -458,6 +461,23 @@ def _light_metadata(
     done = _ffprobe(looked, log, formats, shown)
     frames = _parsed(looked, done).get("frames", []) if done.status == 0 else []
     return colour.light_metadata(frames[0].get("side_data_list", ())) if frames else {}
+
+
+_CAPTIONED: Final = frozenset({"mpeg2video", "h264", "hevc", "av1"})
+_CAPTIONS: Final = b"GA94\x03"  # how cc_data begins in each frame (ATSC A/53, part 4)
+_LOOK: Final = 2 << 20  # bytes that are searched in each of several places
+
+
+def _captions(looked: _Probed) -> dict[str, bool]:
+    """Whether closed captions (CEA-608 and 708) go with the frames. ffprobe would have
+    to decode them to tell; streams that have a channel for captions have it throughout."""
+    size = looked.path.stat().st_size
+    with open(looked.path, "rb") as stream:
+        for place in (0, size // 2, size * 3 // 4):
+            stream.seek(place)
+            if _CAPTIONS in stream.read(_LOOK):
+                return {"captions": True}
+    return {}
 
 
 def _ffprobe(

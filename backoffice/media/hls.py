@@ -14,9 +14,11 @@ from pathlib import Path
 
 from backoffice.media import mp4
 
-_SOUNDS, _TEXTS = "sound", "subtitles"  # groups of renditions
+_SOUNDS, _TEXTS, _CAPTIONS = "sound", "subtitles", "captions"  # groups of renditions
 _HEAD = ("#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS")
 _SHORTEST, _LONGEST = 0.5, 1.5  # of the target duration: over so much a peak is measured
+_FIRST = 2_000_000  # bits a second of the rung that players begin with (Apple's rule 1.32)
+_UNKNOWN = "und"  # Apple's rule 8.10 wants a language everywhere
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Picture:
     height: int
     frame_rate: float
     video_range: str  # SDR, PQ or HLG
+    captions: bool = False  # CEA-608 or CEA-708 within the stream
 
 
 @dataclass(frozen=True)
@@ -124,28 +127,65 @@ def write_master(
 ) -> None:
     """Beside the playlists, which must be whole, and a playlist of key frames for
     each picture. Raises ValueError and OSError as ``read``."""
-    heard = [read(path.parent / f"{one.name}.m3u8") for one in sounds]
-    codecs = list(dict.fromkeys(mp4.codec(one.init.read_bytes()) for one in heard))
+    folder = path.parent
+    names = [*(one.name for one in pictures), *(one.name for one in sounds)]
+    _share_target([folder / f"{name}.m3u8" for name in names])
+    heard = [read(folder / f"{one.name}.m3u8") for one in sounds]
+    shown = [read(folder / f"{one.name}.m3u8") for one in pictures]
+    captioned = any(one.captions for one in pictures)
+    groups = {
+        "AUDIO": _quoted(_SOUNDS) if sounds else None,
+        "SUBTITLES": _quoted(_TEXTS) if texts else None,
+        # Players look for captions in the pictures unless told that there are none.
+        "CLOSED-CAPTIONS": None if captioned else "NONE",
+    }
+    variants = [
+        (playlist.average, _variant(picture, playlist, heard, groups))
+        for picture, playlist in zip(pictures, shown, strict=True)
+    ]
+    frames = [
+        _frames(folder, picture, playlist)
+        for picture, playlist in zip(pictures, shown, strict=True)
+    ]
     lines = [*_HEAD, *(_media(one) for one in sounds), *(_subtitles(one) for one in texts)]
-    frames = []
-    for picture in pictures:
-        playlist = read(path.parent / f"{picture.name}.m3u8")
-        own = mp4.codec(playlist.init.read_bytes())
-        bandwidth = {
-            "BANDWIDTH": playlist.peak + max((one.peak for one in heard), default=0),
-            "AVERAGE-BANDWIDTH": playlist.average + max((one.average for one in heard), default=0),
-        }
-        more = {
-            "CODECS": _quoted(",".join([own, *codecs])),
-            **_shape(picture),
-            "FRAME-RATE": f"{picture.frame_rate:.3f}" if picture.frame_rate else None,
-            "VIDEO-RANGE": picture.video_range,
-            "AUDIO": _quoted(_SOUNDS) if sounds else None,
-            "SUBTITLES": _quoted(_TEXTS) if texts else None,
-        }
-        lines += [_tag("EXT-X-STREAM-INF", bandwidth | more), f"{picture.name}.m3u8"]
-        frames.append(_frames(path.parent, picture, playlist, own))
-    path.write_text("\n".join([*lines, *frames, ""]))
+    lines += [_closed_captions()] if captioned else []
+    path.write_text("\n".join([*lines, *_first_to_play(variants), *frames, ""]))
+
+
+def _share_target(paths: Sequence[Path]) -> None:
+    """Give the playlists one target duration, the longest (RFC 8216bis, section 6.2.4)."""
+    target = max(read(path).target for path in paths)
+    for path in paths:
+        line = f"#EXT-X-TARGETDURATION:{target}"
+        path.write_text(re.sub(r"#EXT-X-TARGETDURATION:\d+", line, path.read_text(), count=1))
+
+
+def _variant(
+    picture: Picture,
+    playlist: Playlist,
+    heard: Sequence[Playlist],
+    groups: Mapping[str, str | None],
+) -> str:
+    codecs = dict.fromkeys(mp4.codec(one.init.read_bytes()) for one in (playlist, *heard))
+    attributes = {
+        "BANDWIDTH": playlist.peak + max((one.peak for one in heard), default=0),
+        "AVERAGE-BANDWIDTH": playlist.average + max((one.average for one in heard), default=0),
+        "CODECS": _quoted(",".join(codecs)),
+        **_shape(picture),
+        "FRAME-RATE": f"{picture.frame_rate:.3f}" if picture.frame_rate else None,
+        "VIDEO-RANGE": picture.video_range,
+        **groups,
+    }
+    if picture.captions:
+        attributes["CLOSED-CAPTIONS"] = _quoted(_CAPTIONS)
+    return f"{_tag('EXT-X-STREAM-INF', attributes)}\n{picture.name}.m3u8"
+
+
+def _first_to_play(variants: Sequence[tuple[int, str]]) -> list[str]:
+    """The variants, with that first of which the average is next to ``_FIRST``: players
+    begin with it, before they have measured anything."""
+    _, first = min(variants, key=lambda one: abs(one[0] - _FIRST))
+    return [first, *(variant for _, variant in variants if variant is not first)]
 
 
 def _media(sound: Sound) -> str:
@@ -153,7 +193,7 @@ def _media(sound: Sound) -> str:
         "TYPE": "AUDIO",
         "GROUP-ID": _quoted(_SOUNDS),
         "NAME": _quoted(sound.title),
-        "LANGUAGE": _quoted(sound.language) if sound.language else None,
+        "LANGUAGE": _quoted(sound.language or _UNKNOWN),
         "DEFAULT": "YES" if sound.default else "NO",
         "AUTOSELECT": "YES" if sound.autoselect else "NO",
         "CHARACTERISTICS": _quoted(sound.characteristics) if sound.characteristics else None,
@@ -169,7 +209,7 @@ def _subtitles(text: Text) -> str:
         "TYPE": "SUBTITLES",
         "GROUP-ID": _quoted(_TEXTS),
         "NAME": _quoted(text.title),
-        "LANGUAGE": _quoted(text.language) if text.language else None,
+        "LANGUAGE": _quoted(text.language or _UNKNOWN),
         "DEFAULT": "NO",
         "AUTOSELECT": "YES" if text.autoselect else "NO",
         "FORCED": "YES" if text.forced else "NO",
@@ -179,12 +219,26 @@ def _subtitles(text: Text) -> str:
     return _tag("EXT-X-MEDIA", attributes)
 
 
-def write_text(folder: Path, name: str, webvtt: str, seconds: float) -> None:
-    """A rendition of subtitles that lasts as long as the pictures, in one segment.
-    The segments of the pictures count their time from zero, and so does its map
-    (RFC 8216bis, section 3.1.4)."""
+def _closed_captions() -> str:
+    """Which languages and channels there are is not known: the first is named."""
+    attributes = {
+        "TYPE": "CLOSED-CAPTIONS",
+        "GROUP-ID": _quoted(_CAPTIONS),
+        "NAME": _quoted("Closed captions"),
+        "LANGUAGE": _quoted(_UNKNOWN),
+        "AUTOSELECT": "YES",
+        "INSTREAM-ID": _quoted("CC1"),
+    }
+    return _tag("EXT-X-MEDIA", attributes)
+
+
+def write_text(folder: Path, name: str, webvtt: str, seconds: float, lead: float) -> None:
+    """A rendition of subtitles that lasts as long as the pictures, in one segment. Its
+    map (RFC 8216bis, section 3.1.4) says that the pictures begin ``lead`` seconds after
+    zero."""
     head, _, cues = webvtt.partition("\n\n")
-    mapped = f"{head}\nX-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000\n\n{cues}"
+    start = f"MPEGTS:{round(lead * 90_000)}"
+    mapped = f"{head}\nX-TIMESTAMP-MAP={start},LOCAL:00:00:00.000\n\n{cues}"
     (folder / f"{name}.vtt").write_text(mapped, encoding="utf-8")
     lines = [
         *("#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{math.ceil(seconds)}"),
@@ -198,7 +252,7 @@ def _shape(picture: Picture) -> dict[str, object]:
     return {"RESOLUTION": f"{picture.width}x{picture.height}"}
 
 
-def _frames(folder: Path, picture: Picture, playlist: Playlist, codec: str) -> str:
+def _frames(folder: Path, picture: Picture, playlist: Playlist) -> str:
     """Write a playlist of the first frame of each segment; the line that names it."""
     name = f"{picture.name}-frames.m3u8"
     lines = [
@@ -217,7 +271,7 @@ def _frames(folder: Path, picture: Picture, playlist: Playlist, codec: str) -> s
     attributes = {
         "BANDWIDTH": math.ceil(max(rates)),
         "AVERAGE-BANDWIDTH": math.ceil(bits / playlist.seconds),
-        "CODECS": _quoted(codec),
+        "CODECS": _quoted(mp4.codec(playlist.init.read_bytes())),
         **_shape(picture),
         "VIDEO-RANGE": picture.video_range,
         "URI": _quoted(name),

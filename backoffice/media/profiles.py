@@ -445,7 +445,9 @@ def encode_arguments(profile: Profile, facts: Facts, *, loudness: Sequence[str] 
     if profile.package:
         names = [video.name for video in rungs(profile, facts)]
         shape = expected(profile, facts).pictures[0]
-        return arguments + package_arguments(profile.package, names, shape=shape, sounds=described)
+        rate = profile.audio.sample_rate if profile.audio else 0
+        made = [{**stream, "sample_rate": rate} for stream in described]
+        return arguments + package_arguments(profile.package, names, shape=shape, sounds=made)
     container = profile.container
     assert container is not None
     return [*arguments, *container.options, "-f", container.format]
@@ -557,6 +559,8 @@ def _encoder(video: Video, number: int, picture: Facts) -> list[str]:
         # Longer than any distance asked for, else the encoder adds its own.
         (f"-g{at}", "600" if video.keyframes else ""),
         (f"-tag{at}", "hvc1" if video.codec == "libx265" else ""),
+        # Frames that are doubled or left out would double or tear the captions with them.
+        (f"-a53cc{at}", "0" if video.codec == "libx264" else ""),
         (f"-forced-idr{at}", "1" if video.keyframes and video.codec == "libx265" else ""),
         (f"-x265-params{at}", _x265(video, picture) if video.codec == "libx265" else ""),
     ]
@@ -678,9 +682,25 @@ def package_arguments(
 
     ``shape`` is the size of the tallest, of which the others are smaller copies.
     """
+    # Browsers know no edit lists that begin with nothing, by which ffmpeg would tell when
+    # a stream begins: its fragments tell it themselves, and none begins before zero.
+    times = ["-avoid_negative_ts", "disabled", "-output_ts_offset", f"{lead(sounds):.6f}"]
     if package.format == "hls":
-        return _hls(package, names, sound_names(sounds))
-    return _dash(package, len(names), shape, sounds)
+        return [*_hls(package, names, sound_names(sounds)), *times]
+    return [*_dash(package, len(names), shape, sounds), *times]
+
+
+_PRIMING: Final = 2048  # samples that an encoder of sound may put before the first
+
+
+def lead(sounds: Sequence[Facts]) -> float:
+    """Seconds by which all of a package begins later than zero: the priming of the sound
+    comes before the picture."""
+    return max((_PRIMING / int(one["sample_rate"]) for one in sounds), default=0.0)
+
+
+# The first fragment of a stream tells when it begins.
+_STARTS: Final = "movflags=+frag_discont"
 
 
 def sound_names(sounds: Sequence[Facts]) -> list[str]:
@@ -701,6 +721,7 @@ def _hls(package: Package, names: Sequence[str], sounds: Sequence[str]) -> list[
     return [
         *("-f", "hls", "-hls_time", f"{package.segment:g}", "-hls_playlist_type", "vod"),
         *("-hls_flags", "independent_segments", "-hls_segment_type", "fmp4"),
+        *("-hls_segment_options", _STARTS),
         *("-hls_fmp4_init_filename", first, "-var_stream_map", " ".join(streams)),
     ]
 
@@ -718,7 +739,8 @@ def _dash(
         tags += [f"-metadata:s:a:{n}", f"language={tag or languages.UNKNOWN}"]
     return [
         *("-aspect:v", f"{width}:{height}", "-f", "dash", "-seg_duration", f"{package.segment:g}"),
-        *("-use_template", "1", "-use_timeline", "1", "-adaptation_sets", " ".join(sets), *tags),
+        *("-use_template", "1", "-use_timeline", "1", "-format_options", _STARTS),
+        *("-adaptation_sets", " ".join(sets), *tags),
     ]
 
 

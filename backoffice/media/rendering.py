@@ -88,6 +88,8 @@ def warnings(picture: Facts, stderr: str = "") -> list[str]:
     if colour.has_alpha(picture):
         found.append("has an alpha channel; what is transparent was put on black")
     found += colour.changed(picture)
+    if picture.get("captions"):
+        found.append("carries closed captions (CEA-608/708) in its picture; they are left out")
     if moments := changes(stderr):
         times = ", ".join(f"{at:.1f}" for at in moments[:_TOLD])
         more = f" and {len(moments) - _TOLD} times more" if len(moments) > _TOLD else ""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from backoffice.media import languages
+from backoffice.media import languages, webvtt
 
 MEDIA_TYPE: Final = "text/vtt"
 
@@ -49,13 +49,40 @@ def left_out(facts: Facts, used: Sequence[Facts], reason: str) -> list[str]:
     ]
 
 
+# Of these the text is taken as it is: ffmpeg's own reading loses what looks like a tag.
+_SUBRIP: Final = frozenset({"subrip", "srt", "text"})
+
+
 def extraction(streams: Sequence[Facts], targets: Sequence[Path]) -> list[str]:
-    """ffmpeg's arguments, after the input, that write each stream as WebVTT."""
+    """ffmpeg's arguments, after the input, that write each stream for :func:`convert`."""
     arguments = []
     for stream, target in zip(streams, targets, strict=True):
-        arguments += ["-map", f"0:{stream['index']}", "-c:s", "webvtt", "-map_metadata", "-1"]
-        arguments += ["-f", "webvtt", str(target)]
+        raw = _raw(stream, target)
+        how = ["-c:s", "copy", "-f", "srt"] if raw.suffix == ".srt" else ["-c:s", "ass"]
+        arguments += ["-map", f"0:{stream['index']}", *how, "-map_metadata", "-1", str(raw)]
     return arguments
+
+
+def convert(streams: Sequence[Facts], targets: Sequence[Path]) -> None:
+    """Make WebVTT of what ``extraction`` wrote, which is removed."""
+    for stream, target in zip(streams, targets, strict=True):
+        raw = _raw(stream, target)
+        read = webvtt.subrip if raw.suffix == ".srt" else webvtt.ass
+        target.write_text(webvtt.write(read(_decoded(raw.read_bytes()))), encoding="utf-8")
+        raw.unlink()
+
+
+def _raw(stream: Facts, target: Path) -> Path:
+    return target.with_suffix(".srt" if stream["codec"] in _SUBRIP else ".ass")
+
+
+def _decoded(data: bytes) -> str:
+    """Matroska asks for UTF-8; old SubRip files in it are not always."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", "replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def has_cues(path: Path) -> bool:

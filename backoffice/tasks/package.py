@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +26,6 @@ REQUIRED: frozenset[str] = frozenset({"profile"})
 _FORMATS = {"hls": "hls,mov", "dash": "dash,mov"}
 _PICTURES = frozenset({"h264", "hevc"})
 _SOUNDS = frozenset({"aac", "ac3", "eac3", "mp3"})
-_DASH = "{urn:mpeg:dash:schema:mpd:2011}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,8 @@ class _Work:
         ]
         spans = [_made_span(rendition.picture, rendition.facts) for rendition in self.pictures]
         heard = [_made_span(stream, self.sound.facts) for stream in self.sounds if self.sound]
-        return Ladder(pictures, spans, sounds_of(self.sounds), heard, self.described_texts)
+        lead = profiles.lead(self.sounds)
+        return Ladder(pictures, spans, sounds_of(self.sounds), heard, self.described_texts, lead)
 
     @property
     def described_texts(self) -> Sequence[Text]:
@@ -94,6 +93,7 @@ class Ladder:
     sounds: Sequence[Sound]
     sound_spans: Sequence[Span]
     texts: Sequence[Text] = ()  # whose files NAME.vtt lie in the folder
+    lead: float = 0.0  # seconds; see profiles.lead
 
     def of_any_length(self) -> Ladder:
         unknown = Span(0.0, 0.0)
@@ -118,7 +118,7 @@ def ladder(profile: Profile, facts: Facts, *, lengths: bool = True) -> Ladder:
         _picture(
             video.name,
             size,
-            {**source, "frame_rate": profiles.frame_rate(video, source)},
+            {**source, "frame_rate": profiles.frame_rate(video, source), "captions": False},
             profiles.made_colour(video, source),
         )
         for video, size in rungs
@@ -129,12 +129,15 @@ def ladder(profile: Profile, facts: Facts, *, lengths: bool = True) -> Ladder:
         track.described | ({"channels": mixed} if mixed else {})
         for track in profiles.sounds(profile, facts)
     ]
-    found = Ladder(pictures, spans, sounds_of(sounds), wanted.sounds)
+    rate = profile.audio.sample_rate if profile.audio else 0
+    lead = profiles.lead([{"sample_rate": rate} for _ in sounds])
+    found = Ladder(pictures, spans, sounds_of(sounds), wanted.sounds, lead=lead)
     return found if lengths else found.of_any_length()
 
 
 def _picture(name: str, size: tuple[int, int], facts: Facts, made: Colour) -> Picture:
-    return Picture(name, *size, float(facts.get("frame_rate", 0.0)), made.video_range)
+    rate, captions = float(facts.get("frame_rate", 0.0)), bool(facts.get("captions"))
+    return Picture(name, *size, rate, made.video_range, captions)
 
 
 def sounds_of(streams: Sequence[Facts]) -> list[Sound]:
@@ -289,16 +292,12 @@ def verify(context: Context, package: Package, folder: Path, ladder: Ladder) -> 
     """
     manifest = folder / package.manifest
     try:
+        found = _read_whole(package, folder, ladder)
         if package.format == "hls":
-            found = _hls_lengths(folder, ladder)
             for text in ladder.texts:
                 webvtt = (folder / f"{text.name}.vtt").read_text(encoding="utf-8")
-                hls.write_text(folder, text.name, webvtt, max(found))
+                hls.write_text(folder, text.name, webvtt, max(found), ladder.lead)
             hls.write_master(manifest, ladder.pictures, ladder.sounds, ladder.texts)
-        else:
-            found = list(_dash_lengths(manifest))
-        if len(found) != len(ladder.spans):
-            raise ValueError(f"it has {len(found)} streams of {len(ladder.spans)}")
     except (OSError, ValueError, struct.error, etree.XMLSyntaxError) as error:
         # The muxers end well even when they could not write.
         if ffmpeg.disk_full(folder):
@@ -310,7 +309,7 @@ def verify(context: Context, package: Package, folder: Path, ladder: Ladder) -> 
     facts = ffmpeg.probe(manifest, context.settings, context.log, formats=_FORMATS[package.format])
     if package.format == "dash":
         # Afterwards: ffprobe would follow the subtitles, and opens no text here.
-        dash.describe(manifest, ladder.sounds, ladder.texts)
+        dash.describe(manifest, ladder.sounds, ladder.texts, ladder.lead)
     return _described(facts, ladder) | {"duration": round(max(found), 3)}
 
 
@@ -358,41 +357,16 @@ def _require_whole(path: Path) -> None:
         raise ValueError(f"{path.name} is incomplete")
 
 
-def _hls_lengths(folder: Path, ladder: Ladder) -> list[float]:
-    lengths = []
-    for name, _ in ladder.spans:
-        playlist = hls.read(folder / f"{name}.m3u8")
+def _read_whole(package: Package, folder: Path, ladder: Ladder) -> list[float]:
+    """The seconds of each stream, whose files are there and whole. Raises ValueError
+    and OSError."""
+    if package.format == "hls":
+        playlists = [hls.read(folder / f"{name}.m3u8") for name, _ in ladder.spans]
+    else:
+        playlists = dash.read(folder / package.manifest)
+    for playlist in playlists:
         for path in (playlist.init, *(segment.path for segment in playlist.segments)):
             _require_whole(path)
-        lengths.append(playlist.seconds)
-    return lengths
-
-
-def _dash_lengths(manifest: Path) -> Iterator[float]:
-    """Of each stream, in the order in which they were given to the muxer."""
-    root = etree.parse(str(manifest), etree.XMLParser(resolve_entities=False)).getroot()
-    found = list(root.iter(f"{_DASH}Representation"))
-    for representation in sorted(found, key=lambda one: int(one.get("id", "0"))):
-        identity = representation.get("id", "")
-        template = representation.find(f"{_DASH}SegmentTemplate")
-        if template is None:
-            raise ValueError(f"{manifest.name}: representation {identity} has no segments")
-        yield _dash_length(manifest.parent, template, identity)
-
-
-def _dash_length(folder: Path, template: etree._Element, identity: str) -> float:
-    first = int(template.get("startNumber", "1"))
-    spans = [
-        int(span.get("d", "0"))
-        for span in template.iter(f"{_DASH}S")
-        for _ in range(int(span.get("r", "0")) + 1)
-    ]
-    _require_whole(folder / _dash_name(template.get("initialization", ""), identity, first))
-    for number in range(first, first + len(spans)):
-        _require_whole(folder / _dash_name(template.get("media", ""), identity, number))
-    return sum(spans) / int(template.get("timescale", "1"))
-
-
-def _dash_name(template: str, identity: str, number: int) -> str:
-    name = template.replace("$RepresentationID$", identity)
-    return re.sub(r"\$Number%0(\d+)d\$", lambda match: f"{number:0{match[1]}d}", name)
+    if len(playlists) != len(ladder.spans):
+        raise ValueError(f"it has {len(playlists)} streams of {len(ladder.spans)}")
+    return [playlist.seconds for playlist in playlists]

@@ -39,6 +39,7 @@ def run(context: Context) -> Result:
         ffmpeg.require_written(
             context.execute(_command(context, work), duration=length, share=0.98)
         )
+        subtitles.convert(work.streams, work.paths)
     for stream, path in zip(work.streams, work.paths, strict=True):
         if subtitles.has_cues(path):
             outputs.append(_output(stream, path))

@@ -139,6 +139,7 @@ def _run(context: Context, given: _Work) -> Result:
     warnings += _check_decoded(context, work, stderr) + _left_out(work)
     if work.texts:
         ffmpeg.require_written(context.execute(_text_command(context, work, partial.parent)))
+        subtitles.convert(work.texts, _text_paths(work, partial.parent))
     copies.remove()
     facts = _known_by(work, _verify(context, work, partial))
     warnings += _missing(work, facts) + _warnings(work, stderr)
@@ -377,12 +378,15 @@ def _texts_left_out(work: _Work) -> list[str]:
     return subtitles.left_out(work.facts, used, reason)
 
 
+def _text_paths(work: _Work, folder: Path) -> list[Path]:
+    return [folder / f"{name}.vtt" for name in renditions.text_names(work.texts)]
+
+
 def _text_command(context: Context, work: _Work, folder: Path) -> list[str]:
-    names = renditions.text_names(work.texts)
     return [
         *ffmpeg.command(context.settings),
         *ffmpeg.input_arguments(work.source.path, context.settings),
-        *subtitles.extraction(work.texts, [folder / f"{name}.vtt" for name in names]),
+        *subtitles.extraction(work.texts, _text_paths(work, folder)),
     ]
 
 
@@ -554,6 +558,7 @@ def _planned_pictures(work: _Work) -> list[dict[str, Any]]:
             "codec": _CODECS[video.codec],
             "pixel_format": video.pixel_format,
             "colour": asdict(profiles.made_colour(video, work.facts["video"][0])),
+            "captions": False,
         }
         for video in profiles.rungs(work.profile, work.facts)
     ]

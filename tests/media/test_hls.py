@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from backoffice.media import hls, languages, mp4
 from backoffice.tasks import package, transcode
 from tests import playlists
 from tests.clips import Clips, ffmpeg
+from tests.published import CUES, at_once, chain, programme
 from tests.tasks.context import make_context
 
 
@@ -86,7 +89,7 @@ def test_languages_become_renditions_with_names(tmp_path: Path) -> None:
     context = make_context(tmp_path, source, profile="hls-ladder")
     found = playlists.master(package.run(context).outputs[0].path)
     told = [(given.get("LANGUAGE"), given["NAME"], given["DEFAULT"]) for given, _ in found.sounds]
-    assert told == [("de", "Deutsch", "YES"), ("en", "English", "NO"), (None, "Sound", "NO")]
+    assert told == [("de", "Deutsch", "YES"), ("en", "English", "NO"), ("und", "Sound", "NO")]
 
 
 @pytest.mark.parametrize(
@@ -138,3 +141,74 @@ def test_a_title_cannot_break_a_playlist(tmp_path: Path, clips: Clips) -> None:
     picture = hls.Picture("180p", 320, 180, 25.0, "SDR")
     hls.write_master(output.path, [picture], [sound])
     assert len(playlists.master(output.path).sounds) == 1
+
+
+# All rules of the validator, and the validator itself
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Of the same clip: encoded at once, and packaged from parts."""
+    folder = tmp_path_factory.mktemp("hls")
+    clip = programme(folder / "clip.mkv", "512x288", 8)
+    return {
+        "at once": at_once(folder / "once", clip, "hls-ladder"),
+        "from parts": chain(folder / "parts", clip, "hls-ladder")[0],
+    }
+
+
+@pytest.mark.parametrize("way", ["at once", "from parts"])
+def test_a_master_keeps_the_rules(made: dict[str, Path], way: str) -> None:
+    found = playlists.master(made[way])
+    heights = sorted(given["RESOLUTION"] for given, _ in found.variants)
+    assert heights == (["416x234", "512x288"] if way == "at once" else ["512x288"])
+    assert [given["LANGUAGE"] for given, _ in found.sounds] == ["de", "en"]
+    ((_, text),) = found.subtitles
+    cues = playlists.webvtt(text.with_suffix(".vtt").read_text(), mapped=True)
+    assert [html.unescape(cue) for cue in cues] == CUES
+
+
+def test_playlists_of_streams_of_different_length_have_one_target(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.mp4", f"{SMALL}:d=2", "sine=d=5")
+    found = ladder(tmp_path, source)
+    assert {one.target for _, one in (*found.variants, *found.sounds)} == {5}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("master.m3u8", ",CLOSED-CAPTIONS=NONE", ""),
+        ("master.m3u8", 'LANGUAGE="de",', ""),
+        ("master.m3u8", "DEFAULT=YES,AUTOSELECT=YES", "DEFAULT=YES,AUTOSELECT=NO"),
+        ("master.m3u8", "AVERAGE-BANDWIDTH=", "AVERAGE-BANDWIDTH=9"),
+        ("master.m3u8", "FRAME-RATE=25.000,", ""),
+        ("master.m3u8", 'SUBTITLES="subtitles"', 'SUBTITLES="others"'),
+        ("master.m3u8", 'CHANNELS="2"', 'CHANNELS="6"'),
+        ("288p.m3u8", "TARGETDURATION:6", "TARGETDURATION:7"),
+        ("288p.m3u8", "TARGETDURATION:6", "TARGETDURATION:5"),
+        ("288p.m3u8", "#EXTINF:6.000000", "#EXTINF:5.900000"),
+        ("288p.m3u8", "288p-init.mp4", "234p-init.mp4"),
+        ("288p.m3u8", "#EXT-X-ENDLIST\n", ""),
+        ("288p-frames.m3u8", "#EXT-X-I-FRAMES-ONLY\n", ""),
+        ("subtitles-1-en.vtt", "AT&amp;T", "AT&T"),
+        ("subtitles-1-en.vtt", "X-TIMESTAMP-MAP", "X-MAP"),
+    ],
+)
+def test_the_validator_finds_faults(
+    tmp_path: Path, made: dict[str, Path], name: str, old: str, new: str
+) -> None:
+    folder = shutil.copytree(made["at once"].parent, tmp_path / "broken")
+    text = (folder / name).read_text()
+    assert old in text, text
+    (folder / name).write_text(text.replace(old, new, 1))
+    with pytest.raises((AssertionError, KeyError)):
+        playlists.master(folder / "master.m3u8")
+
+
+def test_a_segment_that_does_not_follow_the_one_before_is_found(
+    tmp_path: Path, made: dict[str, Path]
+) -> None:
+    folder = shutil.copytree(made["at once"].parent, tmp_path / "broken")
+    shutil.copyfile(folder / "288p-00000.m4s", folder / "288p-00001.m4s")
+    with pytest.raises(AssertionError):
+        playlists.master(folder / "master.m3u8")

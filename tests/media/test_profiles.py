@@ -186,7 +186,7 @@ def test_one_rung_gets_the_rates_of_its_profile() -> None:
     assert option(arguments, "-b:v:0") == "2069k"
     assert option(arguments, "-maxrate:v:0") == "3104k"
     assert option(arguments, "-bufsize:v:0") == "4138k"
-    assert option(arguments, "-force_key_frames:v:0") == "expr:gte(t,n_forced*4)"
+    assert option(arguments, "-force_key_frames:v:0") == "expr:gte(t,n_forced*2)"
     assert option(arguments, "-vf").startswith("fps=25,")
     assert "pad=1280:720:" in option(arguments, "-vf")
     assert option(arguments, "-vf").endswith("color_trc=bt709")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from itertools import pairwise
@@ -11,10 +12,11 @@ from statistics import mean
 import pytest
 
 from backoffice.errors import TaskFailed
-from backoffice.media import ffmpeg, hls, pictures, scan
+from backoffice.media import ffmpeg as media
+from backoffice.media import hls, pictures, scan
 from backoffice.tasks import package, probe, thumbnails, transcode
 from tests import measure
-from tests.clips import Clips
+from tests.clips import Clips, ffmpeg
 from tests.tasks.context import make_context, settings
 
 
@@ -67,7 +69,7 @@ def test_what_moves_neither_combs_nor_jerks(
     tmp_path: Path, clips: Clips, name: str, profile: str, rate: float, step: float
 ) -> None:
     made = encoded(tmp_path, clips[name], profile)
-    (video,) = ffmpeg.probe(made, settings(tmp_path))["video"]
+    (video,) = media.probe(made, settings(tmp_path))["video"]
     assert video["frame_rate"] == pytest.approx(rate, abs=0.001)
     places = measure.bars(made)
     scale = video["width"] / {"dv.avi": 720}.get(name, 320)
@@ -140,9 +142,9 @@ def test_a_look_that_takes_too_long_is_ended(
     tmp_path: Path, clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "_LONGEST", -1.0)
-    monkeypatch.setattr(ffmpeg, "run", _ticking(ffmpeg.run))
+    monkeypatch.setattr(media, "run", _ticking(media.run))
     given = settings(tmp_path)
-    facts = ffmpeg.probe(clips["top-first.mkv"], given)
+    facts = media.probe(clips["top-first.mkv"], given)
     assert scan.looked(facts, clips["top-first.mkv"], given)["video"][0]["scan"] == "progressive"
 
 
@@ -195,7 +197,7 @@ def test_the_rungs_of_a_ladder_have_one_rate_and_the_same_cuts(
 ) -> None:
     master = encoded(tmp_path, clips[name], "hls-ladder")
     streams = re.findall(r"^#EXT-X-STREAM-INF:(.*)\n(.+)$", master.read_text(), re.MULTILINE)
-    assert [playlist for _, playlist in streams] == ["300p.m3u8", "234p.m3u8"]
+    assert sorted(playlist for _, playlist in streams) == ["234p.m3u8", "300p.m3u8"]
     assert all(f"FRAME-RATE={rate}" in attributes for attributes, _ in streams)
     high, low = (hls.read(master.parent / playlist) for _, playlist in streams)
     assert [s.seconds for s in high.segments] == [s.seconds for s in low.segments]
@@ -210,7 +212,7 @@ def test_frames_that_are_left_out_are_told(tmp_path: Path, clips: Clips) -> None
 
 @pytest.mark.parametrize("name", ["interlaced.ts", "flagged-wrong.ts"])
 def test_the_rate_of_fields_is_that_of_frames(tmp_path: Path, clips: Clips, name: str) -> None:
-    (video,) = ffmpeg.probe(clips[name], settings(tmp_path))["video"]
+    (video,) = media.probe(clips[name], settings(tmp_path))["video"]
     assert video["frame_rate"] == 25.0
 
 
@@ -306,10 +308,10 @@ def test_a_track_without_frames_is_no_picture(tmp_path: Path, clips: Clips) -> N
 
 def test_limits_judge_the_picture_that_is_used(tmp_path: Path, clips: Clips) -> None:
     given = settings(tmp_path, limits={"pixels": 320 * 180, "frame_rate": 25.0})
-    assert ffmpeg.probe(clips["preview-first.mp4"], given)["video"][0]["width"] == 320
+    assert media.probe(clips["preview-first.mp4"], given)["video"][0]["width"] == 320
     small = settings(tmp_path, limits={"pixels": 320 * 180 - 1})
     with pytest.raises(TaskFailed, match=r"320×180; \[limits\] pixels"):
-        ffmpeg.probe(clips["preview-first.mp4"], small)
+        media.probe(clips["preview-first.mp4"], small)
 
 
 # What of a source must not be published
@@ -392,7 +394,7 @@ def test_languages_stay_and_titles_where_the_profile_says(
     tmp_path: Path, clips: Clips, profile: str, stays: bool
 ) -> None:
     made = encoded(tmp_path, clips["told.mkv"], profile)
-    (sound,) = ffmpeg.probe(made, settings(tmp_path))["audio"]
+    (sound,) = media.probe(made, settings(tmp_path))["audio"]
     assert sound["language"] == "deu"
     assert (b"Director" in made.read_bytes()) is stays
 
@@ -401,3 +403,52 @@ def test_an_mp4_of_a_ladder_is_whole(tmp_path: Path, clips: Clips) -> None:
     """Tags that are set for streams must fit those that are there."""
     made = encoded(tmp_path, clips["silent.mp4"], "hls-ladder")
     subprocess.run(["ffmpeg", "-v", "error", "-i", made, "-f", "null", "-"], check=True)
+
+
+# Closed captions in the picture
+
+
+def captions(path: Path) -> int:
+    """How many frames hold some."""
+    argv = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_frames", "-of", "json"]
+    done = subprocess.run([*argv, str(path)], capture_output=True, text=True, check=True)
+    frames = json.loads(done.stdout)["frames"]
+    kinds = [[one["side_data_type"] for one in f.get("side_data_list", ())] for f in frames]
+    return sum("ATSC A53 Part 4 Closed Captions" in kind for kind in kinds)
+
+
+LOST = "carries closed captions (CEA-608/708) in its picture; they are left out"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts", "mkv"])
+def test_closed_captions_are_told(tmp_path: Path, clips: Clips, suffix: str) -> None:
+    source = tmp_path / f"captioned.{suffix}"
+    ffmpeg("-i", str(clips["captioned.mp4"]), "-c", "copy", str(source))
+    assert captions(source) == 120
+    context = make_context(tmp_path, source, profile="mp4-360")
+    assert context.sources[0].facts["video"][0]["captions"] is True
+    result = transcode.run(context)
+    assert result.warnings == [f"{source.name} {LOST}"]
+    assert captions(result.outputs[0].path) == 0
+    assert "captions" not in result.outputs[0].facts["video"][0]
+
+
+def test_a_source_without_closed_captions_has_none(tmp_path: Path, clips: Clips) -> None:
+    (picture,) = media.probe(clips["plain.mp4"], settings(tmp_path))["video"]
+    assert "captions" not in picture
+
+
+def test_a_copy_keeps_closed_captions(tmp_path: Path, clips: Clips) -> None:
+    (tmp_path / "copy").mkdir()
+    result = transcode.run(
+        make_context(tmp_path / "copy", clips["captioned.mp4"], profile="remux-copy")
+    )
+    assert captions(result.outputs[0].path) == 120
+    assert result.warnings == []
+
+
+def test_closed_captions_of_a_packaged_rendition_are_declared(tmp_path: Path, clips: Clips) -> None:
+    context = make_context(tmp_path, clips["captioned.mp4"], profile="hls-ladder")
+    master = package.run(context).outputs[0].path.read_text()
+    assert 'CLOSED-CAPTIONS="captions"' in master
+    assert 'INSTREAM-ID="CC1"' in master

@@ -13,8 +13,9 @@ import pytest
 from lxml import etree
 
 from backoffice.errors import TaskFailed
-from backoffice.tasks import Output, Result, Source, package, probe, quality, subtitles, transcode
+from backoffice.tasks import Result, package, probe, quality, transcode
 from tests.clips import SURROUND_TONES, Clips, each, ffmpeg, tagged, tones
+from tests.published import chain
 from tests.tasks.context import make_context
 from tests.tones import channels, flashes, heard, level, onsets
 
@@ -312,36 +313,6 @@ def test_a_sound_of_no_length_is_told(tmp_path: Path, clips: Clips, name: str, r
 # Languages and text in packages
 
 
-def chain(folder: Path, clip: Path, profile: str) -> tuple[Path, list[str]]:
-    """As web-video makes it: picture, sound and subtitles by themselves, then packaged.
-    The start of the package, and what was told."""
-    made: list[Output] = []
-    told: list[str] = []
-    steps: list[tuple[str, Any, dict[str, Any]]] = [
-        ("picture", transcode, {"profile": "mp4-360", "only": "picture"}),
-        ("sound", transcode, {"profile": "sound-languages"}),
-        ("text", subtitles, {}),
-    ]
-    for name, task, parameters in steps:
-        (folder / name).mkdir()
-        result = task.run(make_context(folder / name, clip, **parameters))
-        made += result.outputs
-        told += result.warnings
-    (folder / "package").mkdir()
-    context = make_context(folder / "package", profile=profile)
-    context.sources = [given(output) for output in made]
-    return package.run(context).outputs[0].path, told
-
-
-def given(output: Output) -> Source:
-    return Source(
-        *(output.role, output.path),
-        name=output.path.name,
-        media_type=output.media_type,
-        facts=output.facts,
-    )
-
-
 def attributes(master: str, kind: str) -> list[dict[str, str]]:
     lines = [line for line in master.splitlines() if f"TYPE={kind}" in line]
     return [
@@ -394,13 +365,13 @@ def check_text(folder: Path, name: str) -> None:
     assert float(length[1]) == pytest.approx(4, abs=0.15)
     assert "#EXT-X-PLAYLIST-TYPE:VOD" in playlist
     webvtt = (folder / playlist.splitlines()[-2]).read_text()
-    assert webvtt.startswith("WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000\n\n")
+    assert webvtt.startswith("WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:3840,LOCAL:00:00:00.000\n\n")
     check_cue(webvtt)
 
 
 def check_cue(webvtt: str) -> None:
     """Matroska's clock begins with the sound's priming, 21 ms before the picture."""
-    cue = re.search(r"00:0(0\.\d+) --> 00:0(1\.\d+)\nHello & <i>goodbye</i>\n", webvtt)
+    cue = re.search(r"00:00:0(0\.\d+) --> 00:00:0(1\.\d+)\nHello &amp; <i>goodbye</i>\n", webvtt)
     assert cue
     assert float(cue[1]) == pytest.approx(0.5, abs=0.04)
     assert float(cue[2]) == pytest.approx(1.5, abs=0.04)
