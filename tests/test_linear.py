@@ -16,8 +16,8 @@ from backoffice.errors import Invalid
 from backoffice.tasks import publish
 from backoffice.web import filters, queries, task_pages
 from backoffice.web.call import preferred
-from middleware.own_writes import OwnWrites
 from middleware.problem import Problem
+from middleware.read_your_writes import ReadYourWrites
 from tests.middleware import wsgi
 
 SHORT, LONG = 8 << 10, 64 << 10  # characters
@@ -58,7 +58,7 @@ def _scrubbed(text: str) -> object:
 
 
 def _cookies(text: str) -> object:
-    app = OwnWrites(wsgi.hello, secret=b"x" * 16, merged=lambda one, other: one or other)
+    app = ReadYourWrites(wsgi.hello, secret=b"x" * 16, merged=lambda one, other: one or other)
     return wsgi.call(app, HTTP_COOKIE=text)
 
 
