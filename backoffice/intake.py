@@ -26,9 +26,8 @@ from backoffice.jobs import Prepared
 from backoffice.states import JOB_ACTIONS
 
 _BATCH = 500  # rows asked for at once
-_COLUMNS = (
-    *("watch", "place", "href", "identity", "size", "changed", "inode"),
-    *("job_id", "moved", "sha256", "checked", "message", "taken"),
+_COLUMNS = tuple(
+    "watch place href identity size changed inode job_id moved sha256 checked message taken".split()
 )
 
 

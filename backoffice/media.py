@@ -368,8 +368,13 @@ class Progress:
 def command(settings: Settings, *, level: str = "warning") -> list[str]:
     """How every ffmpeg command of ours begins."""
     return [
-        *(settings.tools.ffmpeg, "-hide_banner", "-nostdin", "-nostats"),
-        *("-loglevel", f"+level+{level}", "-progress", "pipe:1", "-stats_period", "1", "-y"),
+        settings.tools.ffmpeg,
+        "-hide_banner",
+        "-nostdin",
+        "-nostats",
+        "-loglevel",
+        f"+level+{level}",
+        *"-progress pipe:1 -stats_period 1 -y".split(),
     ]
 
 
@@ -464,9 +469,15 @@ def _ffprobe(
     form: str = "json",
 ) -> Completed:
     argv = [
-        *(looked.settings.tools.ffprobe, "-v", "error", "-of", form, *shown),
+        looked.settings.tools.ffprobe,
+        "-v",
+        "error",
+        "-of",
+        form,
+        *shown,
         *_input_limits(formats),
-        *("-i", f"file:{looked.path.absolute()}"),
+        "-i",
+        f"file:{looked.path.absolute()}",
     ]
     readable = looked.path if formats == FORMATS else looked.path.parent
     return run(

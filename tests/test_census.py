@@ -41,8 +41,12 @@ def test_jobs_are_counted_in_each_state(board: Board) -> None:
     board.run(board.worker(), fail={"one": "no"})
     states = board.read(lambda s: census.jobs(s, {}))
     assert states == {
-        **{"queued": 0, "running": 0, "paused": 1},
-        **{"succeeded": 0, "failed": 2, "cancelled": 0},
+        "queued": 0,
+        "running": 0,
+        "paused": 1,
+        "succeeded": 0,
+        "failed": 2,
+        "cancelled": 0,
     }
 
 
@@ -53,7 +57,10 @@ def test_queues_tell_what_waits_in_them(board: Board) -> None:
     assert (ready(board), ready(board, "gpu")) == (1, 1)
     queue = board.read(lambda s: census.queues(s, {}))[0]
     assert (queue["name"], queue["running"], queue["paused"], queue["limit"]) == (
-        *("default", 1, False, None),
+        "default",
+        1,
+        False,
+        None,
     )
     board.finish(one.held)
 

@@ -85,16 +85,15 @@ def run(
 def test_submit_prints_the_id_and_stores_all_that_was_said(run: Cli) -> None:
     (run.home / "media/b.srt").write_bytes(b"words")
     job = run(
-        *(
-            "submit",
-            "quick",
-            "media/a.mp4",
-            "--input",
-            "words=media/b.srt",
-            "--param",
-            "colour=a=b",
-        ),
-        *("--meta", "dc:creator=Studio", "--priority", 7, "--title", "Folge 1", "--key", "ep1"),
+        *"submit quick media/a.mp4 --input words=media/b.srt --param colour=a=b".split(),
+        "--meta",
+        "dc:creator=Studio",
+        "--priority",
+        7,
+        "--title",
+        "Folge 1",
+        "--key",
+        "ep1",
     )
     shown = run.board.read(records.job, int(job))
     assert [(one["role"], one["href"]) for one in shown["inputs"]] == [

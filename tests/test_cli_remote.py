@@ -61,9 +61,18 @@ def test_submit_prints_the_id_and_stores_all_that_was_said(run: Cli, afar: Afar)
     odd.write_bytes(b"words")
     film = run.home / "media/a.mp4"
     job = afar(
-        *("submit", "quick", film, files.href(film), "--input", f"words={odd}"),
-        *("--param", "colour=a=b", "--meta", "dc:creator=Studio", "--priority", 7),
-        *("--title", "Folge 1", "--key", "ep1", "--delay", "10m"),
+        "submit",
+        "quick",
+        film,
+        files.href(film),
+        "--input",
+        f"words={odd}",
+        *"--param colour=a=b --meta dc:creator=Studio".split(),
+        "--priority",
+        7,
+        "--title",
+        "Folge 1",
+        *"--key ep1 --delay 10m".split(),
     )
     shown = run.board.read(records.job, int(job))
     assert [(one["role"], one["href"]) for one in shown["inputs"]] == [
@@ -271,9 +280,16 @@ def test_queues_and_workers_are_controlled(busy: Cli, afar: Afar) -> None:
 @pytest.mark.parametrize(
     "argv",
     [
-        *(("serve",), ("web",), ("worker",), ("scheduler",), ("migrate",), ("check",)),
-        *(("prune",), ("token", "list"), ("token", "create", "x", "--role", "viewer")),
-        *(("token", "revoke", "1"),),
+        ("serve",),
+        ("web",),
+        ("worker",),
+        ("scheduler",),
+        ("migrate",),
+        ("check",),
+        ("prune",),
+        ("token", "list"),
+        ("token", "create", "x", "--role", "viewer"),
+        ("token", "revoke", "1"),
     ],
 )
 def test_what_makes_no_sense_from_afar_says_so(run: Cli, wire: Line, argv: tuple[str, ...]) -> None:

@@ -55,24 +55,13 @@ LAYERS = [
     {"cli"},
     {"demo", "__main__"},
 ]
-STORE = {
-    *("database", "replication", "model", "jobs", "claims", "leases", "outcomes", "events", "flow"),
-    *(
-        "alerts",
-        "records",
-        "figures",
-        "causes",
-        "census",
-        "ledger",
-        "throughput",
-        "why",
-        "retention",
-        "assignments",
-        "tokens",
-    ),
-    "search",
-    "intake",
-}
+STORE = set(
+    (
+        "database replication model jobs claims leases outcomes events flow alerts"
+        " records figures causes census ledger throughput why retention assignments"
+        " tokens search intake"
+    ).split()
+)
 
 
 def modules() -> dict[str, Path]:

@@ -98,10 +98,10 @@ def test_grey_stays_neutral_and_white_stays_white(tmp_path: Path, told: Told, na
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *("untagged-hd.mp4", "untagged-sd.mp4", "709-sd.mp4", "170m-hd.mp4", "240m.mp4"),
-        *("full-709.mp4", "mjpeg-hd.avi", "rgb.mp4", "422-10.mp4", "2020.mp4", "pq.mp4", "hlg.mp4"),
-    ],
+    (
+        "untagged-hd.mp4 untagged-sd.mp4 709-sd.mp4 170m-hd.mp4 240m.mp4 full-709.mp4"
+        " mjpeg-hd.avi rgb.mp4 422-10.mp4 2020.mp4 pq.mp4 hlg.mp4"
+    ).split(),
 )
 def test_stills_show_the_colours_of_the_source(tmp_path: Path, told: Told, name: str) -> None:
     result = thumbnails.run(make_context(tmp_path, told[name]))
