@@ -243,3 +243,8 @@ def test_a_body_that_fails_while_it_is_read_is_closed_and_no_response_starts() -
     with pytest.raises(ZeroDivisionError):
         app(SIZED, body=body)(environ(), lambda *head: pytest.fail("it started"))
     assert body.closed == 1
+
+
+def test_ranges_are_left_to_the_app() -> None:
+    answer = ask(app(SIZED, ("ETag", '"a"')), if_none_match='"b"', range="bytes=0-1")
+    assert (answer.status, answer.body) == (200, b"text")
