@@ -91,7 +91,7 @@ def test_no_command_of_a_library_is_packed(tree: Path) -> None:
 
 def test_the_service_imports_something_of_each_library(site_packages: Path) -> None:
     command = ("env", "-i", "PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={site_packages}")
-    said = run(*command, "/usr/bin/python3", "-c", NOT_IMPORTED, site_packages)
+    said = run(*command, "/usr/bin/python3", "-P", "-c", NOT_IMPORTED, site_packages)
     assert said.split() == []
 
 
