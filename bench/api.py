@@ -133,8 +133,12 @@ def timed(
 def _environ(method: str, path: str, body: bytes, more: dict[str, str]) -> dict[str, Any]:
     name, _, query = path.partition("?")
     environ: dict[str, Any] = {
-        **{"REQUEST_METHOD": method, "PATH_INFO": name, "QUERY_STRING": query},
-        **{"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost", "wsgi.input": io.BytesIO(body)},
+        "REQUEST_METHOD": method,
+        "PATH_INFO": name,
+        "QUERY_STRING": query,
+        "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_HOST": "localhost",
+        "wsgi.input": io.BytesIO(body),
     }
     if body:
         environ |= {"CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/xml"}

@@ -48,9 +48,23 @@ def measure(folder: Path, server: Server, quick: bool) -> list[Line]:
 
 def _locust(folder: Path, port: int, seconds: int) -> list[dict[str, str]]:
     command = [
-        *[sys.executable, "-m", "locust", "-f", str(ROOT / "bench" / "locustfile.py")],
-        *["--headless", "--users", str(USERS), "--spawn-rate", "4", "--run-time", f"{seconds}s"],
-        *["--host", f"http://127.0.0.1:{port}", "--csv", str(folder / "load"), "--only-summary"],
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        str(ROOT / "bench" / "locustfile.py"),
+        "--headless",
+        "--users",
+        str(USERS),
+        "--spawn-rate",
+        "4",
+        "--run-time",
+        f"{seconds}s",
+        "--host",
+        f"http://127.0.0.1:{port}",
+        "--csv",
+        str(folder / "load"),
+        "--only-summary",
     ]
     with open(folder / "locust.log", "wb") as log:
         subprocess.run(command, stdout=log, stderr=log, cwd=ROOT, check=False)

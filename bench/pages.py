@@ -22,11 +22,14 @@ TASKS = 10  # of each job
 OPEN, EVERY = 200, 2.0  # overviews, and seconds between two polls of one
 HTML = "text/html"
 PAGES = (
-    *("/", "/jobs", "/jobs?state=succeeded", "/jobs?workflow=noop&submitter=bench", "/jobs/{job}"),
-    *("/tasks", "/tasks/{job}", "/files", "/publications", "/queues", "/workers", "/workflows"),
+    *"/ /jobs /jobs?state=succeeded /jobs?workflow=noop&submitter=bench".split(),
+    "/jobs/{job}",
+    "/tasks",
+    "/tasks/{job}",
+    *"/files /publications /queues /workers /workflows".split(),
     "/nodes",
-    *("/workflows/web-video", "/profiles", "/profiles/mp4-360", "/schedules", "/events"),
-    *("/submit", "/tokens", "/about", "/metrics"),
+    *"/workflows/web-video /profiles /profiles/mp4-360 /schedules /events".split(),
+    *"/submit /tokens /about /metrics".split(),
 )
 
 

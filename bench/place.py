@@ -70,7 +70,10 @@ class Server:
         with open(self.folder / "log", "wb") as log:
             process = subprocess.Popen(
                 [
-                    *[_program("setpriv"), "--pdeathsig", "KILL", _program("mariadbd")],
+                    _program("setpriv"),
+                    "--pdeathsig",
+                    "KILL",
+                    _program("mariadbd"),
                     "--no-defaults",
                     f"--datadir={self.folder / 'data'}",
                     f"--socket={self.socket}",

@@ -27,10 +27,18 @@ from bench.report import Line
 REQUESTS = 1000
 JOBS = 50
 PATHS = (
-    *("/", "/jobs", "/jobs/{job}", "/tasks/{job}", "/files", "/queues", "/workers", "/events"),
-    *("/workflows", "/workflows/noop", "/profiles", "/publications", "/submit"),
-    *("/jobs.xml", "/jobs.json", "/jobs/{job}.xml", "/jobs/{job}/tasks.json", "/events.json"),
-    *("/metrics", "/health/ready", "/openapi.json", "/schema/job.xsd"),
+    "/",
+    "/jobs",
+    "/jobs/{job}",
+    "/tasks/{job}",
+    *"/files /queues /workers /events".split(),
+    *"/workflows /workflows/noop /profiles /publications /submit".split(),
+    "/jobs.xml",
+    "/jobs.json",
+    "/jobs/{job}.xml",
+    "/jobs/{job}/tasks.json",
+    "/events.json",
+    *"/metrics /health/ready /openapi.json /schema/job.xsd".split(),
 )
 PAGE = {"Accept": "text/html,*/*;q=0.8"}
 RELOAD_EVERY = 1.0  # seconds

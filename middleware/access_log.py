@@ -1,10 +1,10 @@
-"""One line in a log for each request, when its response has ended.
+"""Access log: one line per request, in Apache's format or JSON.
 
 ``application = AccessLog(application, logging.getLogger("access"))``
 
-Logs at INFO; the logger's handlers and their format are the application's, and
-``%(message)s`` is all they need. What a client sent is escaped, so that it
-cannot forge a line or a field. Exceptions go through; ErrorHandler logs them.
+Logs at INFO when the response has ended; the format of the logger's handlers
+should be ``%(message)s``. Data of the client are escaped, so that they cannot
+forge a line or a field. Exceptions pass; ErrorHandler logs them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from middleware import paste
-from middleware.held import close
+from middleware.buffering import close
 from middleware.problem import instance_of
 
 _unsafe = re.compile(r"[^\x20!\x23-\x5b\x5d-\x7e]").sub
@@ -31,9 +31,9 @@ _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 class AccessLog:
     """``format`` is "combined" or "json".
 
-    "combined" is Apache's format of that name, in UTC, followed by the seconds
-    it took and the request's id. The status is 500 when the app raised before
-    it had started its response.
+    "combined" is Apache's format of that name, in UTC, followed by the duration
+    in seconds and the request's id. The status is 500 if the app raised before it
+    started its response.
     """
 
     def __init__(
@@ -62,20 +62,20 @@ class AccessLog:
 
 
 class _Response:
-    """The app's response; counts what the server took of it."""
+    """The app's response; counts the bytes that the server took."""
 
     def __init__(
-        self, owner: AccessLog, environ: WSGIEnvironment, start_response: StartResponse
+        self, access_log: AccessLog, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
-        self._owner = owner
+        self._access_log = access_log
         self._environ = environ
         self._start_response = start_response
-        self._begun = owner.clock()
+        self._started = access_log.clock()
         self._status = "500"
         self._sent = 0
         self._logged = False
         try:
-            self._result = owner.app(environ, self._start)
+            self._body = access_log.app(environ, self._start)
         except BaseException:
             self._log()
             raise
@@ -84,19 +84,19 @@ class _Response:
         write = self._start_response(status, headers, exc_info)
         self._status = status[:3]
 
-        def counting(data: bytes) -> object:
-            done = write(data)
+        def write_and_count(data: bytes) -> object:
+            result = write(data)
             self._sent += len(data)
-            return done
+            return result
 
-        return counting
+        return write_and_count
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            for chunk in self._result:
-                yield chunk
-                # The server asks for more when it has sent this.
-                self._sent += len(chunk)
+            for piece in self._body:
+                yield piece
+                # The server asks for the next piece after it has sent this one.
+                self._sent += len(piece)
         except Exception:
             if not self._sent:
                 self._status = "500"
@@ -104,20 +104,20 @@ class _Response:
 
     def close(self) -> None:
         try:
-            close(self._result)
+            close(self._body)
         finally:
             self._log()
 
     def _log(self) -> None:
         if not self._logged:
             self._logged = True
-            owner = self._owner
-            seconds = owner.clock() - self._begun
-            owner.log(self._environ, self._status, self._sent, seconds)
+            access_log = self._access_log
+            seconds = access_log.clock() - self._started
+            access_log.log(self._environ, self._status, self._sent, seconds)
 
 
 def _user(environ: WSGIEnvironment) -> str:
-    """Who it was, if anybody said so."""
+    """The user's name; empty if unknown."""
     user = environ.get("REMOTE_USER")
     if not user:
         user = getattr(environ.get("middleware.identity"), "name", "")
@@ -161,7 +161,7 @@ def _json(environ: WSGIEnvironment, now: float, status: str, sent: int, seconds:
 
 @lru_cache(maxsize=4)
 def _clf_time(second: int) -> str:
-    """As Apache writes it; strftime would follow the locale."""
+    """A time as Apache writes it. strftime would use the locale's month names."""
     t = time.gmtime(second)
     return (
         f"{t.tm_mday:02}/{_MONTHS[t.tm_mon - 1]}/{t.tm_year}"
@@ -170,12 +170,12 @@ def _clf_time(second: int) -> str:
 
 
 def _safe(value: Any) -> str:
-    """What may stand between quotes; - for nothing."""
+    """A value to put between quotes; "-" for an empty one."""
     return _unsafe(_escaped, value) if value else "-"
 
 
 def _word(value: Any) -> str:
-    """What may stand between spaces; - for nothing."""
+    """A value to put between spaces; "-" for an empty one."""
     return _unsafe_word(_escaped, value) if value else "-"
 
 

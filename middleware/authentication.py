@@ -1,11 +1,11 @@
-"""Who asks: a token's owner, a user whom the proxy knows, or nobody.
+"""Authentication by Bearer token or by the proxy's user name.
 
 ``application = Authentication(application, tokens=find, role_of=role_of)``
 
-Puts an ``Identity`` into ``environ["middleware.identity"]`` and its name into
-REMOTE_USER, or answers 401 or 403. It believes the REMOTE_USER that it is
-given: TrustedProxy, outside of it, has cleaned that. What a role may do, Roles
-decides.
+Sets ``environ["middleware.identity"]`` to an ``Identity`` and REMOTE_USER to its
+name, or answers 401 or 403. It trusts the REMOTE_USER that it is given:
+TrustedProxy belongs outside of it and removes a forged one. Roles decides what a
+role may do.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Identity:
 
 
 class Authentication:
-    """``tokens`` knows whose a token is, ``role_of`` a user's role; None: nobody's.
+    """``tokens`` returns the owner of a token, ``role_of`` the role of a user; None
+    if unknown. Their exceptions pass.
 
-    What they raise goes through. ``anonymous`` is who comes without any
-    credentials; None refuses. ``exempt`` paths, by how they begin, are let
-    through without an identity. ``reserved`` are names that no user of a proxy
-    may have, and beginnings of such names, which end in a colon: those that the
-    application gives to tokens and to itself.
+    ``anonymous`` is the identity of requests without credentials; None refuses
+    them. Paths that begin with one of ``exempt`` need no identity. ``reserved``
+    are names that the proxy's users cannot have, because the application gives
+    them to tokens and to itself; one that ends in a colon is a prefix.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Authentication:
         return self.app(environ, start_response)
 
     def _exempt(self, path: str) -> bool:
-        # An app may resolve dots: /health/../jobs is not below /health/.
+        # An app may resolve dots: /health/../jobs is not exempt.
         return path.startswith(self.exempt) and "/../" not in f"{path}/"
 
     def _identity(self, environ: WSGIEnvironment) -> Identity | Problem:
@@ -87,13 +87,13 @@ class Authentication:
         return self.anonymous or _unknown("log in, or send a token")
 
     def _authorized(self, given: str, user: str | None) -> Identity | Problem:
-        """Credentials that are wrong never fall back to another identity."""
+        """Wrong credentials never fall back to another identity."""
         parts = _scheme(given.strip())
         if parts is None:
             return _unknown("the Authorization header is malformed")
         if parts[1].lower() == "bearer":
             return self._owner(parts[2])
-        # Basic, Negotiate …: a proxy that asked for them may pass them on.
+        # A proxy that authenticates by Basic or Negotiate may pass the header on.
         return self._user(user) if user else _unknown(f"{parts[1]} is not taken; send a token")
 
     def _owner(self, token: str) -> Identity | Problem:
@@ -106,14 +106,14 @@ class Authentication:
 
     def _user(self, name: str) -> Identity | Problem:
         if self._is_reserved(name):
-            return Problem(403, f"{name} is no user's name here; the proxy must give another")
+            return Problem(403, f"{name} is a reserved name; the proxy must give another")
         role = self.role_of(name) if self.role_of else None
         if role is None:
             return Problem(403, f"{name} has no role here; an administrator gives one")
         return Identity(name, role, "proxy")
 
     def _is_reserved(self, name: str) -> bool:
-        # A database may take letters for equal that differ in case or in marks.
+        # A database may compare names without regard to case and accents.
         bare = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
         return bare in self.reserved or bare.startswith(self._prefixes)
 

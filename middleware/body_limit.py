@@ -1,11 +1,11 @@
-"""No request body over so many bytes: 413.
+"""Request body size limit: 413 Content Too Large.
 
 ``application = BodyLimit(application, limit=10_000_000)``
 
-A declared length over the limit is refused before the application is called.
-Where the length is unknown, or a lie, reading past the limit raises the 413 in
-the application; if that lets it through before its response has started, it is
-the answer. It stores nothing of the body.
+A Content-Length over the limit is refused before the application is called. If
+the length is unknown or wrong, reading past the limit raises the 413 in the
+application; it is the answer if it leaves the application before the response
+has started. The body is not stored.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from middleware import paste
+from middleware.error_response import ErrorResponse
 from middleware.problem import Problem
-from middleware.recover import Recovering
 
 
 class BodyLimit:
@@ -36,7 +36,7 @@ class BodyLimit:
         if declared and (len(declared) > 18 or int(declared) > self.limit):
             return too_large(self.limit)(environ, start_response)
         reader = environ["wsgi.input"] = _Limited(environ["wsgi.input"], self.limit)
-        return Recovering(self.app, environ, start_response, reader.answer)
+        return ErrorResponse(self.app, environ, start_response, reader.answer)
 
 
 def too_large(limit: int) -> Problem:
@@ -44,7 +44,7 @@ def too_large(limit: int) -> Problem:
 
 
 def _may_follow(environ: WSGIEnvironment) -> bool:
-    """Whether there may be a body although no length was declared."""
+    """Whether there may be a body without a Content-Length."""
     return "HTTP_TRANSFER_ENCODING" in environ or bool(environ.get("wsgi.input_terminated"))
 
 
@@ -54,7 +54,7 @@ class _Limited:
     def __init__(self, stream: Any, limit: int) -> None:
         self._stream = stream
         self._limit = limit
-        self._left = limit
+        self._remaining = limit
         self._problem = too_large(limit)
 
     def answer(self, error: Exception) -> Problem | None:
@@ -62,14 +62,14 @@ class _Limited:
 
     def read(self, size: int | None = -1) -> bytes:
         if size is not None and size >= 0:
-            return self._count(self._stream.read(min(size, self._left + 1)))
+            return self._count(self._stream.read(min(size, self._remaining + 1)))
         pieces = []
-        while piece := self.read(self._left + 1):
+        while piece := self.read(self._remaining + 1):
             pieces.append(piece)
         return b"".join(pieces)
 
     def readline(self, size: int | None = -1) -> bytes:
-        bound = self._left + 1 if size is None or size < 0 else min(size, self._left + 1)
+        bound = self._remaining + 1 if size is None or size < 0 else min(size, self._remaining + 1)
         return self._count(self._stream.readline(bound))
 
     def readlines(self, hint: int | None = -1) -> list[bytes]:
@@ -87,9 +87,9 @@ class _Limited:
             yield line
 
     def _count(self, data: bytes) -> bytes:
-        self._left -= len(data)
-        if self._left < 0:
-            self._left = 0
+        self._remaining -= len(data)
+        if self._remaining < 0:
+            self._remaining = 0
             raise self._problem
         return data
 

@@ -1,18 +1,18 @@
-"""Text goes out as gzip or Brotli, to clients that take it.
+"""Compression: gzip and Brotli for text, by Accept-Encoding.
 
 ``application = Compression(Conditional(application))``
 
-A body that is in memory, or known to be small, is compressed at once and keeps
-a Content-Length. Others are compressed piece by piece and lose it; one of
-unknown length is flushed after each piece, so that slow ones move.
+A body that is in memory or small is compressed as a whole and keeps a
+Content-Length. Others are compressed piece by piece and lose it; bodies of
+unknown length are flushed after each piece, so that slow streams arrive.
 
-Conditional belongs inside. A strong ETag becomes weak in a compressed response:
-its bytes are no longer those that the tag was made of. Conditional compares
-weakly, so the changed tag in If-None-Match still gives 304, and that 304
-carries the tag that the client knows.
+Conditional belongs inside. A strong ETag becomes weak in a compressed response,
+whose bytes differ from those of the tag. Conditional compares weakly, so the
+weak tag in If-None-Match still gives 304, and that 304 carries the tag that the
+client knows.
 
-Secrets in pages must differ each time (CrossSite's tokens do): their lengths,
-compressed, would tell them.
+Secrets in pages must differ in each response, as CSRFProtection's tokens do:
+the size of a compressed page would reveal them (BREACH).
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from functools import lru_cache
 from typing import Any, Protocol
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from webob.acceptparse import AcceptEncodingValidHeader, create_accept_encoding_header
+
 from middleware import paste
-from middleware.held import Headers, HeldStart, begin, close, read
+from middleware.buffering import BufferedStart, Headers, close, prefetch, read_ahead
 
 try:
     import brotli
 except ImportError:
     brotli = None
 
-WHOLE = 1 << 16  # bytes: up to here a body of known length is read first
+MAX_WHOLE = 1 << 16  # bytes of a body of known length that is compressed as a whole
 
-_OFFERS = ("br", "gzip") if brotli else ("gzip",)  # the first is preferred
-_compressible = re.compile(
+_ENCODINGS = ("br", "gzip") if brotli else ("gzip",)  # in the order of preference
+_is_text = re.compile(
     r"text/|application/(?:json|xml|javascript|x-ndjson|openapi|wasm)|image/svg|[^;]*\+(?:json|xml)",
     re.I,
 ).match
@@ -51,8 +53,8 @@ class _Encoder(Protocol):
 
 
 class Compression:
-    """``minimum`` is in bytes; ``gzip_level`` goes from 0, fast, to 9, and
-    ``brotli_quality`` from 0, fast, to 11."""
+    """``minimum`` is in bytes. ``gzip_level`` is 0, fast, to 9, small;
+    ``brotli_quality`` 0 to 11."""
 
     def __init__(
         self,
@@ -62,32 +64,32 @@ class Compression:
         gzip_level: int = 5,
         brotli_quality: int = 4,
     ) -> None:
-        for name, value, most in (
+        for name, value, highest in (
             ("gzip_level", gzip_level, 9),
             ("brotli_quality", brotli_quality, 11),
         ):
-            if not 0 <= value <= most:
-                raise ValueError(f"{name}: is not from 0 to {most}")
+            if not 0 <= value <= highest:
+                raise ValueError(f"{name}: is not from 0 to {highest}")
         self.app = app
         self.minimum = minimum
         self._encoders: dict[str, Callable[[], _Encoder]] = {
             "gzip": lambda: _Gzip(gzip_level),
-            # A window of 512 kB: the usual 4 MB would cost each stream as much.
+            # A window of 512 kB; the default of 4 MB is memory for each response.
             "br": lambda: brotli.Compressor(quality=brotli_quality, lgwin=19),
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         response = _Response(self, environ, start_response)
-        held = HeldStart(response.start)
-        body = self.app(environ, held)
-        if held.status and not held.released and not _worth(held.status, held.headers):
-            held.release()
+        start = BufferedStart(response.start)
+        body = self.app(environ, start)
+        if start.status and not start.sent and not _is_compressible(start.status, start.headers):
+            start.send()
             return body
-        body = begin(body)
+        body = prefetch(body)
         try:
-            return response.finished(held, body)
+            return response.respond(start, body)
         except BaseException:
-            with suppress(Exception):  # the first failure is the one to tell
+            with suppress(Exception):  # report the first failure
                 close(body)
             raise
 
@@ -96,7 +98,7 @@ class Compression:
 
 
 class _Response:
-    """One response on its way through Compression."""
+    """One response and its encoder, if it is compressed."""
 
     def __init__(
         self, component: Compression, environ: WSGIEnvironment, start_response: StartResponse
@@ -108,12 +110,12 @@ class _Response:
         self._encoder: _Encoder | None = None
         self._flush = True
 
-    def finished(self, held: HeldStart, body: Iterable[bytes]) -> Iterable[bytes]:
-        """The body as it goes out, its head released."""
+    def respond(self, start: BufferedStart, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Send the head; returns the body to send."""
         head = self._environ["REQUEST_METHOD"] == "HEAD"
-        if not held.released and not head and _worth(held.status, held.headers):
-            body = self._read(held, body)
-        held.release()
+        if not start.sent and not head and _is_compressible(start.status, start.headers):
+            body = self._read_whole(start.headers, body)
+        start.send()
         if self._encoder is None:
             return body
         if head:
@@ -122,34 +124,34 @@ class _Response:
         if self._whole is not None:
             close(body)
             return [self._whole]
-        return _Encoded(body, self._encoder, self._flush)
+        return _EncodedBody(body, self._encoder, self._flush)
 
-    def _read(self, held: HeldStart, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Take a body that is small, or in memory, as a whole."""
-        length = _length(held.headers)
-        if not isinstance(body, list | tuple) and (length is None or length > WHOLE):
+    def _read_whole(self, headers: Headers, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Read a body that is small or in memory into ``_whole``."""
+        length = _content_length(headers)
+        if not isinstance(body, list | tuple) and (length is None or length > MAX_WHOLE):
             return body
-        pieces, body = read(body, length or 0)
+        pieces, body = read_ahead(body, length or 0)
         if isinstance(body, list | tuple) or sum(map(len, pieces)) == length:
             self._whole = b"".join(pieces)
         return body
 
     def start(self, status: str, headers: Headers, exc_info: Any = None, /) -> Any:
-        """The ``start_response`` that decides; ``_whole`` is known by then."""
+        """The ``start_response`` that chooses the encoder; ``_whole`` is known by then."""
         self._encoder = None
         if status.startswith("304"):
-            headers = _with_known_tag(headers, self._environ.get("HTTP_IF_NONE_MATCH", ""))
-        elif _worth(status, headers):
+            headers = _with_known_etag(headers, self._environ.get("HTTP_IF_NONE_MATCH", ""))
+        elif _is_compressible(status, headers):
             headers = self._encode(headers)
         write = self._start(status, headers, exc_info)
         return write if self._encoder is None else self._writer(write)
 
     def _encode(self, headers: Headers) -> Headers:
-        encoding = chosen(self._environ.get("HTTP_ACCEPT_ENCODING", ""))
-        size = _length(headers) if self._whole is None else len(self._whole)
+        encoding = preferred_encoding(self._environ.get("HTTP_ACCEPT_ENCODING", ""))
+        size = _content_length(headers) if self._whole is None else len(self._whole)
         self._flush = size is None
         if encoding is None or (size is not None and size < self._component.minimum):
-            return _varying(headers)
+            return _with_vary(headers)
         self._encoder = self._component.encoder(encoding)
         kept = [pair for pair in headers if pair[0].lower() not in _DROPPED]
         kept.extend((name, _weak(tag)) for name, tag in headers if name.lower() == "etag")
@@ -157,16 +159,16 @@ class _Response:
         if self._whole is not None:
             self._whole = self._encoder.process(self._whole) + self._encoder.finish()
             kept.append(("Content-Length", str(len(self._whole))))
-        return _varying(kept)
+        return _with_vary(kept)
 
     def _writer(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
         encoder = self._encoder
         assert encoder is not None
-        # Nothing written is nothing sent: the app may still start anew.
+        # After an empty write the app may still start another response.
         return lambda data: write(encoder.process(data) + encoder.flush() if data else b"")
 
 
-class _Encoded:
+class _EncodedBody:
     """The pieces of a body, compressed; closing it closes the body, once."""
 
     def __init__(self, body: Iterable[bytes], encoder: _Encoder, flush: bool) -> None:
@@ -204,46 +206,39 @@ class _Gzip:
 
 
 @lru_cache(maxsize=64)
-def chosen(accept: str) -> str | None:
-    """The coding that an Accept-Encoding prefers; None for the body as it is."""
-    weights: dict[str, float] = {}
-    for item in accept.lower().split(","):
-        name, *parameters = (part.strip() for part in item.split(";"))
-        weights[name.removeprefix("x-")] = _weight(parameters)
-    others = weights.get("*", 0.0)
-    best = max(_OFFERS, key=lambda name: weights.get(name, others))  # the first of equals
-    weight = weights.get(best, others)
-    return best if weight > 0 and weight >= weights.get("identity", 0.0) else None
+def preferred_encoding(accept: str) -> str | None:
+    """The encoding that an Accept-Encoding prefers; None for the body as it is."""
+    header = create_accept_encoding_header(accept)
+    # WebOb takes a malformed header for none, which allows every encoding.
+    if not isinstance(header, AcceptEncodingValidHeader):
+        return None
+    offers = header.acceptable_offers(_ENCODINGS)
+    identity = dict(header.parsed).get("identity", 0.0)
+    return str(offers[0][0]) if offers and offers[0][1] >= identity else None
 
 
-def _weight(parameters: list[str]) -> float:
-    """The q among the parameters of an item; 0, which is never, for nonsense."""
-    text = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-    return float(text) if re.fullmatch(r"[01](?:\.\d{0,3})?", text, re.ASCII) else 0.0
-
-
-def _worth(status: str, headers: Headers) -> bool:
-    """Whether a response would be compressed for a client that takes it."""
+def _is_compressible(status: str, headers: Headers) -> bool:
+    """Whether to compress a response for a client that accepts it."""
     if status.startswith(_NO_BODY):
         return False
-    worth = False
+    text = False
     for name, value in headers:
         match name.lower():
             case "content-type":
-                worth = bool(_compressible(value))
+                text = bool(_is_text(value))
             case "content-encoding" | "content-range":
                 return False
             case "cache-control" if "no-transform" in value.lower():
                 return False
-    return worth
+    return text
 
 
-def _length(headers: Headers) -> int | None:
+def _content_length(headers: Headers) -> int | None:
     text = next((value for name, value in headers if name.lower() == "content-length"), "")
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def _varying(headers: Headers) -> Headers:
+def _with_vary(headers: Headers) -> Headers:
     for name, value in headers:
         if name.lower() == "vary" and ("accept-encoding" in value.lower() or value == "*"):
             return headers
@@ -254,13 +249,13 @@ def _weak(tag: str) -> str:
     return tag if tag.startswith("W/") else f"W/{tag}"
 
 
-def _with_known_tag(headers: Headers, known: str) -> Headers:
-    """The head of a 304 as a compressed 200 had it, if that is what is known."""
+def _with_known_etag(headers: Headers, if_none_match: str) -> Headers:
+    """The head of a 304, with the weak ETag if the client has a compressed copy."""
     kept = [
-        (name, _weak(value) if name.lower() == "etag" and _weak(value) in known else value)
+        (name, _weak(value) if name.lower() == "etag" and _weak(value) in if_none_match else value)
         for name, value in headers
     ]
-    return _varying(kept)
+    return _with_vary(kept)
 
 
 filter_factory = paste.factory(

@@ -1,34 +1,29 @@
-"""304 instead of what the client has already.
+"""Conditional requests: ETag, If-None-Match, If-Modified-Since, 304 Not Modified.
 
 ``application = Conditional(application)``
 
-Answers If-None-Match and If-Modified-Since of GET and HEAD, as RFC 9110 (13.2)
-has it, for responses whose app gave an ETag or Last-Modified. Without an ETag,
-a small response gets one from its bytes: one whose Content-Length is known to
-be at most ``limit``, or a list. Those it reads into memory; all others stream
-through as they are. The app's work is done all the same, but for reading the
-body. Compression belongs outside of it.
+For responses of 200 to GET and HEAD whose app gave an ETag or Last-Modified;
+WebOb compares them. Without an ETag, a small response gets one made of its
+bytes: a list, or a body whose Content-Length is at most ``limit``. Only those
+are read into memory; all others stream. The app runs for a 304 too; only
+reading its body is saved. Compression belongs outside of it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from hashlib import blake2b
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from webob import Response
+
 from middleware import paste
-from middleware.held import Headers, HeldStart, begin, close, read
+from middleware.buffering import BufferedStart, Headers, close, prefetch, read_ahead
 
 _METHODS = ("GET", "HEAD")
-_opaque = re.compile(r'(?:W/)?("[^"]*")').findall
-# What describes a body has no place where there is none.
-_OF_BODY = frozenset(
-    {"content-length", "content-type", "content-encoding", "content-language", "content-range"}
-) | {"transfer-encoding", "accept-ranges", "last-modified"}
+_CONDITIONS = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"}
 
 
 class Conditional:
@@ -41,95 +36,80 @@ class Conditional:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in _METHODS:
             return self.app(environ, start_response)
-        held = HeldStart(start_response)
-        body = self.app(environ, held)
-        if not held.status:
-            body = begin(body)
-        if held.released:
+        start = BufferedStart(start_response)
+        body = self.app(environ, start)
+        if not start.status:
+            body = prefetch(body)
+        if start.sent:
             return body
         try:
-            return self._answer(environ, held, body)
+            return self._respond(environ, start, body)
         except BaseException:
-            with suppress(Exception):  # the first failure is the one to tell
+            with suppress(Exception):  # report the first failure
                 close(body)
             raise
 
-    def _answer(
-        self, environ: WSGIEnvironment, held: HeldStart, body: Iterable[bytes]
+    def _respond(
+        self, environ: WSGIEnvironment, start: BufferedStart, body: Iterable[bytes]
     ) -> Iterable[bytes]:
-        if held.status.startswith("200"):
-            found = {name.lower(): value for name, value in held.headers}
-            if "etag" not in found and "no-store" not in found.get("cache-control", ""):
-                body = self._tagged(held, found, body, environ["REQUEST_METHOD"] == "HEAD")
-            if found and _unmodified(environ, found):
-                close(body)
-                held.status, held.headers = "304 Not Modified", _kept(held.headers, found)
-                body = []
-        held.release()
+        if start.status.startswith("200"):
+            body = self._with_etag(environ, start, body)
+        if not start.sent and start.status.startswith("200") and _CONDITIONS & environ.keys():
+            return _compared(environ, start, body)
+        start.send()
         return body
 
-    def _tagged(
-        self, held: HeldStart, found: dict[str, str], body: Iterable[bytes], head: bool
+    def _with_etag(
+        self, environ: WSGIEnvironment, start: BufferedStart, body: Iterable[bytes]
     ) -> Iterable[bytes]:
-        """Give a small response an ETag, in the head and in ``found``, which is
-        emptied if the app turned to another response meanwhile."""
-        length = _length(found)
-        if length is None and (head or not isinstance(body, list | tuple)):
+        """Add an ETag to the head of a small response that has none."""
+        headers = start.headers
+        size = self._size(environ, headers, body)
+        if size is None:
             return body
-        if (length or 0) > self.limit:
-            return body
-        before = held.headers
-        pieces, body = read(body, self.limit if length is None else length)
-        if held.released or held.headers is not before:
-            found.clear()
-            return body
-        size = sum(map(len, pieces))
-        # The length of a HEAD is that of a body which is not there.
-        if size <= self.limit if length is None else size == length:
-            found["etag"] = _hash(pieces)
-            held.headers = [*before, ("ETag", found["etag"])]
+        pieces, body = read_ahead(body, size)
+        # While it was read, the app may have sent its head or started another response.
+        if not start.sent and start.headers is headers and sum(map(len, pieces)) == size:
+            start.headers = [*headers, ("ETag", _etag(pieces))]
         return body
 
+    def _size(
+        self, environ: WSGIEnvironment, headers: Headers, body: Iterable[bytes]
+    ) -> int | None:
+        """Bytes of a body that shall get an ETag; None for other responses."""
+        fields = {name.lower(): value for name, value in headers}
+        if "etag" in fields or "no-store" in fields.get("cache-control", ""):
+            return None
+        length = fields.get("content-length", "")
+        if length.isascii() and length.isdigit():
+            size = int(length)
+        elif environ["REQUEST_METHOD"] == "HEAD" or not isinstance(body, list | tuple):
+            return None
+        else:
+            size = sum(map(len, body))
+        return size if size <= self.limit else None
 
-def _length(found: dict[str, str]) -> int | None:
-    text = found.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+
+def _compared(
+    environ: WSGIEnvironment, start: BufferedStart, body: Iterable[bytes]
+) -> Iterable[bytes]:
+    """The response, or 304 if the client's copy is current."""
+
+    def send(status: str, headers: Headers, exc_info: Any = None, /) -> Any:
+        start.status, start.headers = status, headers
+        return start.send()
+
+    response = Response(
+        status=start.status, headerlist=start.headers, app_iter=body, conditional_response=True
+    )
+    # Byte ranges are the app's own business.
+    without_range = {key: value for key, value in environ.items() if key != "HTTP_RANGE"}
+    answer: Iterable[bytes] = response(without_range, send)
+    return answer
 
 
-def _hash(pieces: list[bytes]) -> str:
+def _etag(pieces: list[bytes]) -> str:
     return f'"{blake2b(b"".join(pieces), digest_size=12).hexdigest()}"'
-
-
-def _unmodified(environ: WSGIEnvironment, found: dict[str, str]) -> bool:
-    """If-None-Match decides alone when it is there."""
-    known = environ.get("HTTP_IF_NONE_MATCH")
-    if known is not None:
-        return known.strip() == "*" or _matches(known, found.get("etag", ""))
-    since = environ.get("HTTP_IF_MODIFIED_SINCE")
-    if since is None or "last-modified" not in found:
-        return False
-    try:
-        return _moment(found["last-modified"]) <= _moment(since)
-    except (ValueError, TypeError, OverflowError):
-        return False  # a date that cannot be read is ignored
-
-
-def _matches(known: str, etag: str) -> bool:
-    """By weak comparison: W/ does not count."""
-    return bool(etag) and etag.removeprefix("W/") in _opaque(known)
-
-
-def _moment(date: str) -> datetime:
-    moment = parsedate_to_datetime(date)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _kept(headers: Headers, found: dict[str, str]) -> Headers:
-    """The head of a 304. Last-Modified stays where it is the only validator."""
-    kept = [pair for pair in headers if pair[0].lower() not in _OF_BODY]
-    if "etag" not in found and "last-modified" in found:
-        kept.append(("Last-Modified", found["last-modified"]))
-    return kept
 
 
 filter_factory = paste.factory(Conditional, limit=paste.whole)

@@ -1,11 +1,11 @@
-"""The outermost component for exceptions: nothing of them leaks to a client.
+"""Error handler: exceptions are logged and answered 500 without details.
 
 ``application = ErrorHandler(application, logging.getLogger("web"))``
 
-An exception becomes a 500 that says only the request's id; the log, and Sentry
-if there is one, get the traceback with the same id. A raised Problem is sent as
-it is, and is no error. It maps no other exceptions: who raises them knows what
-they mean to a client.
+The response tells only the request's id; the log, and Sentry if it is used, get
+the traceback with the same id. A raised Problem is sent as it is and is not
+logged. Other exceptions are not mapped to responses: the code that raises them
+knows their meaning, and raises a Problem.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from logging import Logger, getLogger
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from middleware import paste
+from middleware.error_response import ErrorResponse
 from middleware.problem import Problem, instance_of
-from middleware.recover import Recovering
 
 Capture = Callable[[BaseException], object]
 
@@ -24,8 +24,8 @@ Capture = Callable[[BaseException], object]
 class ErrorHandler:
     """``sentry`` is called with each exception, e.g. ``sentry_sdk.capture_exception``.
 
-    What is raised after the first byte was sent is logged and raised again, so
-    that the server breaks the connection.
+    An exception after the first byte is logged and raised again, so that the
+    server breaks the connection.
     """
 
     def __init__(self, app: WSGIApplication, logger: Logger, sentry: Capture | None = None) -> None:
@@ -57,24 +57,24 @@ class ErrorHandler:
 
 class _Response:
     def __init__(
-        self, owner: ErrorHandler, environ: WSGIEnvironment, start_response: StartResponse
+        self, handler: ErrorHandler, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
-        self._owner = owner
+        self._handler = handler
         self._environ = environ
-        self._inner = Recovering(owner.app, environ, start_response, self._answer)
+        self._response = ErrorResponse(handler.app, environ, start_response, self._answer)
 
     def _answer(self, error: Exception) -> Problem:
-        return self._owner.answer(self._environ, error)
+        return self._handler.answer(self._environ, error)
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._inner)
+        return iter(self._response)
 
     def close(self) -> None:
-        # The response was sent whole: the client need not know.
+        # The whole response was sent; an error here is not the client's concern.
         try:
-            self._inner.close()
+            self._response.close()
         except Exception as error:
-            self._owner.report(self._environ, error)
+            self._handler.report(self._environ, error)
 
 
 filter_factory = paste.factory(ErrorHandler, logger=getLogger, sentry=paste.thing)

@@ -1,17 +1,17 @@
-"""The framing of a request: what h11 reads and is refused here all the same.
+"""HTTP/1.1 request framing, strictly checked, against request smuggling.
 
 ``application = StrictFraming(application)``
 
-``check_start``, ``check_head`` and ``Chunks`` are for a server: they take what
-came over the wire. h11 parses heads; it reads some of them in more than one way
-(bare LF, folded lines, equal lengths given twice), and in time that grows with the
-square of a run of blanks before a control character. So bytes that have no place
-in a head are refused before h11 sees them. Chunks are decoded here: trailers would
-meet h11 unseen.
+``check_start``, ``check_head`` and ``Chunks`` are for a server and take the bytes
+of the connection. h11 parses heads, but accepts some that other programs read
+differently (bare LF, folded lines, the same length given twice), and its time
+grows with the square of a run of blanks before a control character. So bytes that
+do not belong in a head are refused before h11 sees them. Chunks are decoded here,
+because h11 would parse their trailers unchecked.
 
-The component sees only what a server left in the environ: no duplicates, folded
-lines or bad chunks. A server that is loose about those needs the functions too.
-All take time linear in the size of what was sent.
+The component sees only the environ: no duplicates, folded lines or bad chunks. A
+server that accepts those needs the functions too. All take time linear in the
+size of the request.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MAX_HEAD = 64 * 1024
 MAX_FIELDS = 200
 MAX_CHUNK_LINE = 1024
 MAX_TRAILER = 8 * 1024
-# Bytes that chunk lines may have together, besides as many as the body has.
-SPARE = 8 * 1024
-# Of these a request has one: programs differ in which of two they read.
+# Bytes of all chunk lines may exceed those of the body by this many.
+CHUNK_OVERHEAD = 8 * 1024
+# Fields that a request has once: programs differ in which of two they use.
 SINGLETONS = frozenset(
     b"authorization content-length content-type host origin transfer-encoding x-remote-user"
     b" x-forwarded-for x-forwarded-host x-forwarded-proto".split()
@@ -43,9 +43,9 @@ SINGLETONS = frozenset(
 REFUSED_METHODS = frozenset({"TRACE", "TRACK", "CONNECT"})
 
 _CLOSE = ("Connection", "close")
-_REQUEST_LINE = 64  # bytes of a request line besides the target
+_REQUEST_LINE = 64  # bytes of a request line without its target
 _method = re.compile(rb"[A-Z][A-Z0-9._-]{0,31}").fullmatch
-# Controls, a line end that is not CR LF, a folded line. A CR at the end may become one.
+# Control characters, bare CR or LF, folded lines. A CR at the end may precede an LF.
 _misplaced = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!\r)\n|\n[ \t]").search
 _lengths = re.compile(rb"\ncontent-length:([^\r]*)", re.IGNORECASE).findall
 _field_name = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:").match
@@ -65,11 +65,11 @@ def _refuse(detail: str, status: int = 400) -> NoReturn:
 
 @dataclass(frozen=True)
 class Head:
-    """The facts of a request's head. Names of fields are in lower case.
+    """A parsed request head. Names of fields are in lower case.
 
     ``length`` is None for a chunked body. Fields that came more than once are
-    joined, and those whose name has an underscore are gone: in an environ they
-    would look like others.
+    joined. Fields with an underscore in their name are dropped: in an environ,
+    X_A equals X-A.
     """
 
     method: bytes
@@ -82,7 +82,7 @@ class Head:
 
     @property
     def path(self) -> bytes:
-        """Without percent-encoding."""
+        """Percent-decoded."""
         return unquote_to_bytes(self.target.partition(b"?")[0])
 
     @property
@@ -97,9 +97,9 @@ def check_start(
     max_target: int = MAX_TARGET,
     max_head: int = MAX_HEAD,
 ) -> None:
-    """Refuse what is wrong already with the beginning of a head.
+    """Check the beginning of a head; raises the Problem to answer with.
 
-    The first ``seen`` bytes were checked before.
+    The first ``seen`` bytes have been checked before.
     """
     line = max_target + _REQUEST_LINE
     if seen <= line < len(data) and data.find(b"\r\n", 0, line) < 0:
@@ -117,15 +117,15 @@ def check_head(
     max_target: int = MAX_TARGET,
     max_head: int = MAX_HEAD,
 ) -> Head:
-    """The facts of a head, from its first byte to its empty line.
+    """Parse a head, from its first byte to its empty line.
 
-    Raises the Problem to answer with; the connection must be closed then, since
-    where the next request would begin is not certain.
+    Raises the Problem to answer with; the connection must be closed then, because
+    the start of the next request is uncertain.
     """
     check_start(head, max_target=max_target, max_head=max_head)
     if head.count(b"\r\n") > MAX_FIELDS + 2:
         _refuse(f"There are more than {MAX_FIELDS} header fields.", 431)
-    # h11 makes one of several that are equal, and of "1, 1".
+    # h11 accepts several equal lengths, and "1, 1".
     lengths = _lengths(head)
     if len(lengths) > 1 or any(b"," in length for length in lengths):
         _refuse("Content-Length is given twice.")
@@ -146,7 +146,7 @@ def _parsed(head: bytes) -> h11.Request:
         connection.receive_data(head)
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
-        # What follows the colon is what the client sent.
+        # After the colon, h11 quotes what the client sent.
         _refuse(f"The header is malformed: {str(error).partition(':')[0].lower()}.")
     if not isinstance(event, h11.Request):
         _refuse("The header is malformed.")
@@ -158,7 +158,7 @@ def _check_request_line(request: h11.Request, max_target: int) -> None:
     if not _method(method):
         _refuse("The method is malformed.")
     if not request.http_version.startswith(b"1."):
-        _refuse("Only HTTP/1.0 and HTTP/1.1 are spoken here.", 505)
+        _refuse("Only HTTP/1.0 and HTTP/1.1 are supported.", 505)
     if method.decode() in REFUSED_METHODS:
         _refuse(f"{method.decode()} is not allowed.", 405)
     if len(target) > max_target:
@@ -192,7 +192,7 @@ def _check_host(host: bytes | None, version: bytes) -> None:
 
 
 def _length(fields: dict[bytes, bytes], version: bytes) -> int | None:
-    """Bytes of the body; None if it is chunked."""
+    """Bytes of the body; None for a chunked one."""
     if b"transfer-encoding" not in fields:
         return int(fields.get(b"content-length", b"0"))
     if b"content-length" in fields:
@@ -215,23 +215,24 @@ def _persists(fields: dict[bytes, bytes], version: bytes) -> bool:
 
 
 class Chunks:
-    """Decodes a chunked body as it arrives; raises the Problem to answer with.
+    """Decoder of a chunked body; raises the Problem to answer with.
 
-    ``limit`` is of the decoded body, in bytes. Trailers are checked and dropped.
+    ``limit`` is the size of the decoded body in bytes. Trailers are checked and
+    dropped.
     """
 
     def __init__(self, limit: int) -> None:
         self.body = bytearray()
         self.done = False
         self._limit = limit
-        self._left = 0  # bytes of this chunk still to come
-        self._around = 0  # bytes of chunk lines and their ends
+        self._remaining = 0  # bytes of this chunk still to come
+        self._overhead = 0  # bytes of chunk lines and line ends
         self._trailers = 0  # bytes
-        self._seen = 0  # bytes of an unfinished line that were looked at
+        self._seen = 0  # bytes of an unfinished line that have been checked
         self._step = self._size
 
     def feed(self, data: bytearray) -> None:
-        """Take from the front of ``data`` all that can be decoded yet."""
+        """Decode as much of ``data`` as possible and remove it from its front."""
         while not self.done and self._step(data):
             pass
 
@@ -243,24 +244,24 @@ class Chunks:
         if match is None:
             _refuse("The size of a chunk is malformed.")
         self._count(len(line) + 4)
-        self._left = int(match[1], 16)
-        if len(self.body) + self._left > self._limit:
+        self._remaining = int(match[1], 16)
+        if len(self.body) + self._remaining > self._limit:
             _refuse(f"The body has more than {self._limit} bytes.", 413)
-        self._step = self._data if self._left else self._trailer
+        self._step = self._data if self._remaining else self._trailer
         return True
 
     def _count(self, size: int) -> None:
-        """Without a bound, tiny chunks cost the server more than the sender."""
-        self._around += size
-        if self._around > SPARE + len(self.body):
-            _refuse("The chunks have more around them than in them.")
+        """Tiny chunks would cost the server more than the sender."""
+        self._overhead += size
+        if self._overhead > CHUNK_OVERHEAD + len(self.body):
+            _refuse("The chunks are too small: their framing is larger than the body.")
 
     def _data(self, data: bytearray) -> bool:
-        piece = data[: self._left]
+        piece = data[: self._remaining]
         del data[: len(piece)]
         self.body += piece
-        self._left -= len(piece)
-        if not self._left:
+        self._remaining -= len(piece)
+        if not self._remaining:
             self._step = self._end
         return bool(piece)
 
@@ -283,11 +284,11 @@ class Chunks:
         self.done = not line
         return True
 
-    def _line(self, data: bytearray, longest: int) -> bytes | None:
-        """The next line, without its end; None if it is not whole yet."""
+    def _line(self, data: bytearray, max_size: int) -> bytes | None:
+        """The next line without its end; None if it is incomplete."""
         end = data.find(b"\r\n", max(0, self._seen - 1))
         size = len(data) if end < 0 else end
-        if size > longest:
+        if size > max_size:
             _refuse("A chunk's line, or the trailer, is too long.", 431)
         if end < 0:
             if _misplaced(data, max(0, self._seen - 1)):
@@ -303,11 +304,11 @@ class Chunks:
 
 
 class StrictFraming:
-    """Refuses what a server should not have let through, and closes the connection.
+    """Refuses malformed requests that the server let pass, and closes the connection.
 
-    ``max_target`` and ``max_head`` are in bytes of URL and of all header fields.
-    Set ``close`` to False for servers that take no ``Connection`` header from an
-    application (wsgiref's own).
+    ``max_target`` and ``max_head`` are the bytes of the URL and of all header
+    fields. Set ``close`` to False for servers that refuse a ``Connection`` header
+    from an application (wsgiref's).
     """
 
     def __init__(

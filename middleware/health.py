@@ -1,9 +1,9 @@
-"""Is the process up, and can it work: for load balancers and supervisors.
+"""Health checks: liveness and readiness, for load balancers and supervisors.
 
 ``application = Health(application, checks=reasons)``
 
-/health/live is 200 as long as it answers at all. /health/ready is 200, or 503
-with the reasons. It measures nothing itself: ``checks`` does.
+/health/live is 200 while the process answers. /health/ready is 200, or 503 with
+the reasons that ``checks`` returns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from webob.acceptparse import create_accept_header
 from middleware import paste
 from middleware.problem import Problem
 
-PATIENCE = 5  # seconds in which the checks should have answered
+CHECK_TIMEOUT = 5  # seconds after which unfinished checks make this not ready
 
 _log = logging.getLogger(__name__)
 _DOCUMENTS = {
@@ -36,11 +36,11 @@ _OFFERS = {
 
 
 class Health:
-    """``checks`` returns the reasons why this is not ready, none if it is.
+    """``checks`` returns the reasons why this is not ready; none if it is.
 
-    What it returned counts for a second; if it raises, that is a reason, and
-    goes to the log. While one request waits for it, others get what it said
-    last, for ``PATIENCE``. ``clock`` tells seconds.
+    Its result is cached for a second. An exception is logged and counts as a
+    reason. While one request runs the checks, others get the last result, for up
+    to ``CHECK_TIMEOUT``. ``clock`` returns seconds.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class Health:
             for suffix in ("", ".xml", ".json")
         }
         self._lock = Lock()
-        self._asked = self._until = float("-inf")
+        self._started = self._fresh_until = float("-inf")
         self._reasons: Sequence[str] = ("the first checks are still running",)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        found = self._paths.get(environ.get("PATH_INFO", ""))
-        if found is None:
+        endpoint = self._paths.get(environ.get("PATH_INFO", ""))
+        if endpoint is None:
             return self.app(environ, start_response)
-        path, suffix, ready = found
+        path, suffix, ready = endpoint
         environ["middleware.route"] = path
         if suffix:
             environ["middleware.format"] = suffix
@@ -80,22 +80,22 @@ class Health:
 
     def _checked(self) -> Sequence[str]:
         now = self.clock()
-        if now < self._until:
+        if now < self._fresh_until:
             return self._reasons
-        # A check that hangs must not take all threads with it.
+        # A check that hangs must not block every thread.
         if not self._lock.acquire(blocking=False):
-            waited = now - self._asked
+            waited = now - self._started
             late = (f"the checks have not answered for {waited:.0f} s",)
-            return late if waited > PATIENCE else self._reasons
+            return late if waited > CHECK_TIMEOUT else self._reasons
         try:
-            self._asked = now
-            self._reasons = self._ask()
-            self._until = self.clock() + 1
+            self._started = now
+            self._reasons = self._run_checks()
+            self._fresh_until = self.clock() + 1
         finally:
             self._lock.release()
         return self._reasons
 
-    def _ask(self) -> Sequence[str]:
+    def _run_checks(self) -> Sequence[str]:
         try:
             return tuple(self.checks())
         except Exception as error:

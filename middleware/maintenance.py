@@ -1,11 +1,11 @@
-"""The site rests, or only shows: a file says so, without a restart.
+"""Maintenance mode and read-only mode, switched by a file.
 
 ``application = Maintenance(application, mode="/run/site/maintenance")``
 
-While the file is there, everything is answered 503 with its content as the
-reason. If its content begins with ``read-only``, only what would change
-something is: ``read-only: the database moves until noon``. Who may make the
-file is the business of its folder.
+While the file exists, every request is answered 503 with its content as the
+reason. If the content begins with ``read-only``, only requests that change
+something are: ``read-only: the database moves until noon``. The permissions of
+its folder decide who can create the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from middleware import paste
 from middleware.problem import Problem
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_LONGEST = 1000  # bytes of a reason
+_MAX_REASON = 1000  # bytes
 _DEFAULTS = {
     "maintenance": "this is down for maintenance: try again later",
     "read-only": "nothing can be changed for now: try again later",
@@ -28,12 +28,12 @@ _DEFAULTS = {
 
 
 class Maintenance:
-    """``mode`` is the path of a flag file, or a function that is asked each time.
+    """``mode`` is the path of the file, or a function called for each request.
 
-    The function returns "" in normal times, "maintenance" or "read-only",
-    either of them with ``: REASON`` if it likes. The file is looked for at most
-    once a second. ``exempt`` paths, by how they begin, always go through.
-    ``retry_after`` and ``clock`` are in seconds.
+    The function returns "" for normal operation, "maintenance" or "read-only",
+    with an optional ``: REASON``. The file is checked at most once a second. Paths
+    that begin with one of ``exempt`` always pass. ``retry_after`` and ``clock``
+    are in seconds.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Maintenance:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.app = app
-        self.mode = mode if callable(mode) else _Flag(Path(mode), clock)
+        self.mode = mode if callable(mode) else _ModeFile(Path(mode), clock)
         self.exempt = tuple(exempt)
         self.retry_after = retry_after
 
@@ -61,7 +61,7 @@ class Maintenance:
 
 
 def _parsed(mode: str) -> tuple[str, str]:
-    """Kind and reason; a text that begins with no kind is a reason alone."""
+    """Mode and reason; a text without a mode is a reason for maintenance."""
     first, _, rest = mode.partition(":")
     kind = first.strip().lower()
     if kind in _DEFAULTS:
@@ -69,31 +69,31 @@ def _parsed(mode: str) -> tuple[str, str]:
     return "maintenance", mode.strip() or _DEFAULTS["maintenance"]
 
 
-class _Flag:
-    """What a flag file says, a second late at most."""
+class _ModeFile:
+    """The content of the file, cached for a second."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
-        self._until = float("-inf")
+        self._fresh_until = float("-inf")
         self._mode = ""
 
     def __call__(self) -> str:
         now = self._clock()
-        if now >= self._until:
-            # First, so that of many threads few look.
-            self._until = now + 1
+        if now >= self._fresh_until:
+            # Set before reading, so that few threads read at once.
+            self._fresh_until = now + 1
             self._mode = self._read()
         return self._mode
 
     def _read(self) -> str:
         try:
             with open(self._path, "rb") as file:
-                text = file.read(_LONGEST).decode(errors="replace")
+                text = file.read(_MAX_REASON).decode(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return ""
         except OSError:
-            return "maintenance"  # it is there, if only for its name
+            return "maintenance"  # it exists but cannot be read
         return text.strip() or "maintenance"
 
 

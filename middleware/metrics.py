@@ -1,11 +1,10 @@
-"""Figures for Prometheus: how many requests, how long, how many at once.
+"""Prometheus metrics: requests, durations, requests in flight.
 
 ``application = Metrics(application, registry=registry)``
 
-Counts a request when its body is closed. It does not serve /metrics: an app
-does, with ``exposition``. Names of labels come from a bounded choice, never
-from the client: a route is the template that the app puts into
-``environ["middleware.route"]``.
+A request is counted when its body is closed. The app serves /metrics, with
+``exposition``. Label values are bounded and never come from the client: a route
+is the template that the app puts into ``environ["middleware.route"]``.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.exposition import choose_encoder
 
 from middleware import paste
-from middleware.held import close
+from middleware.buffering import close
 
-ROUTES = 1000  # beyond, a route is "other": somebody puts paths where templates belong
-FAILED = "500"  # as good as: whoever serves it makes one of it
+MAX_ROUTES = 1000  # later ones count as "other": the app uses paths instead of templates
+FAILED = "500"  # the server's answer to an exception
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
     """``registry`` gets ``http_request_duration_seconds`` (method, route),
     ``http_requests_total`` (method, code: "200") and ``http_requests_in_flight``.
-    ``clock`` tells seconds."""
+    ``clock`` returns seconds."""
 
     def __init__(
         self,
@@ -43,28 +42,33 @@ class Metrics:
         self._routes: set[str] = set()
         self._seconds = Histogram(
             "http_request_duration_seconds",
-            "Until the last byte of the response was handed on",
+            "Time until the last byte of the response was passed to the server",
             ("method", "route"),
             registry=registry,
         )
         self._requests = Counter(
-            "http_requests", "Ended, by code of status", ("method", "code"), registry=registry
+            "http_requests",
+            "Requests that have ended, by status code",
+            ("method", "code"),
+            registry=registry,
         )
-        self._in_flight = Gauge("http_requests_in_flight", "Begun and not ended", registry=registry)
+        self._in_flight = Gauge(
+            "http_requests_in_flight", "Requests that have started and not ended", registry=registry
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        measured = _Measured(self, environ, start_response)
+        response = _Response(self, environ, start_response)
         self._in_flight.inc()
         try:
-            measured.body = self.app(environ, measured.start)
+            response.body = self.app(environ, response.start)
         except BaseException:
-            measured.status = FAILED
-            measured.end()
+            response.status = FAILED
+            response.end()
             raise
-        return measured
+        return response
 
     def ended(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
-        """Count a request; ``status`` is "" if it never got one."""
+        """Count a request; ``status`` is "" if there was no response."""
         method = environ["REQUEST_METHOD"]
         method = method if method in _METHODS else "other"
         self._in_flight.dec()
@@ -74,14 +78,14 @@ class Metrics:
     def _route(self, environ: WSGIEnvironment) -> str:
         route = environ.get("middleware.route", "other")
         if route not in self._routes:
-            if len(self._routes) >= ROUTES:
+            if len(self._routes) >= MAX_ROUTES:
                 return "other"
             self._routes.add(route)
         return str(route)
 
 
-class _Measured:
-    """A response that is counted when it is closed."""
+class _Response:
+    """The app's response, counted when it is closed."""
 
     def __init__(
         self, metrics: Metrics, environ: WSGIEnvironment, start_response: StartResponse
@@ -89,7 +93,7 @@ class _Measured:
         self._metrics = metrics
         self._environ = environ
         self._start = start_response
-        self._began = metrics.clock()
+        self._started = metrics.clock()
         self._ended = False
         self.status = ""
         self.body: Iterable[bytes] = ()
@@ -110,12 +114,12 @@ class _Measured:
     def end(self) -> None:
         if not self._ended:
             self._ended = True
-            seconds = self._metrics.clock() - self._began
+            seconds = self._metrics.clock() - self._started
             self._metrics.ended(self._environ, self.status, seconds)
 
 
 def exposition(registry: CollectorRegistry, environ: WSGIEnvironment) -> tuple[str, bytes]:
-    """The media type that a scraper prefers, and the figures in it."""
+    """The media type that the scraper prefers, and the metrics in it."""
     encoder, media_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
     return media_type, encoder(registry)
 

@@ -1,9 +1,9 @@
-"""What PasteDeploy needs: settings from an ini file to a component's arguments.
+"""PasteDeploy filter factories: a component's settings from an ini file.
 
 Each component's module has the line
 ``filter_factory = paste.factory(RequestID, header=paste.text, trust=paste.flag)``.
-A converter is given the text and returns the value, or raises ValueError
-saying what is wrong with it. Components read no settings themselves.
+A converter takes the text and returns the value, or raises ValueError with the
+fault.
 """
 
 from __future__ import annotations
@@ -21,35 +21,37 @@ _FLAGS = {"yes": True, "true": True, "on": True, "1": True}
 _FLAGS |= {"no": False, "false": False, "off": False, "0": False}
 
 
-def factory(component: Callable[..., WSGIApplication], **known: Converter) -> Callable[..., Filter]:
+def factory(
+    component: Callable[..., WSGIApplication], **converters: Converter
+) -> Callable[..., Filter]:
     """A ``paste.filter_factory`` for ``component(app, **settings)``.
 
-    The filter factory raises ValueError, naming component and setting, for one
-    that is unknown, missing or of a wrong value.
+    The filter factory raises ValueError, with the component and the setting, if a
+    setting is unknown, missing or has a wrong value.
     """
     name = component.__module__.rpartition(".")[2]
-    needed = [
+    required = [
         key
         for key, parameter in inspect.signature(component).parameters.items()
-        if key in known and parameter.default is parameter.empty
+        if key in converters and parameter.default is parameter.empty
     ]
 
     def filter_factory(global_conf: Mapping[str, str], **local_conf: str) -> Filter:
-        for key in needed:
+        for key in required:
             if key not in local_conf:
                 raise ValueError(f"{name}: {key}: is missing; set it")
-        settings = {key: _convert(name, key, text, known) for key, text in local_conf.items()}
+        settings = {key: _convert(name, key, text, converters) for key, text in local_conf.items()}
         return lambda app: component(app, **settings)
 
     return filter_factory
 
 
-def _convert(name: str, key: str, value: str, known: Mapping[str, Converter]) -> object:
-    if key not in known:
-        choice = ", ".join(sorted(known)) or "none"
-        raise ValueError(f"{name}: {key}: is no setting of it; there are: {choice}")
+def _convert(name: str, key: str, value: str, converters: Mapping[str, Converter]) -> object:
+    if key not in converters:
+        choice = ", ".join(sorted(converters)) or "none"
+        raise ValueError(f"{name}: {key}: is not a setting of it; there are: {choice}")
     try:
-        return known[key](value)
+        return converters[key](value)
     except ValueError as error:
         raise ValueError(f"{name}: {key}: {error}") from error
 
@@ -58,14 +60,14 @@ def _convert(name: str, key: str, value: str, known: Mapping[str, Converter]) ->
 
 
 def text(value: str) -> str:
-    """As it is, without spaces around it; not empty."""
+    """Text without surrounding spaces; not empty."""
     if not value.strip():
         raise ValueError("is empty")
     return value.strip()
 
 
 def words(value: str) -> tuple[str, ...]:
-    """Words between spaces; there may be none."""
+    """Words separated by spaces; may be empty."""
     return tuple(value.split())
 
 
@@ -86,29 +88,29 @@ def whole(value: str) -> int:
 def number(value: str) -> float:
     """A decimal number, not negative: seconds, a rate."""
     try:
-        found = float(value)
+        parsed = float(value)
     except ValueError:
-        found = -1.0
-    if not 0 <= found < float("inf"):
+        parsed = -1.0
+    if not 0 <= parsed < float("inf"):
         raise ValueError(f"{value!r} is not a number of 0 or more")
-    return found
+    return parsed
 
 
 def choice(*names: str) -> Converter:
     """One of ``names``."""
 
-    def chosen(value: str) -> str:
+    def convert(value: str) -> str:
         if value.strip() not in names:
             raise ValueError(f"{value!r} is not one of {', '.join(names)}")
         return value.strip()
 
-    return chosen
+    return convert
 
 
 def thing(value: str) -> Any:
-    """What ``package.module:name`` names: a function that a component calls."""
+    """The object at ``package.module:name``, such as a function."""
     module, _, name = value.strip().partition(":")
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{value!r} is not the module:name of something ({error})") from error
+        raise ValueError(f"{value!r} is not the module:name of an object ({error})") from error

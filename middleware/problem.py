@@ -1,10 +1,9 @@
-"""Errors as RFC 9457 problems, in the format that the client reads.
+"""RFC 9457 problem details, as XML, JSON or HTML by content negotiation.
 
-A ``Problem`` is raised where something is wrong, and is itself the WSGI
-application that answers: ``return problem(environ, start_response)``. It says
-what is wrong to a client; it logs nothing and knows nothing of what went wrong
-inside. It is no component: there is nothing to paste. A site may show people
-a page of its own, by a function in the environ (``PAGE``).
+A ``Problem`` is an exception and the WSGI application that answers with it:
+``return problem(environ, start_response)``. It tells the client what is wrong
+and logs nothing. A site can render its own HTML page, by a function in the
+environ (``PAGE``). This module is a library, not a component.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from webob.acceptparse import create_accept_header
 
 NAMESPACE = "urn:ietf:rfc:7807"
-# In the environ: page(environ, problem) gives the HTML of a problem, or None.
+# Environ key of page(environ, problem), which returns the HTML of a problem or None.
 PAGE = "middleware.problem_page"
 
-# What RFC 9110 calls them; Python before 3.13 has the names of older RFCs.
+# Names of RFC 9110; Python before 3.13 has those of older RFCs.
 _TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 _OFFERS = {
     "application/problem+xml": "xml",
@@ -40,17 +39,17 @@ _MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
 }
 _MEMBERS = ("type", "title", "status", "detail", "instance")
-_LONGEST = 1000  # characters of a detail: what a client sent is not sent back whole
+_MAX_DETAIL = 1000  # characters; a detail may quote what the client sent
 _plain = re.compile(r"[A-Za-z0-9/._~-]{0,1024}").fullmatch
-_UNHEARD_OF = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Problem(Exception):
-    """What is wrong with a request, or with us, and how it is answered.
+    """An error and its response.
 
-    ``errors`` holds one mapping a fault, of ``line``, ``column`` and
-    ``message``, and ``more`` is how many faults there are beyond them;
-    ``headers`` go into the response (``Allow``, ``Retry-After``).
+    ``errors`` has one mapping per fault, with ``line``, ``column`` and
+    ``message``; ``more`` is the number of further faults. ``headers`` are added to
+    the response (``Allow``, ``Retry-After``).
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Problem(Exception):
     ) -> None:
         self.status = status
         self.title = title or _TITLES.get(status) or HTTPStatus(status).phrase
-        self.detail = detail if len(detail) <= _LONGEST else detail[:_LONGEST] + "…"
+        self.detail = detail if len(detail) <= _MAX_DETAIL else detail[:_MAX_DETAIL] + "…"
         self.type = type
         self.errors = errors
         self.more = more
@@ -101,7 +100,7 @@ class Problem(Exception):
 
 
 def format_of(environ: WSGIEnvironment) -> str:
-    """Which of "xml", "json" and "html" the client gets: XML if it has no wish."""
+    """ "xml", "json" or "html", as the client prefers; "xml" by default."""
     chosen = environ.get("middleware.format")
     if chosen in _MEDIA_TYPES:
         return str(chosen)
@@ -111,7 +110,7 @@ def format_of(environ: WSGIEnvironment) -> str:
 
 
 def instance_of(environ: WSGIEnvironment) -> str:
-    """The path of the request, percent-encoded; short, however long it is."""
+    """The path of the request, percent-encoded and at most about 3 kB."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     if _plain(path):
         return str(path)
@@ -122,7 +121,7 @@ _Members = Mapping[str, object]
 
 
 def _as_xml(members: _Members, errors: Sequence[_Members], more: int) -> str:
-    """Lists are made of ``i``, as in RFC 9457, appendix B."""
+    """List items are elements ``i``, as in RFC 9457, appendix B."""
     inner = "".join(_element(key, members[key]) for key in _MEMBERS if key in members)
     if errors:
         inner += f"<errors>{''.join(map(_fault, errors))}</errors>"
@@ -169,8 +168,8 @@ def _escape(value: object) -> str:
 
 
 def _clean(value: object) -> object:
-    """Without the characters that XML cannot hold, nor JSON in UTF-8."""
-    return _UNHEARD_OF.sub("\ufffd", value) if isinstance(value, str) else value
+    """Text without characters that XML and UTF-8 cannot represent."""
+    return _FORBIDDEN_IN_XML.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 _WRITERS = {"xml": _as_xml, "json": _as_json, "html": _as_html}

@@ -1,9 +1,9 @@
-"""429 for who asks too often.
+"""Rate limit per client: 429 Too Many Requests.
 
 ``application = RateLimit(application, rate=50, burst=200)``
 
-A bucket of tokens for each client, in this process's memory: several processes
-each allow the rate. It counts requests, not bytes; BodyLimit counts those.
+A token bucket for each client, in this process's memory: each process allows the
+rate. It counts requests; BodyLimit counts bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from middleware.problem import Problem
 
 
 def client(environ: WSGIEnvironment) -> str:
-    """The user, if one is known by name; else the address."""
+    """The authenticated user; otherwise the network address."""
     identity = environ.get("middleware.identity")
     if identity is not None and identity.via != "anonymous":
         return f"user {identity.name}"
@@ -30,7 +30,7 @@ def client(environ: WSGIEnvironment) -> str:
 
 @lru_cache(maxsize=1024)
 def network_of(address: str) -> str:
-    """Who has one IPv6 address has 2**64 of them: their network is what counts."""
+    """An IPv4 address, or the /64 network of an IPv6 one: one client has 2**64."""
     if ":" not in address:
         return address
     try:
@@ -45,9 +45,9 @@ def network_of(address: str) -> str:
 class RateLimit:
     """``burst`` requests at once, then ``rate`` a second.
 
-    ``key`` tells clients apart; ``clients`` is how many are remembered: beyond,
-    who was silent longest is forgotten. ``exempt`` paths, by how they begin,
-    are not counted. ``clock`` tells seconds.
+    ``key`` returns a client's name. Of at most ``clients`` buckets, the longest
+    unused is dropped first. Paths that begin with one of ``exempt`` are not
+    counted. ``clock`` returns seconds.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RateLimit:
         self.clock = clock
         self._interval = 1 / rate
         self._room = burst / rate
-        # When each client's bucket is full again; who was seen last stands last.
+        # When each client's bucket will be full; the most recently used is last.
         self._full_at: dict[str, float] = {}
         self._lock = Lock()
 
@@ -89,19 +89,19 @@ class RateLimit:
         return self.app(environ, start_response)
 
     def _take(self, key: str) -> float:
-        """Take a token of ``key``: 0, or the seconds until there is one."""
+        """Take a token from the bucket; returns 0, or the seconds until there is one."""
         with self._lock:
             now = self.clock()
             full_at = max(self._full_at.pop(key, now), now)
             wait = full_at + self._interval - self._room - now
-            # A rounding error is not a reason to wait.
+            # 1e-9 s: more than a rounding error.
             self._full_at[key] = full_at if wait > 1e-9 else full_at + self._interval
             self._forget(now)
             return wait if wait > 1e-9 else 0.0
 
     def _forget(self, now: float) -> None:
-        """Drop full buckets, which know nothing, and what is too many: from
-        those silent longest, a few each time."""
+        """Drop up to two buckets: those that are full, which equal new ones, and
+        those beyond ``clients``; the longest unused first."""
         for _ in range(2):
             oldest = next(iter(self._full_at))
             if len(self._full_at) <= self.clients and self._full_at[oldest] > now:

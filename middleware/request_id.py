@@ -1,10 +1,10 @@
-"""An id for each request, for logs and for who asks what went wrong.
+"""Request ids for logs and error reports.
 
 ``application = RequestID(application)``
 
-Puts it into ``environ["middleware.request_id"]``, into the response and, while
-the request lasts, into ``current``, for who formats lines of a log. It does not
-log; AccessLog and ErrorHandler do, and belong inside of it.
+Sets ``environ["middleware.request_id"]``, the response's header and, during the
+request, the context variable ``current`` for log formatters. It does not log;
+AccessLog and ErrorHandler do, and belong inside of it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from middleware import paste
-from middleware.held import close
+from middleware.buffering import close
 
 KEY = "middleware.request_id"
 
-# The id of the request that this thread is at work on; empty if there is none.
+# The id of the request that this thread handles; empty outside of requests.
 current: ContextVar[str] = ContextVar("request_id", default="")
 
 _well_formed = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
 
 class RequestID:
-    """With ``trust``, a well-formed id that comes in ``header`` is kept.
+    """With ``trust``, a well-formed id in the request's ``header`` is kept.
 
-    That is for a proxy in front that makes ids and lets none of others through.
+    Set it only behind a proxy that makes the ids and drops those of clients.
     """
 
     def __init__(
@@ -66,15 +66,17 @@ class RequestID:
 
 
 class _Response:
-    def __init__(self, result: Iterable[bytes]) -> None:
-        self._result = result
+    """Clears ``current`` when it is closed."""
+
+    def __init__(self, body: Iterable[bytes]) -> None:
+        self._body = body
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._result)
+        return iter(self._body)
 
     def close(self) -> None:
         try:
-            close(self._result)
+            close(self._body)
         finally:
             current.set("")
 

@@ -1,9 +1,9 @@
-"""Search engines stay out.
+"""robots.txt and X-Robots-Tag: keep search engines out.
 
 ``application = Robots(application)``
 
-Answers /robots.txt, and marks every response. It only asks: who must not see a
-page is kept out by Authentication.
+Answers /robots.txt and marks every response. Search engines may ignore both;
+Authentication keeps strangers out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Robots:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") == "/robots.txt":
-            return _answer(environ, start_response)
+            return _robots_txt(environ, start_response)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             return start_response(status, [*headers, _TAG], exc_info)
@@ -38,7 +38,7 @@ class Robots:
         return self.app(environ, start)
 
 
-def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+def _robots_txt(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     method = environ["REQUEST_METHOD"]
     if method not in ("GET", "HEAD"):
         problem = Problem(405, "read it with GET", headers=[("Allow", "GET, HEAD")])

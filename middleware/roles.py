@@ -1,8 +1,8 @@
-"""What a role may do: each request needs one, and a higher one will do.
+"""Role-based access control: 403 unless the user's role is high enough.
 
-``application = Roles(application, needed=role_needed)``
+``application = Roles(application, required=required_role)``
 
-It does not find out who asks: Authentication, outside of it, has done that.
+Authentication belongs outside of it and sets the identity.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from middleware.problem import Problem
 
 
 class Roles:
-    """``needed`` tells the role that a request needs, None for none at all.
+    """``required`` returns the lowest role that may send a request; None: everyone.
 
-    ``order`` has the roles from the lowest up. A role of ``needed`` that is not
-    among them is a fault of ours (ValueError); an identity's is below all.
+    ``order`` has the roles from the lowest to the highest. ValueError if
+    ``required`` returns another one; an identity's unknown role is below all.
     """
 
     def __init__(
         self,
         app: WSGIApplication,
         *,
-        needed: Callable[[WSGIEnvironment], str | None],
+        required: Callable[[WSGIEnvironment], str | None],
         order: Sequence[str] = ("viewer", "operator", "admin"),
     ) -> None:
         self.app = app
-        self.needed = needed
+        self.required = required
         self._rank = {role: number for number, role in enumerate(order)}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        role = self.needed(environ)
+        role = self.required(environ)
         if role is not None:
-            problem = self._refusal(role, environ)
+            problem = self._problem(role, environ)
             if problem:
                 return problem(environ, start_response)
         return self.app(environ, start_response)
 
-    def _refusal(self, role: str, environ: WSGIEnvironment) -> Problem | None:
+    def _problem(self, role: str, environ: WSGIEnvironment) -> Problem | None:
         if role not in self._rank:
             raise ValueError(f"{role!r} is not one of the roles {', '.join(self._rank)}")
         identity = environ.get(KEY)
@@ -53,4 +53,4 @@ class Roles:
         return None
 
 
-filter_factory = paste.factory(Roles, needed=paste.thing, order=paste.words)
+filter_factory = paste.factory(Roles, required=paste.thing, order=paste.words)

@@ -1,9 +1,9 @@
-"""Headers that tell a browser to trust nothing but what is ours.
+"""Security headers: Content-Security-Policy, HSTS, nosniff and others.
 
 ``application = SecurityHeaders(application)``
 
-An app that sets one of them itself keeps its own. Pages must do without inline
-scripts and styles.
+A header that the app sets itself is kept. Pages cannot use inline scripts and
+styles.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ YEAR = 365 * 24 * 3600
 
 
 class SecurityHeaders:
-    """``policy`` is the Content-Security-Policy. ``hsts`` is for how many
-    seconds a browser uses https only, told over https; 0 does not tell it."""
+    """``policy`` is the Content-Security-Policy. ``hsts`` is the max-age of
+    Strict-Transport-Security in seconds, sent over https; 0 omits the header."""
 
     def __init__(self, app: WSGIApplication, *, policy: str = POLICY, hsts: int = YEAR) -> None:
         self.app = app
@@ -45,20 +45,20 @@ class SecurityHeaders:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            # Only now: TrustedProxy may lie inside, so that its refusals get them too.
-            ours = self._secure if environ["wsgi.url_scheme"] == "https" else self._plain
-            return start_response(status, _joined(headers, ours), exc_info)
+            # TrustedProxy may be inside, and sets the scheme while the app runs.
+            added = self._secure if environ["wsgi.url_scheme"] == "https" else self._plain
+            return start_response(status, _merged(headers, added), exc_info)
 
         return self.app(environ, start)
 
 
-def _joined(
-    headers: list[tuple[str, str]], ours: dict[str, tuple[str, str]]
+def _merged(
+    headers: list[tuple[str, str]], added: dict[str, tuple[str, str]]
 ) -> list[tuple[str, str]]:
     given = {name.lower() for name, _ in headers}
-    if given.isdisjoint(ours):
-        return [*headers, *ours.values()]
-    return [*headers, *(pair for name, pair in ours.items() if name not in given)]
+    if given.isdisjoint(added):
+        return [*headers, *added.values()]
+    return [*headers, *(pair for name, pair in added.items() if name not in given)]
 
 
 filter_factory = paste.factory(SecurityHeaders, policy=paste.text, hsts=paste.whole)

@@ -1,24 +1,24 @@
-"""Scripts, styles and pictures, cached for ever under names that change.
+"""Static files, served by WhiteNoise, with content hashes in their URLs.
 
 ``application = StaticFiles(application, root="static", prefix="static/")``
 
-WhiteNoise serves them. Each file has two names: ``/static/app.css``, which a
-browser asks for anew each time (304), and ``/static/app.3f2a1b9c04.css``, whose
-middle part is made of the content and which it keeps. Pages write
-``environ["middleware.static"]("app.css")``, which is the URL of the latter.
+Each file has two URLs: ``/static/app.css``, which browsers revalidate each time
+(304), and ``/static/app.3f2a1b9c04.css``, whose hash is made of the content and
+which browsers keep for ever. Pages use ``environ["middleware.static"]("app.css")``
+to get the second.
 
-Files are looked for at the start: after a change, start again. References
-inside a style sheet are left as they are and lead to the plain names, which is
-right, and one small request each. Hidden files are not served; ``x.css.br`` and
-``x.css.gz`` are sent for ``x.css`` to who takes them.
+Files are read at the start; restart after a change. URLs inside style sheets are
+not rewritten and lead to the first URL. Hidden files are not served. ``x.css.br``
+and ``x.css.gz`` are sent as ``x.css`` to clients that accept them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 from wsgiref.headers import Headers
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -27,71 +27,56 @@ from whitenoise import WhiteNoise
 from middleware import paste
 
 KEY = "middleware.static"
-_COMPRESSED = (".br", ".gz")
 
 
-class StaticFiles:
+class StaticFiles(WhiteNoise):
     """``root`` may be empty or missing."""
 
     def __init__(
         self, app: WSGIApplication, *, root: str | os.PathLike[str], prefix: str = "static/"
     ) -> None:
+        super().__init__(app, max_age=None, allow_all_origins=False)
         self._prefix = f"/{prefix.strip('/')}/".replace("//", "/")
-        self._hashed: dict[str, str] = {}  # URL below the prefix, by name
-        self._immutable: set[str] = set()  # URLs
-        self._tags: dict[str, str] = {}  # by path
-        self._noise = WhiteNoise(
-            app,
-            max_age=None,
-            allow_all_origins=False,
-            add_headers_function=self._add_headers,
-            immutable_file_test=lambda path, url: url in self._immutable,
-        )
-        for path in _files(Path(root)):
-            self._add(path, path.relative_to(root).as_posix())
+        self._hashed: dict[str, str] = {}  # URL with the hash, by plain URL
+        if Path(root).is_dir():
+            self.add_files(os.fspath(root), self._prefix)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         script = environ.get("SCRIPT_NAME")
         environ[KEY] = (lambda name: script + self.url(name)) if script else self.url
-        response: Iterable[bytes] = self._noise(environ, start_response)
+        response: Iterable[bytes] = super().__call__(environ, start_response)
         return response
 
     def url(self, name: str) -> str:
-        """The path of a file that may be kept for ever; of no such file, its
-        plain one, which leads to the app."""
-        return self._prefix + self._hashed.get(name, name)
+        """The URL with the hash; for a missing file the plain one, which leads to the app."""
+        plain = self._prefix + name
+        return self._hashed.get(plain, plain)
 
-    def _add(self, path: Path, name: str) -> None:
-        digest = blake2b(path.read_bytes(), digest_size=5).hexdigest()
-        stem, dot, suffix = path.name.rpartition(".")
-        hashed = f"{stem}.{digest}.{suffix}" if dot else f"{path.name}.{digest}"
-        self._hashed[name] = name[: -len(path.name)] + hashed
-        self._immutable.add(self.url(name))
-        # One strong tag must not stand for the compressed files as well.
-        weak = "W/" if any(_variants(path)) else ""
-        self._tags[str(path)] = f'{weak}"{digest}"'
-        self._noise.add_file_to_dictionary(self._prefix + name, str(path))
-        self._noise.add_file_to_dictionary(self.url(name), str(path))
+    # What WhiteNoise calls for each file
 
-    def _add_headers(self, headers: Headers, path: str, url: str) -> None:
-        headers["ETag"] = self._tags[path]
-        if "Cache-Control" not in headers:
-            headers["Cache-Control"] = "no-cache"
+    def add_file_to_dictionary(self, url: str, path: str, stat_cache: Any = None) -> None:
+        """Add both URLs."""
+        hidden = "/." in url
+        if hidden or self.is_compressed_variant(path, stat_cache=stat_cache):
+            return
+        self._hashed[url] = _with_hash(url, Path(path))
+        for each in (url, self._hashed[url]):
+            super().add_file_to_dictionary(each, path, stat_cache=stat_cache)
 
+    def immutable_file_test(self, path: str, url: str) -> bool:
+        return url not in self._hashed
 
-def _files(root: Path) -> Iterator[Path]:
-    """Sorted, so that two starts are alike."""
-    if not root.is_dir():
-        return
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        variant = path.suffix in _COMPRESSED and path.with_suffix("").is_file()
-        if path.is_file() and not hidden and not variant:
-            yield path
+    def add_cache_headers(self, headers: Headers, path: str, url: str) -> None:
+        headers["Cache-Control"] = "no-cache"
+        super().add_cache_headers(headers, path, url)
 
 
-def _variants(path: Path) -> Iterator[bool]:
-    return (path.with_name(path.name + suffix).is_file() for suffix in _COMPRESSED)
+def _with_hash(url: str, path: Path) -> str:
+    """``/static/app.css`` with a hash of the content before its last dot."""
+    digest = blake2b(path.read_bytes(), digest_size=5).hexdigest()
+    folder, _, name = url.rpartition("/")
+    stem, dot, suffix = name.rpartition(".")
+    return f"{folder}/{stem}.{digest}.{suffix}" if dot else f"{url}.{digest}"
 
 
 filter_factory = paste.factory(StaticFiles, root=paste.text, prefix=paste.text)

@@ -1,13 +1,13 @@
-"""503 when too many long responses are being read at once.
+"""Limit of concurrent long responses: 503 Service Unavailable.
 
 ``application = StreamLimit(application, most=4)``
 
-A response that is longer than a server sends off at once keeps a thread until its
-client has read it. This leaves threads for the others: of responses longer than
-``small`` bytes, ``most`` go on at a time, and one client has at most one less. A
-response whose length is not told is read ahead that far before it starts.
+A long response keeps a server's thread until the client has read it. This keeps
+threads free: at most ``most`` responses longer than ``small`` bytes run at once,
+and one less for a single client. A response without Content-Length is read that
+far before it starts.
 
-How fast a client must read is the server's business.
+The server limits how slowly a client may read.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from threading import Lock
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from middleware import paste
-from middleware.held import Begun, HeldStart, begin, close, read
+from middleware.buffering import BufferedStart, PrefetchedBody, close, prefetch, read_ahead
 from middleware.problem import Problem
 from middleware.rate_limit import client
 
 
 class StreamLimit:
-    """``key`` tells clients apart; it is asked after the app, which may know more."""
+    """``key`` returns a client's name; it is called after the app, which may set the user."""
 
     def __init__(
         self,
@@ -43,61 +43,61 @@ class StreamLimit:
         self.small = small
         self.key = key
         self._each = max(1, most - 1)
-        self._under_way: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
         self._lock = Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        held = HeldStart(start_response)
-        body = self.app(environ, held)
-        if not held.status:
-            body = begin(body)
-        if held.released:
+        start = BufferedStart(start_response)
+        body = self.app(environ, start)
+        if not start.status:
+            body = prefetch(body)
+        if start.sent:
             return body
         try:
-            long, body = self._measured(environ, held, body)
+            long, body = self._measured(environ, start, body)
             key = self.key(environ)
-            if long and not self._begin(key):
+            if long and not self._acquire(key):
                 close(body)
-                return _refusal()(environ, start_response)
-            held.release()
+                return _problem()(environ, start_response)
+            start.send()
         except BaseException:
-            with suppress(Exception):  # the first failure is the one to tell
+            with suppress(Exception):  # report the first failure
                 close(body)
             raise
         return self._counted(body, key) if long else body
 
     def _measured(
-        self, environ: WSGIEnvironment, held: HeldStart, body: Iterable[bytes]
+        self, environ: WSGIEnvironment, start: BufferedStart, body: Iterable[bytes]
     ) -> tuple[bool, Iterable[bytes]]:
-        """Whether it is long, and all of it still."""
+        """Whether the body is long, and a body that still gives all of it."""
         if isinstance(body, list | tuple) or environ["REQUEST_METHOD"] == "HEAD":
             return False, body
-        lengths = [value for name, value in held.headers if name.lower() == "content-length"]
+        lengths = [value for name, value in start.headers if name.lower() == "content-length"]
         if lengths:
             return int(lengths[0]) > self.small, body
-        pieces, body = read(body, self.small)
+        pieces, body = read_ahead(body, self.small)
         return sum(map(len, pieces)) > self.small, body
 
-    def _begin(self, key: str) -> bool:
+    def _acquire(self, key: str) -> bool:
         with self._lock:
-            if self._under_way.total() >= self.most or self._under_way[key] >= self._each:
+            if self._running.total() >= self.most or self._running[key] >= self._each:
                 return False
-            self._under_way[key] += 1
+            self._running[key] += 1
             return True
 
     def _counted(self, body: Iterable[bytes], key: str) -> Iterable[bytes]:
-        counted = Begun([], iter(body), body)
-        counted.after = partial(self._end, key)
+        counted = PrefetchedBody([], iter(body), body)
+        counted.after_close = partial(self._release, key)
         return counted
 
-    def _end(self, key: str) -> None:
+    def _release(self, key: str) -> None:
         with self._lock:
-            self._under_way[key] -= 1
-            if not self._under_way[key]:
-                del self._under_way[key]
+            self._running[key] -= 1
+            if not self._running[key]:
+                del self._running[key]
 
 
-def _refusal() -> Problem:
+def _problem() -> Problem:
     detail = "too many long responses are being read at once; try again"
     return Problem(503, detail, headers=[("Retry-After", "5")])
 

@@ -1,12 +1,12 @@
-"""A client that takes too long to send its body: 408.
+"""Time limit for request bodies: 408 Request Timeout.
 
 ``application = TimeLimit(application, seconds=30)``
 
-Counts the time that the application waits in reads of ``wsgi.input``, in all;
-over the limit the read raises the 408, which is the answer if the application
-lets it through before its response has started. It cannot interrupt a read that
-hangs: for that the server needs a time limit of its own. It does not limit how
-long the application works.
+Adds up the time that the application waits in reads of ``wsgi.input``. Over the
+limit the read raises the 408, which is the answer if it leaves the application
+before the response has started. It cannot interrupt a read that hangs; the
+server needs its own timeout for that. It does not limit how long the
+application runs.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from middleware import paste
+from middleware.error_response import ErrorResponse
 from middleware.problem import Problem
-from middleware.recover import Recovering
 
 
 class TimeLimit:
-    """``clock`` gives monotonic seconds."""
+    """``clock`` returns monotonic seconds."""
 
     def __init__(
         self, app: WSGIApplication, seconds: float, clock: Callable[[], float] = time.monotonic
@@ -37,15 +37,15 @@ class TimeLimit:
         ):
             return self.app(environ, start_response)
         reader = environ["wsgi.input"] = _Timed(environ["wsgi.input"], self.seconds, self.clock)
-        return Recovering(self.app, environ, start_response, reader.answer)
+        return ErrorResponse(self.app, environ, start_response, reader.answer)
 
 
 class _Timed:
-    """``wsgi.input`` for so many seconds of waiting."""
+    """``wsgi.input`` that may be waited for ``seconds`` in total."""
 
     def __init__(self, stream: Any, seconds: float, clock: Callable[[], float]) -> None:
         self._stream = stream
-        self._left = seconds
+        self._remaining = seconds
         self._clock = clock
         self._problem = Problem(408, f"The body did not arrive within {seconds:g} seconds.")
 
@@ -66,10 +66,10 @@ class _Timed:
             yield line
 
     def _timed(self, read: Callable[..., Any], *size: int) -> Any:
-        begun = self._clock()
+        started = self._clock()
         data = read(*size)
-        self._left -= self._clock() - begun
-        if self._left < 0:
+        self._remaining -= self._clock() - started
+        if self._remaining < 0:
             raise self._problem
         return data
 

@@ -1,9 +1,9 @@
-"""How long the app took, where a browser's developer tools show it.
+"""Server-Timing header: the app's duration, for a browser's developer tools.
 
 ``application = Timing(application)``
 
 Adds ``Server-Timing: app;dur=12.3``: the milliseconds until the response
-starts. It keeps no figures; Metrics does.
+starts. Metrics keeps statistics.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from middleware import paste
 
 
 class Timing:
-    """``clock`` tells seconds."""
+    """``clock`` returns seconds."""
 
     def __init__(self, app: WSGIApplication, *, clock: Callable[[], float] = perf_counter) -> None:
         self.app = app
         self.clock = clock
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        began = self.clock()
+        started = self.clock()
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            pair = ("Server-Timing", f"app;dur={(self.clock() - began) * 1000:.1f}")
+            pair = ("Server-Timing", f"app;dur={(self.clock() - started) * 1000:.1f}")
             return start_response(status, [*headers, pair], exc_info)
 
         return self.app(environ, start)

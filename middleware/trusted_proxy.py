@@ -1,15 +1,15 @@
-"""Who a request comes from, as told by a proxy that is trusted; else not at all.
+"""Trusted proxy headers: X-Forwarded-For, -Proto, -Host and the user's name.
 
 ``application = TrustedProxy(application, hosts=("media.example.org",))``
 
-From a trusted peer it takes scheme, host, the client's address and the user;
-from anybody else nothing. Either way the headers are gone afterwards, so that
-nothing inside believes them by mistake. REMOTE_USER is only ever the user that
-a trusted proxy named. It knows no roles; Authentication does.
+Takes scheme, host, the client's address and the user from a trusted peer only.
+The headers of all peers are removed, so that no component inside trusts them by
+mistake. REMOTE_USER is always the user that a trusted proxy named. Authentication
+gives it a role.
 
-A page elsewhere can have its name lead to this server (DNS rebinding); then it is
-the Host that tells, and 400 the answer. ``environ["middleware.own_host"]`` is a
-Host that was found among ``hosts``, with its port: what may be taken for ours.
+Requests to other hosts than ``hosts`` are answered 400, against DNS rebinding.
+``environ["middleware.own_host"]`` is a Host that is one of ``hosts``, with its
+port.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from middleware.framing import is_host
 from middleware.problem import Problem
 
 KEY = "middleware.own_host"
-LONGEST_USER = 255
+MAX_USER = 255  # characters
 
 _control = re.compile(r"[\x00-\x1f\x7f]").search
 # [2001:db8::1]:443, 192.0.2.1:443, or either without its port
@@ -44,19 +44,19 @@ _FORWARDED = (
 
 class Peers:
     """Networks, and "unix" for peers at a Unix socket, which have no address.
-    Raises ValueError for what is no network."""
+    ValueError if a word is neither."""
 
     def __init__(self, words: Iterable[str]) -> None:
-        found = list(words)
-        self._unix = "unix" in found
-        self._networks = [_network(word) for word in found if word != "unix"]
-        self._known = lru_cache(maxsize=1024)(self._holds)
+        names = list(words)
+        self._unix = "unix" in names
+        self._networks = [_network(word) for word in names if word != "unix"]
+        self._cached = lru_cache(maxsize=1024)(self._contains)
 
     def __call__(self, peer: str) -> bool:
-        """Whether a peer with this address is one of them."""
-        return self._known(peer)
+        """Whether the peer with this address is one of them."""
+        return self._cached(peer)
 
-    def _holds(self, peer: str) -> bool:
+    def _contains(self, peer: str) -> bool:
         if not peer:
             return self._unix
         try:
@@ -67,12 +67,12 @@ class Peers:
 
 
 class TrustedProxy:
-    """``trusted`` holds networks, and "unix" for peers at a Unix socket. At a port
-    of this host any user of it is a peer, so by default none is trusted there.
+    """``trusted`` has networks, and "unix" for peers at a Unix socket. Every user of
+    this host can connect to its TCP ports, so by default only "unix" is trusted.
 
-    ``hosts`` are the names, with or without a port, that Host may have, once the
-    proxy has told which one the client named; without them, any, and none is
-    taken for ours. Raises ValueError for what is no network.
+    ``hosts`` are the allowed values of Host, with or without a port, checked after
+    X-Forwarded-Host has been applied. Without them every Host is allowed, and
+    ``own_host`` is never set. ValueError if a word of ``trusted`` is wrong.
     """
 
     def __init__(
@@ -90,40 +90,40 @@ class TrustedProxy:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            self._settle(environ)
+            self._apply(environ)
         except Problem as problem:
             return problem(environ, start_response)
         return self.app(environ, start_response)
 
-    def _settle(self, environ: WSGIEnvironment) -> None:
-        told = {key: environ.pop(key) for key in _FORWARDED if key in environ}
+    def _apply(self, environ: WSGIEnvironment) -> None:
+        forwarded = {key: environ.pop(key) for key in _FORWARDED if key in environ}
         user = environ.pop(self._user_key, None)
         environ.pop("REMOTE_USER", None)
         environ.pop(KEY, None)
         if self._trusts(environ.get("REMOTE_ADDR", "")):
             if user is not None:
                 environ["REMOTE_USER"] = self._checked_user(user)
-            if told:
-                self._take(environ, told)
+            if forwarded:
+                self._forward(environ, forwarded)
         if self.hosts and "HTTP_HOST" in environ:
             environ[KEY] = self._checked_host(environ["HTTP_HOST"])
 
-    def _take(self, environ: WSGIEnvironment, told: dict[str, str]) -> None:
-        # The last of each is what the proxy itself has seen.
-        if "HTTP_X_FORWARDED_PROTO" in told:
-            scheme = _last(told["HTTP_X_FORWARDED_PROTO"]).lower()
+    def _forward(self, environ: WSGIEnvironment, forwarded: dict[str, str]) -> None:
+        # The proxy itself added the last value of each; a client may have sent the others.
+        if "HTTP_X_FORWARDED_PROTO" in forwarded:
+            scheme = _last(forwarded["HTTP_X_FORWARDED_PROTO"]).lower()
             if scheme not in ("http", "https"):
                 raise Problem(400, "X-Forwarded-Proto is neither http nor https.")
             environ["wsgi.url_scheme"] = scheme
-        if "HTTP_X_FORWARDED_HOST" in told:
-            host = environ["HTTP_HOST"] = _last(told["HTTP_X_FORWARDED_HOST"])
+        if "HTTP_X_FORWARDED_HOST" in forwarded:
+            host = environ["HTTP_HOST"] = _last(forwarded["HTTP_X_FORWARDED_HOST"])
             if not is_host(host):
-                raise Problem(400, "X-Forwarded-Host is no host.")
-        if "HTTP_X_FORWARDED_FOR" in told:
-            environ["REMOTE_ADDR"] = self._client(told["HTTP_X_FORWARDED_FOR"])
+                raise Problem(400, "X-Forwarded-Host is not a host.")
+        if "HTTP_X_FORWARDED_FOR" in forwarded:
+            environ["REMOTE_ADDR"] = self._client(forwarded["HTTP_X_FORWARDED_FOR"])
 
     def _client(self, hops: str) -> str:
-        """The last hop that is none of ours; the first, if all are."""
+        """The last hop that is not a trusted proxy; the first hop if all are."""
         address = ""
         for hop in reversed(hops.split(",")):
             address = _address(hop.strip())
@@ -134,16 +134,16 @@ class TrustedProxy:
     def _checked_user(self, user: str) -> str:
         name = user.strip()
         if not name or name.lower() == "(null)":
-            raise self._wrong("names nobody")
+            raise self._user_problem("names no user")
         if "," in name:
-            raise self._wrong("is given twice")
-        if len(name) > LONGEST_USER:
-            raise self._wrong(f"has more than {LONGEST_USER} characters")
+            raise self._user_problem("is given twice")
+        if len(name) > MAX_USER:
+            raise self._user_problem(f"has more than {MAX_USER} characters")
         if _control(name):
-            raise self._wrong("has control characters")
+            raise self._user_problem("has control characters")
         return name
 
-    def _wrong(self, what: str) -> Problem:
+    def _user_problem(self, what: str) -> Problem:
         return Problem(400, f"The header {self.user_header} {what}; check the proxy's settings.")
 
     def _checked_host(self, host: str) -> str:
@@ -157,11 +157,11 @@ def _network(word: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(word)
     except ValueError as error:
-        raise ValueError(f"trusted: {word!r} is no network and not unix: {error}") from error
+        raise ValueError(f"trusted: {word!r} is neither a network nor unix: {error}") from error
 
 
 def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """An IPv4 peer of an IPv6 socket is an IPv4 peer."""
+    """The IPv4 address of an IPv4 peer at an IPv6 socket."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
 
@@ -182,7 +182,7 @@ def _address(hop: str) -> str:
     try:
         return str(_plain(ip_address(text)))
     except ValueError as error:
-        raise Problem(400, "X-Forwarded-For holds what is no address.") from error
+        raise Problem(400, "X-Forwarded-For has a value that is not an address.") from error
 
 
 filter_factory = paste.factory(

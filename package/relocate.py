@@ -1,8 +1,9 @@
 """Move a virtual environment:  relocate.py BUILT FINAL
 
 Makes all files beneath BUILT, which pip has just filled, name FINAL instead: scripts,
-pyvenv.cfg, and the checksums of both in the records of what was installed. It moves no
-file itself. Exits 1, naming them, if files still name BUILT.
+pyvenv.cfg, and the checksums of both in the records of what was installed. Records of
+scripts that were removed are dropped. It moves no file itself. Exits 1, naming them, if
+files still name BUILT.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _rename(path: Path, built: Path, final: Path) -> None:
-    """Without the command that made the environment, which nobody can repeat."""
+    """Also drop the command that made the environment: its folder is gone."""
     content = path.read_bytes().replace(bytes(built), bytes(final))
     if path.name == "pyvenv.cfg":
         content = re.sub(rb"(?m)^command = .*\n", b"", content)
@@ -40,9 +41,10 @@ def _rename(path: Path, built: Path, final: Path) -> None:
 
 
 def _record(record: Path, built: Path) -> None:
-    """Sum up anew what ``record`` says of scripts."""
+    """Correct the checksums of scripts in ``record``."""
     with open(record, newline="") as stream:
         rows = list(csv.reader(stream))
+    rows = [row for row in rows if Path(record.parent.parent, row[0]).exists()]
     for row in rows:
         path = Path(record.parent.parent, row[0]).resolve()
         if path.is_relative_to(built / "bin"):

@@ -29,8 +29,14 @@ def clip(size: str, filters: str, *encoder: str) -> Sequence[str]:
 
 def tags(matrix: str, transfer: str = "", primaries: str = "", range: str = "tv") -> Sequence[str]:
     return (
-        *("-colorspace", matrix, "-color_trc", transfer or matrix),
-        *("-color_primaries", primaries or matrix, "-color_range", range),
+        "-colorspace",
+        matrix,
+        "-color_trc",
+        transfer or matrix,
+        "-color_primaries",
+        primaries or matrix,
+        "-color_range",
+        range,
     )
 
 
@@ -106,9 +112,19 @@ def seen(path: Path, *, at: float = 0.0) -> list[tuple[int, int, int]]:
     tv = "min=bt709:rin=tv" if path.suffix != ".jpg" else "min=bt470bg:rin=pc"
     seek = ["-ss", str(at)] if at else []
     argv = [
-        *("ffmpeg", "-v", "error", *seek, "-i", str(path), "-frames:v", "1"),
-        *("-vf", f"zscale={tv}:m=gbr:r=full,format=gbrp,format=rgb24"),
-        *("-f", "rawvideo", "-"),
+        "ffmpeg",
+        "-v",
+        "error",
+        *seek,
+        "-i",
+        str(path),
+        "-frames:v",
+        "1",
+        "-vf",
+        f"zscale={tv}:m=gbr:r=full,format=gbrp,format=rgb24",
+        "-f",
+        "rawvideo",
+        "-",
     ]
     data = subprocess.run(argv, check=True, capture_output=True).stdout
     width, height = size(path)
@@ -126,7 +142,7 @@ def size(path: Path) -> tuple[int, int]:
 
 # SMPTE ST 2086 as a box: green, blue, red and white in 0.00002, then 1000 and 0.005 cd/m².
 MASTERING = struct.pack(
-    ">8H2I", *(13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450), 10_000_000, 50
+    ">8H2I", 13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450, 10_000_000, 50
 )
 LIGHT = struct.pack(">2H", 1000, 400)
 

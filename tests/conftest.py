@@ -175,7 +175,9 @@ def _install(folder: Path) -> None:
 def _start(folder: Path) -> subprocess.Popen[bytes]:
     command = [
         # The server must not outlive a test run that was killed.
-        *[_program("setpriv"), "--pdeathsig", "KILL"],
+        _program("setpriv"),
+        "--pdeathsig",
+        "KILL",
         _program("mariadbd", "mysqld"),
         "--no-defaults",
         f"--datadir={folder / 'data'}",

@@ -44,10 +44,16 @@ class Machine:
     def __init__(self, systemd: bool = False) -> None:
         self._group = _make_group() if systemd else None
         command = [
-            *("setpriv", "--pdeathsig", "KILL"),  # it must not outlive a test run that was killed
+            "setpriv",
+            "--pdeathsig",
+            "KILL",  # it must not outlive a test run that was killed
             *_UNSHARE,
-            *(sys.executable, __file__, str(self._group or "")),
-            *(str(CHECKOUT), sys.prefix, sys.base_prefix),  # to be seen in it by all
+            sys.executable,
+            __file__,
+            str(self._group or ""),
+            str(CHECKOUT),
+            sys.prefix,
+            sys.base_prefix,  # to be seen in it by all
         ]
         self._process = subprocess.Popen(
             command,

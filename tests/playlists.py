@@ -20,14 +20,10 @@ from pathlib import Path
 from tests import fragments
 
 # What a tag of a master playlist must and may have.
-STREAM = {
-    *("BANDWIDTH", "AVERAGE-BANDWIDTH", "CODECS", "RESOLUTION", "FRAME-RATE"),
-    *("VIDEO-RANGE", "CLOSED-CAPTIONS"),  # RFC 4.4.6.2; Apple 9.1, 9.2, 9.14, 9.15, 9.16
-}
-FRAMES = {
-    *("BANDWIDTH", "AVERAGE-BANDWIDTH", "CODECS", "RESOLUTION", "VIDEO-RANGE"),
-    "URI",  # RFC 4.4.6.3; Apple 9.3, 9.4
-}
+STREAM = set(
+    ("BANDWIDTH AVERAGE-BANDWIDTH CODECS RESOLUTION FRAME-RATE VIDEO-RANGE CLOSED-CAPTIONS").split()
+)
+FRAMES = set("BANDWIDTH AVERAGE-BANDWIDTH CODECS RESOLUTION VIDEO-RANGE URI".split())
 RENDITION = {"TYPE", "GROUP-ID", "NAME", "LANGUAGE", "AUTOSELECT"}  # RFC 4.4.6.1; Apple 8.10
 OF_TYPE = {
     "AUDIO": {"CHANNELS", "URI", "DEFAULT"},

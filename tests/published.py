@@ -45,7 +45,8 @@ def chain(
 
 def given(output: Output) -> Source:
     return Source(
-        *(output.role, output.path),
+        output.role,
+        output.path,
         name=output.path.name,
         media_type=output.media_type,
         facts=output.facts,
@@ -62,9 +63,18 @@ def programme(path: Path, size: str, seconds: int = 13) -> Path:
     )
     square = "drawbox=x=t*20:y=t*10:w=80:h=80:color=white:t=fill"
     ffmpeg(
-        *("-f", "lavfi", "-i", f"color=0x336699:s={size}:r=25:d={seconds},{square}"),
+        "-f",
+        "lavfi",
+        "-i",
+        f"color=0x336699:s={size}:r=25:d={seconds},{square}",
         *(word for tone in TONES.values() for word in tones(tone, seconds=seconds)),
-        *("-i", str(text), *each(0, 1, 2, 3), *H264, *AAC, *tagged("deu", "eng")),
-        *("-c:s", "copy", "-metadata:s:s:0", "language=eng", str(path)),
+        "-i",
+        str(text),
+        *each(0, 1, 2, 3),
+        *H264,
+        *AAC,
+        *tagged("deu", "eng"),
+        *"-c:s copy -metadata:s:s:0 language=eng".split(),
+        str(path),
     )
     return path

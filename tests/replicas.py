@@ -46,7 +46,9 @@ class Member:
 
     def start(self, *options: str) -> None:
         command = [
-            *[_program("setpriv"), "--pdeathsig", "KILL"],
+            _program("setpriv"),
+            "--pdeathsig",
+            "KILL",
             _program("mariadbd", "mysqld"),
             "--no-defaults",
             f"--datadir={self.folder / 'data'}",

@@ -203,8 +203,11 @@ def test_apache_takes_its_configuration(tmp_path: Path) -> None:
     (tmp_path / "httpd.conf").write_text(conf.replace("/run/secrets", str(tmp_path / "secrets")))
     (tmp_path / "secrets/users").write_text("")
     run(
-        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"),
-        *("-keyout", tmp_path / "secrets/key", "-out", tmp_path / "secrets/certificate"),
+        *"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost".split(),
+        "-keyout",
+        tmp_path / "secrets/key",
+        "-out",
+        tmp_path / "secrets/certificate",
     )
     command = [_program("apache2"), "-t", "-d", str(tmp_path), "-f", str(tmp_path / "httpd.conf")]
     done = subprocess.run(

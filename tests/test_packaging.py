@@ -163,6 +163,13 @@ def test_installing_again_changes_no_settings_and_uninstalling_removes_none(
     assert install("--remove") == dict.fromkeys(changed, "changed")
 
 
+def test_each_lintian_override_has_a_reason() -> None:
+    lines = (ROOT / "package/deb/lintian-overrides").read_text().splitlines()
+    reasons, overrides = lines[::2], lines[1::2]
+    assert all(line.startswith("# ") for line in reasons)
+    assert all(line.startswith("backoffice: ") for line in overrides)
+
+
 def test_requirements_are_pinned_with_hashes_and_name_no_host() -> None:
     for path in ROOT.glob("requirements/*.txt"):
         text = path.read_text()

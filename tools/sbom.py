@@ -62,8 +62,12 @@ def _components(vendor: Path) -> Iterator[Component]:
 def _component(kind: str, name: str, version: str, licence: Mapping[str, Any]) -> Component:
     purl = f"pkg:{kind}/{name}@{version}"
     return {
-        **{"type": "library", "bom-ref": purl, "name": name, "version": version},
-        **{"licenses": [licence], "purl": purl},
+        "type": "library",
+        "bom-ref": purl,
+        "name": name,
+        "version": version,
+        "licenses": [licence],
+        "purl": purl,
     }
 
 

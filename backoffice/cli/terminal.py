@@ -99,11 +99,15 @@ _PROGRESS: Column = ("DONE", lambda r: f"{r['progress']:.0f} %")
 
 TABLES: Mapping[str, Sequence[Column]] = {
     "jobs": [
-        *(*_plain("id", "state"), _PROGRESS, *_plain("workflow", "priority", "submitter")),
+        *_plain("id", "state"),
+        _PROGRESS,
+        *_plain("workflow", "priority", "submitter"),
         *_plain("submitted", "title"),
     ],
     "tasks": [
-        *(*_plain("id", "job", "name", "state"), _PROGRESS, *_plain("queue", "host")),
+        *_plain("id", "job", "name", "state"),
+        _PROGRESS,
+        *_plain("queue", "host"),
         ("SPEED", lambda r: r["speed"]),
         ("LEFT", _shown(units.duration, "eta")),
         *_plain("message"),

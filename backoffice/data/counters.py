@@ -100,14 +100,18 @@ NOTIFICATIONS = Counter(
     "notifications", "Messages, of jobs (job) and to admins (alert)", ("kind", "outcome")
 )
 COUNTERS = (
-    *(ATTEMPTS, LEASES_LOST, REFUSED, PUBLISHES, RETRACTIONS),
-    *(DATABASE_RETRIES, DATABASE_ERRORS, NOTIFICATIONS),
+    ATTEMPTS,
+    LEASES_LOST,
+    REFUSED,
+    PUBLISHES,
+    RETRACTIONS,
+    DATABASE_RETRIES,
+    DATABASE_ERRORS,
+    NOTIFICATIONS,
 )
 
 # The bounded choices of labels.
-RETRY_KINDS = (
-    *("deadlock", "lock_wait", "snapshot", "duplicate", "interrupted", "disconnected", "locked"),
-)
+RETRY_KINDS = tuple("deadlock lock_wait snapshot duplicate interrupted disconnected locked".split())
 ERROR_KINDS = ("refused", "connections", "full", "read_only", "file", "away")
 NOTIFICATION_KINDS = ("job", "alert")
 SENT, UNSENT = "sent", "failed"

@@ -61,8 +61,11 @@ NO_SUCH_TABLE = 1146
 DUPLICATE = 1062  # two inserted the same at once: the second then finds it
 INTERRUPTED = 1317  # KILL QUERY
 RETRIED = {
-    **{LOCK_WAIT: "lock_wait", DEADLOCK: "deadlock", SNAPSHOT_CHANGED: "snapshot"},
-    **{DUPLICATE: "duplicate", INTERRUPTED: "interrupted"},
+    LOCK_WAIT: "lock_wait",
+    DEADLOCK: "deadlock",
+    SNAPSHOT_CHANGED: "snapshot",
+    DUPLICATE: "duplicate",
+    INTERRUPTED: "interrupted",
 }
 REFUSED = frozenset({1044, 1045, 1049, 1130, 1698, 1251})
 AWAY = frozenset({1040, 1203, 1226, 2002, 2003, 2005})

@@ -3,8 +3,10 @@
     register()
     store = Store(create_database(
         "mysql-replicated://USER:PASSWORD@db1,db2:3307/DATABASE?replicas=db2:3307,db3"))
-    with read_only(store, after=token):
-        store.find(Job)                # by a replica that has applied ``token``
+    connection = connection_of(store)
+    connection.begin_reading(token)    # with no transaction open
+    store.find(Job)                    # by a replica that has applied ``token``
+    connection.end_reading()
     store.add(Job())                   # by the primary
     store.commit()
     token = position(store)            # to be shown by whoever must see this
@@ -26,7 +28,7 @@ writes is it. The same server may stand in both lists, for failover. Options:
 
 Nobody reads older data than what ``after`` says: a replica that has not reached
 it within ``wait`` is passed over for the primary; without a primary, the read
-fails. A write in ``read_only`` is refused by the server itself (1792). A broken
+fails. A write while reading is refused by the server itself (1792). A broken
 connection raises Storm's DisconnectionError, as ever, and the transaction is to
 be run again; but the first statement of a reading one is tried elsewhere.
 
@@ -36,8 +38,7 @@ Needs Storm and mysqlclient, and nothing of Backoffice but ``nodes`` and ``gtid`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from storm.database import (
@@ -92,37 +93,16 @@ def register() -> None:
     register_scheme(SCHEME, Replicated)
 
 
-@contextmanager
-def read_only(store: Store, after: str = "") -> Iterator[None]:
-    """Transactions within it only read, each from one server that has applied
-    ``after``, a ``position``. Commits at its end, or rolls back after an
-    exception. Where there are no replicas it changes nothing. Raises
-    TransactionOpen, or ValueError if ``after`` is no position."""
-    connection = connection_of(store)
-    if connection is None:
-        yield
-        return
-    if store._dirty:
-        raise TransactionOpen("there are unsaved changes: commit or roll back first")
-    with connection.reading(after):
-        try:
-            yield
-        except BaseException:
-            store.rollback()
-            raise
-        store.commit()
-
-
 def position(store: Store) -> str:
     """What the last transaction of this store has written or may have seen, for
-    ``read_only``'s ``after``; empty where there are no replicas. Costs a question
+    ``begin_reading``; empty where there are no replicas. Costs a question
     to the server. Raises what any statement may."""
     connection = connection_of(store)
     return str(connection.position()) if connection is not None else ""
 
 
 def head(store: Store) -> str:
-    """All that the server of this transaction has. In ``read_only`` that may be a
+    """All that the server of this transaction has. While reading that may be a
     replica; else it is the primary's."""
     connection = connection_of(store)
     if connection is None:
@@ -194,23 +174,15 @@ class ReplicatedConnection(mysql.MySQLConnection):
         """Whether transactions that begin now only read."""
         return self._reading
 
-    @contextmanager
-    def reading(self, after: str = "") -> Iterator[None]:
-        """Transactions that begin within it only read. Ends none: the last one
-        must have ended when it does."""
-        self.begin_reading(after)
-        try:
-            yield
-        finally:
-            self.end_reading()
-
     def begin_reading(self, after: str = "", *, prefer: str = nodes.REPLICA) -> None:
-        """As ``reading``, without a context. ``prefer`` the primary for what must be
-        as new as can be, and must not fail when there is none."""
+        """Transactions until ``end_reading`` only read, each from one server that has
+        applied ``after``, a ``position``. ``prefer`` the primary for what must be as
+        new as can be, and must not fail when there is none. Raises TransactionOpen,
+        or ValueError if ``after`` is no position."""
         if self._session is not None:
             raise TransactionOpen("a transaction is open: commit or roll back first")
         if self._reading:
-            raise TransactionOpen("this is read_only already")
+            raise TransactionOpen("this connection is reading already")
         self._after = gtid.parse(after)
         self._reading, self._prefer = True, prefer
 

@@ -138,10 +138,7 @@ def _references(store: Store, job_id: int, wanted: Mapping[str, Any]) -> list[Re
 
 
 def _row(row: tuple[Any, ...]) -> dict[str, Any]:
-    names = (
-        *("role", "href", "task", "name", "media_type", "size", "sha256", "tree", "facts"),
-        "file_id",
-    )
+    names = tuple("role href task name media_type size sha256 tree facts file_id".split())
     values = dict(zip(names, row, strict=True))
     return values | {"tree": bool(values["tree"]), "facts": json.loads(values["facts"])}
 

@@ -319,8 +319,12 @@ def _count(store: Store, action: str, wanted: Selection) -> Result:
         unable = [job for job in wanted if job not in possible][:REFUSALS]
     states = _states(store, unable)
     return {
-        **{"action": action, "preview": True, "done": 0, "more": matched > most},
-        **{"matched": min(matched, most), "possible": min(able, most)},
+        "action": action,
+        "preview": True,
+        "done": 0,
+        "more": matched > most,
+        "matched": min(matched, most),
+        "possible": min(able, most),
         "refusals": [_refusal(job, _why_not(action, job, states.get(job))) for job in unable],
     }
 

@@ -121,8 +121,9 @@ def _steps(store: Store, job_ids: Sequence[int], lock: str = "") -> dict[int, li
         job_ids,
     ).get_all()
     steps: dict[int, list[Step]] = {job: [] for job in job_ids}
-    for job, *values, spec in rows:
-        steps[job].append(Step(*(*values, json.loads(spec))))
+    for job, *values in rows:
+        values[-1] = json.loads(values[-1])
+        steps[job].append(Step(*values))
     return steps
 
 

@@ -51,8 +51,12 @@ def unpacked(
     ]
     commands = [
         [
-            *(*ffmpeg.command(settings), *ffmpeg.input_arguments(source, settings)),
-            *("-map", f"0:{stream['index']}", "-c", "copy", "-f", "amr", str(path)),
+            *ffmpeg.command(settings),
+            *ffmpeg.input_arguments(source, settings),
+            "-map",
+            f"0:{stream['index']}",
+            *"-c copy -f amr".split(),
+            str(path),
         ]
         for stream, path in zip(packed, paths, strict=True)
     ]

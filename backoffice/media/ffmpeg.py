@@ -369,8 +369,13 @@ class Progress:
 def command(settings: Settings, *, level: str = "warning") -> list[str]:
     """How every ffmpeg command of ours begins."""
     return [
-        *(settings.tools.ffmpeg, "-hide_banner", "-nostdin", "-nostats"),
-        *("-loglevel", f"+level+{level}", "-progress", "pipe:1", "-stats_period", "1", "-y"),
+        settings.tools.ffmpeg,
+        "-hide_banner",
+        "-nostdin",
+        "-nostats",
+        "-loglevel",
+        f"+level+{level}",
+        *"-progress pipe:1 -stats_period 1 -y".split(),
     ]
 
 
@@ -491,9 +496,15 @@ def _ffprobe(
     on_tick: Callable[[], None] | None = None,
 ) -> Completed:
     argv = [
-        *(looked.settings.tools.ffprobe, "-v", "error", "-of", form, *shown),
+        looked.settings.tools.ffprobe,
+        "-v",
+        "error",
+        "-of",
+        form,
+        *shown,
         *_input_limits(formats),
-        *("-i", f"file:{looked.path.absolute()}"),
+        "-i",
+        f"file:{looked.path.absolute()}",
     ]
     readable = looked.path if formats == FORMATS else looked.path.parent
     return run(
@@ -797,7 +808,11 @@ def colours(
     the start of the file: all of a short file, of a longer one those in many places."""
     looked, picture = _Probed(path, name or path.name, settings), facts["video"][0]
     shown = [
-        *("-skip_frame", "nokey", "-select_streams", str(picture["index"]), "-show_entries"),
+        "-skip_frame",
+        "nokey",
+        "-select_streams",
+        str(picture["index"]),
+        "-show_entries",
         f"frame=best_effort_timestamp_time,width,height,pix_fmt,{','.join(_COLOUR.values())}",
         *_windows(float(facts.get("start", 0.0)), float(facts["duration"])),
     ]

@@ -241,9 +241,15 @@ def write_text(folder: Path, name: str, webvtt: str, seconds: float, lead: float
     mapped = f"{head}\nX-TIMESTAMP-MAP={start},LOCAL:00:00:00.000\n\n{cues}"
     (folder / f"{name}.vtt").write_text(mapped, encoding="utf-8")
     lines = [
-        *("#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{math.ceil(seconds)}"),
-        *("#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-PLAYLIST-TYPE:VOD"),
-        *(f"#EXTINF:{seconds:.6f},", f"{name}.vtt", "#EXT-X-ENDLIST", ""),
+        "#EXTM3U",
+        "#EXT-X-VERSION:7",
+        f"#EXT-X-TARGETDURATION:{math.ceil(seconds)}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+        f"#EXTINF:{seconds:.6f},",
+        f"{name}.vtt",
+        "#EXT-X-ENDLIST",
+        "",
     ]
     (folder / f"{name}.m3u8").write_text("\n".join(lines))
 
@@ -256,8 +262,12 @@ def _frames(folder: Path, picture: Picture, playlist: Playlist) -> str:
     """Write a playlist of the first frame of each segment; the line that names it."""
     name = f"{picture.name}-frames.m3u8"
     lines = [
-        *("#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{playlist.target}"),
-        *("#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-PLAYLIST-TYPE:VOD", "#EXT-X-I-FRAMES-ONLY"),
+        "#EXTM3U",
+        "#EXT-X-VERSION:7",
+        f"#EXT-X-TARGETDURATION:{playlist.target}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+        "#EXT-X-I-FRAMES-ONLY",
         f'#EXT-X-MAP:URI="{playlist.init.name}"',
     ]
     rates, bits = [], 0

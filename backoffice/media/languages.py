@@ -10,8 +10,14 @@ UNKNOWN = "und"
 # Three letters → those that FFmpeg has for QuickTime's own numbers of languages, where
 # they differ. All but the last are of ISO 639-2 too.
 _QUICKTIME = {
-    **{"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb"},
-    **{"mkd": "mac", "swe": "sve"},
+    "deu": "ger",
+    "nld": "dut",
+    "ell": "gre",
+    "isl": "ice",
+    "zho": "chi",
+    "sqi": "alb",
+    "mkd": "mac",
+    "swe": "sve",
 }
 
 

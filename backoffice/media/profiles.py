@@ -76,19 +76,29 @@ _FASTSTART = ("-movflags", "+faststart")
 
 # A timecode track would be a stream that nobody asked for.
 _MP4 = Container(
-    *("mp4", "mp4", "video/mp4", _X26X | {"flac"}, _MP4_CODECS),
+    "mp4",
+    "mp4",
+    "video/mp4",
+    _X26X | {"flac"},
+    _MP4_CODECS,
     (*_FASTSTART, "-write_tmcd", "0"),
 )
 _MOV = Container(
-    *("mov", "mov", "video/quicktime", _X26X | {"prores_ks", "pcm_s16le", "pcm_s24le"}),
-    *(_MOV_CODECS, _FASTSTART),
+    "mov",
+    "mov",
+    "video/quicktime",
+    _X26X | {"prores_ks", "pcm_s16le", "pcm_s24le"},
+    _MOV_CODECS,
+    _FASTSTART,
 )
 _MATROSKA = Container(
-    *("matroska", "mkv", "video/x-matroska"),
+    "matroska",
+    "mkv",
+    "video/x-matroska",
     _X26X | {"prores_ks", "pcm_s16le", "pcm_s24le", "flac"},
     _MOV_CODECS | frozenset(["ffv1", "vp8", "theora", "vorbis", "dts", "truehd", "pcm_s32le"]),
 )
-_SOUND_MP4 = Container("mp4", "m4a", "audio/mp4", *(_MP4.encoders, _MP4_CODECS), _FASTSTART)
+_SOUND_MP4 = Container("mp4", "m4a", "audio/mp4", _MP4.encoders, _MP4_CODECS, _FASTSTART)
 CONTAINERS: Final = {"mp4": _MP4, "mov": _MOV, "matroska": _MATROSKA}
 
 # encoder → its profiles, with the pixel formats each can hold
@@ -719,10 +729,19 @@ def _hls(package: Package, names: Sequence[str], sounds: Sequence[str]) -> list[
     # Of a lone variant ffmpeg leaves the %v in this one name as it is.
     first = "%v-init.mp4" if len(streams) > 1 else f"{names[0]}-init.mp4"
     return [
-        *("-f", "hls", "-hls_time", f"{package.segment:g}", "-hls_playlist_type", "vod"),
-        *("-hls_flags", "independent_segments", "-hls_segment_type", "fmp4"),
-        *("-hls_segment_options", _STARTS),
-        *("-hls_fmp4_init_filename", first, "-var_stream_map", " ".join(streams)),
+        "-f",
+        "hls",
+        "-hls_time",
+        f"{package.segment:g}",
+        "-hls_playlist_type",
+        "vod",
+        *"-hls_flags independent_segments -hls_segment_type fmp4".split(),
+        "-hls_segment_options",
+        _STARTS,
+        "-hls_fmp4_init_filename",
+        first,
+        "-var_stream_map",
+        " ".join(streams),
     ]
 
 
@@ -738,9 +757,18 @@ def _dash(
         tag = languages.tag(str(stream.get("language", "")))
         tags += [f"-metadata:s:a:{n}", f"language={tag or languages.UNKNOWN}"]
     return [
-        *("-aspect:v", f"{width}:{height}", "-f", "dash", "-seg_duration", f"{package.segment:g}"),
-        *("-use_template", "1", "-use_timeline", "1", "-format_options", _STARTS),
-        *("-adaptation_sets", " ".join(sets), *tags),
+        "-aspect:v",
+        f"{width}:{height}",
+        "-f",
+        "dash",
+        "-seg_duration",
+        f"{package.segment:g}",
+        *"-use_template 1 -use_timeline 1".split(),
+        "-format_options",
+        _STARTS,
+        "-adaptation_sets",
+        " ".join(sets),
+        *tags,
     ]
 
 

@@ -222,10 +222,23 @@ def _look(source: _Source, index: int, start: float, frames: int, until: float) 
 
 def _command(source: _Source, index: int, start: float, frames: int) -> list[str]:
     return [
-        *(source.settings.tools.ffmpeg, "-hide_banner", "-nostdin", "-nostats"),
-        *("-loglevel", "error", *(["-ss", f"{start:.3f}"] if start else [])),
+        source.settings.tools.ffmpeg,
+        "-hide_banner",
+        "-nostdin",
+        "-nostats",
+        "-loglevel",
+        "error",
+        *(["-ss", f"{start:.3f}"] if start else []),
         *ffmpeg.input_arguments(source.path, source.settings),
-        *("-map", f"0:{index}", "-frames:v", str(frames), "-fps_mode", "passthrough", "-vf"),
+        "-map",
+        f"0:{index}",
+        "-frames:v",
+        str(frames),
+        "-fps_mode",
+        "passthrough",
+        "-vf",
         f"{IDET},metadata=mode=print:file=-",
-        *("-f", "null", "-"),
+        "-f",
+        "null",
+        "-",
     ]

@@ -42,12 +42,29 @@ _CHANNEL_PER_TRACK: Final = frozenset({"mov", "mxf", "mxf_opatom", "gxf"})
 _SURROUND: Final = ("FL", "FR", "FC", "LFE", "BL", "BR")  # the order of ffmpeg's "5.1"
 # What channel labels and titles of tracks say → ffmpeg's name of the channel.
 _LABELS: Final[Mapping[str, str]] = {
-    **{"fl": "FL", "l": "FL", "left": "FL", "lt": "FL"},
-    **{"fr": "FR", "r": "FR", "right": "FR", "rt": "FR"},
-    **{"fc": "FC", "c": "FC", "center": "FC", "centre": "FC"},
-    **{"lfe": "LFE", "lf": "LFE", "sub": "LFE"},
-    **{"bl": "BL", "sl": "BL", "ls": "BL", "left surround": "BL"},
-    **{"br": "BR", "sr": "BR", "rs": "BR", "right surround": "BR"},
+    "fl": "FL",
+    "l": "FL",
+    "left": "FL",
+    "lt": "FL",
+    "fr": "FR",
+    "r": "FR",
+    "right": "FR",
+    "rt": "FR",
+    "fc": "FC",
+    "c": "FC",
+    "center": "FC",
+    "centre": "FC",
+    "lfe": "LFE",
+    "lf": "LFE",
+    "sub": "LFE",
+    "bl": "BL",
+    "sl": "BL",
+    "ls": "BL",
+    "left surround": "BL",
+    "br": "BR",
+    "sr": "BR",
+    "rs": "BR",
+    "right surround": "BR",
 }
 _UNLABELLED = re.compile(r"(unknown|\d+ channels)?\Z")
 

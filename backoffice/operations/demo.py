@@ -81,11 +81,18 @@ def _generate(clip: Path) -> None:
     print(f"Generating {SECONDS} s of video in {clip} …", flush=True)
     private = clip.with_suffix(".part")
     command = [
-        *("ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "error", "-y"),
-        *("-f", "lavfi", "-i", f"testsrc2=size=1280x720:rate=25:duration={SECONDS}"),
-        *("-f", "lavfi", "-i", f"sine=frequency=440:beep_factor=4:duration={SECONDS}"),
-        *("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"),
-        *("-c:a", "aac", "-shortest", "-movflags", "+faststart", "-f", "mp4", f"file:{private}"),
+        *"ffmpeg -hide_banner -nostdin -loglevel error -y".split(),
+        "-f",
+        "lavfi",
+        "-i",
+        f"testsrc2=size=1280x720:rate=25:duration={SECONDS}",
+        "-f",
+        "lavfi",
+        "-i",
+        f"sine=frequency=440:beep_factor=4:duration={SECONDS}",
+        *"-c:v libx264 -preset veryfast -pix_fmt yuv420p".split(),
+        *"-c:a aac -shortest -movflags +faststart -f mp4".split(),
+        f"file:{private}",
     ]
     subprocess.run(command, check=True)
     private.rename(clip)

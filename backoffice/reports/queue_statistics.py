@@ -111,7 +111,9 @@ def _queue(
 def _depth(name: str, lanes: Sequence[_Lane]) -> Record:
     ages = [lane.oldest for lane in lanes if lane.oldest is not None]
     return {
-        **{"name": name, "paused": lanes[0].paused, "limit": lanes[0].limit},
+        "name": name,
+        "paused": lanes[0].paused,
+        "limit": lanes[0].limit,
         "ready": min(sum(lane.ready for lane in lanes), COUNTED + 1),
         "running": sum(lane.running for lane in lanes),
         "oldest": max(ages, default=None),

@@ -69,9 +69,11 @@ def last_job(
     return None
 
 
-_JOB = (
-    *("id", "title", "state", "workflow", "version", "priority", "progress", "submitter"),
-    *("submitted", "started", "finished", "cancel_requested", "message"),
+_JOB = tuple(
+    (
+        "id title state workflow version priority progress submitter submitted started"
+        " finished cancel_requested message"
+    ).split()
 )
 
 
@@ -116,9 +118,7 @@ def _outputs(store: Store, job_id: int) -> list[Record]:
         store.using(File, LeftJoin(Task, Task.id == File.task_id))
         .find(File, File.job_id == job_id)
         .order_by(File.id)
-        .values(
-            *(File.role, File.id, File.href, Task.name, File.media_type, File.size, File.sha256)
-        )
+        .values(File.role, File.id, File.href, Task.name, File.media_type, File.size, File.sha256)
     )
     names = ("role", "file", "href", "task", "media_type", "size", "sha256")
     return [dict(zip(names, row, strict=True)) for row in rows]
@@ -199,9 +199,11 @@ def job_attempts(store: Store, job_id: int) -> list[Record]:
     return _attempts(store, Attempt.task_id.is_in(Select(Task.id, Task.job_id == job_id)))
 
 
-_ATTEMPT = (
-    *("number", "state", "host", "started", "finished", "message", "ffmpeg", "id"),
-    *("exit_status", "cpu_seconds", "peak_memory", "wall_seconds", "log", "log_size"),
+_ATTEMPT = tuple(
+    (
+        "number state host started finished message ffmpeg id exit_status cpu_seconds"
+        " peak_memory wall_seconds log log_size"
+    ).split()
 )
 
 
@@ -210,7 +212,10 @@ def _attempts(store: Store, condition: Any) -> list[Record]:
         store.find(Attempt, condition)
         .order_by(Attempt.task_id, Attempt.number)
         .values(
-            *(Attempt.task_id, Attempt.worker_id, Attempt.commands_json, Attempt.report_json),
+            Attempt.task_id,
+            Attempt.worker_id,
+            Attempt.commands_json,
+            Attempt.report_json,
             *(getattr(Attempt, name) for name in _ATTEMPT),
         )
     )
@@ -227,14 +232,28 @@ def _attempts(store: Store, condition: Any) -> list[Record]:
 
 
 _TASK = {
-    **{"id": Task.id, "job": Task.job_id, "name": Task.name, "type": Task.type},
-    **{"state": Task.state, "priority": Task.priority, "attempt": Task.attempt},
-    **{"attempts": Task.max_attempts, "progress": Task.progress, "speed": Task.speed},
-    **{"eta": Task.eta, "worker": Task.worker_id, "message": Task.message},
-    **{"run_at": Task.run_at, "started": Task.started, "finished": Task.finished},
-    **{"ready_at": Task.ready_at},
-    **{"spec": Task.spec_json, "queue": Lane.queue, "tags": Lane.tags},
-    **{"host": Attempt.host, "report": Attempt.report_json},
+    "id": Task.id,
+    "job": Task.job_id,
+    "name": Task.name,
+    "type": Task.type,
+    "state": Task.state,
+    "priority": Task.priority,
+    "attempt": Task.attempt,
+    "attempts": Task.max_attempts,
+    "progress": Task.progress,
+    "speed": Task.speed,
+    "eta": Task.eta,
+    "worker": Task.worker_id,
+    "message": Task.message,
+    "run_at": Task.run_at,
+    "started": Task.started,
+    "finished": Task.finished,
+    "ready_at": Task.ready_at,
+    "spec": Task.spec_json,
+    "queue": Lane.queue,
+    "tags": Lane.tags,
+    "host": Attempt.host,
+    "report": Attempt.report_json,
 }
 
 
@@ -279,10 +298,18 @@ def _percent(value: float) -> float:
 # Files and publications -----------------------------------------------------
 
 _FILE = {
-    **{"id": File.id, "href": File.href, "name": File.name, "role": File.role},
-    **{"size": File.size, "sha256": File.sha256, "media_type": File.media_type},
-    **{"state": File.state, "job": File.job_id, "made_by": File.task_id},
-    **{"created": File.created, "facts": File.facts_json},
+    "id": File.id,
+    "href": File.href,
+    "name": File.name,
+    "role": File.role,
+    "size": File.size,
+    "sha256": File.sha256,
+    "media_type": File.media_type,
+    "state": File.state,
+    "job": File.job_id,
+    "made_by": File.task_id,
+    "created": File.created,
+    "facts": File.facts_json,
 }
 
 
@@ -338,11 +365,18 @@ def still_of(store: Store, file: File) -> File | None:
 
 
 _PUBLICATION = {
-    **{"id": Publication.id, "job": Publication.job_id, "task": Publication.task_id},
-    **{"file": Publication.file_id, "target": Publication.target, "path": Publication.path},
-    **{"href": Publication.href, "state": Publication.state, "sha256": Publication.sha256},
-    **{"size": Publication.size, "published": Publication.published},
-    **{"retracted": Publication.retracted},
+    "id": Publication.id,
+    "job": Publication.job_id,
+    "task": Publication.task_id,
+    "file": Publication.file_id,
+    "target": Publication.target,
+    "path": Publication.path,
+    "href": Publication.href,
+    "state": Publication.state,
+    "sha256": Publication.sha256,
+    "size": Publication.size,
+    "published": Publication.published,
+    "retracted": Publication.retracted,
 }
 
 
@@ -472,8 +506,12 @@ def schedules(store: Store) -> list[Record]:
     ).get_all()
     return [
         {
-            **{"name": name, "cron": cron, "next_run": moment(coming), "last_run": moment(last)},
-            **{"last_job": last_job, "message": message},
+            "name": name,
+            "cron": cron,
+            "next_run": moment(coming),
+            "last_run": moment(last),
+            "last_job": last_job,
+            "message": message,
         }
         for name, cron, coming, last, last_job, message in rows
     ]
@@ -539,8 +577,10 @@ def events(
 
 # A subject has no index of its own: its job has one.
 _EVENT_INDEXES = {
-    **{"job_id": "event_job", "subject": "event_job"},
-    **{"actor": "event_actor", "action": "event_action"},
+    "job_id": "event_job",
+    "subject": "event_job",
+    "actor": "event_actor",
+    "action": "event_action",
 }
 
 

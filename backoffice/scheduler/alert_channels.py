@@ -117,8 +117,11 @@ def _told(item: Item) -> str:
         title = f", {item.title}" if item.title else ""
         job = f"{item.job}{title} ({item.workflow})"
     facts = {
-        **{"job": job, "why": item.why, "host": item.host},
-        **{"when": f"{item.at:%Y-%m-%d %H:%M:%S} UTC", "page": item.href},
+        "job": job,
+        "why": item.why,
+        "host": item.host,
+        "when": f"{item.at:%Y-%m-%d %H:%M:%S} UTC",
+        "page": item.href,
     }
     told = [f"{name:<6}{line(value)}" for name, value in facts.items() if value]
     return "\n".join([item.what, *told])

@@ -28,9 +28,8 @@ from backoffice.states import JOB_ACTIONS
 from backoffice.system.files import path_of
 
 _BATCH = 500  # rows asked for at once
-_COLUMNS = (
-    *("watch", "place", "href", "identity", "size", "changed", "inode"),
-    *("job_id", "moved", "sha256", "checked", "message", "taken"),
+_COLUMNS = tuple(
+    "watch place href identity size changed inode job_id moved sha256 checked message taken".split()
 )
 
 

@@ -136,7 +136,7 @@ class Result:
 
 
 class Context(Protocol):
-    """What an attempt is given. ``executors.local`` has the real one."""
+    """What an attempt is given; ``executors.attempt.RealContext`` implements it."""
 
     id: int  # of the task
     name: str

@@ -264,7 +264,9 @@ def _check_sounds(context: Context, work: _Work, stderr: str) -> None:
     for stream in work.facts["audio"]:
         length = profiles.span(stream, work.facts).length
         found = shortfall.of(
-            *(stream, length, stderr),
+            stream,
+            length,
+            stderr,
             source=work.path,
             facts=work.facts,
             settings=context.settings,

@@ -130,9 +130,13 @@ def _still_command(context: Context, work: _Work, percent: int, moment: float) -
         *(["-ss", f"{moment:.3f}"] if moment else []),
         *rendering.decoder(work.picture),
         *ffmpeg.input_arguments(work.path, context.settings),
-        *("-map", f"0:{work.picture['index']}", "-frames:v", "1"),
-        *("-vf", _filters(work, _rendered(work, (width, height)))),
-        *("-q:v", "3", "-f", "image2", "-update", "1"),
+        "-map",
+        f"0:{work.picture['index']}",
+        "-frames:v",
+        "1",
+        "-vf",
+        _filters(work, _rendered(work, (width, height))),
+        *"-q:v 3 -f image2 -update 1".split(),
         str(_still_path(context, work, percent)),
     ]
 
@@ -179,12 +183,17 @@ def _sprite_command(context: Context, work: _Work, *, keyframes: bool) -> list[s
         *(["-skip_frame", "nokey"] if keyframes else []),
         *work.clock,
         # Else a change of size would begin the sprite anew.
-        *("-reinit_filter", "0"),
+        "-reinit_filter",
+        "0",
         *rendering.decoder(work.picture),
         *ffmpeg.input_arguments(work.path, context.settings),
-        *("-map", f"0:{work.picture['index']}", "-frames:v", "1"),
-        *("-vf", f"{_SAME_SIZE},{_filters(work, ','.join(filters))}"),
-        *("-q:v", "4", "-f", "image2", "-update", "1"),
+        "-map",
+        f"0:{work.picture['index']}",
+        "-frames:v",
+        "1",
+        "-vf",
+        f"{_SAME_SIZE},{_filters(work, ','.join(filters))}",
+        *"-q:v 4 -f image2 -update 1".split(),
         str(_sprite_path(context, work)),
     ]
 

@@ -301,7 +301,9 @@ def _check_decoded(context: Context, work: _Work, stderr: str) -> list[str]:
 
 def _gaps(context: Context, work: _Work, stream: Facts, length: float, stderr: str) -> list[str]:
     found = shortfall.of(
-        *(stream, length, stderr),
+        stream,
+        length,
+        stderr,
         source=work.source.path,
         facts=work.facts,
         settings=context.settings,
@@ -533,16 +535,22 @@ def _planned_facts(work: _Work) -> dict[str, Any]:
         "video": [
             {
                 **(work.facts["video"][0] if work.facts["video"] else {}),
-                **{"index": n, "width": width, "height": height},
-                **{"interlaced": False, "scan": pictures.PROGRESSIVE, "rotation": 0},
+                "index": n,
+                "width": width,
+                "height": height,
+                "interlaced": False,
+                "scan": pictures.PROGRESSIVE,
+                "rotation": 0,
                 **picture,
             }
             for n, (picture, (width, height)) in enumerate(zip(shown, wanted.pictures, strict=True))
         ],
         "audio": [
             {
-                **{**track.first, **track.described},
-                **{"index": len(shown) + n, "codec": _sound_codec(profile, track.first)},
+                **track.first,
+                **track.described,
+                "index": len(shown) + n,
+                "codec": _sound_codec(profile, track.first),
             }
             for n, track in enumerate(sounds)
         ],

@@ -36,23 +36,23 @@ from middleware.authentication import Authentication, Identity
 from middleware.body_limit import BodyLimit
 from middleware.compression import Compression
 from middleware.conditional import Conditional
-from middleware.cross_site import CrossSite
+from middleware.csrf import CSRFProtection
 from middleware.errors import ErrorHandler
 from middleware.framing import StrictFraming
 from middleware.health import Health
 from middleware.maintenance import Maintenance
 from middleware.metrics import Metrics
-from middleware.own_writes import AFTER, POSITION, OwnWrites
 from middleware.rate_limit import RateLimit
+from middleware.read_your_writes import POSITION, READ_AFTER, ReadYourWrites
 from middleware.request_id import RequestID
 from middleware.robots import Robots
 from middleware.roles import Roles
 from middleware.security_headers import SecurityHeaders
 from middleware.static import StaticFiles
-from middleware.store import StorePerRequest
 from middleware.stream_limit import StreamLimit
 from middleware.time_limit import TimeLimit
 from middleware.timing import Timing
+from middleware.transaction import TransactionPerRequest
 from middleware.trusted_proxy import TrustedProxy
 
 _OWN_KEY = secrets.token_bytes(32)  # outlives a reload, so that open forms do
@@ -81,13 +81,11 @@ def make_app(
     router = Router(routes)
 
     app = application(site, router)
-    app = StorePerRequest(app, open=_opener(base, book), passing=database.again)
+    app = TransactionPerRequest(app, open=_opener(base, book), retryable=database.again)
     if base.replicated:
-        app = OwnWrites(
-            app, secret=_key(auth.secret), merged=replication.merged, header=TOKEN, cookie="own"
-        )
-    app = Roles(app, needed=_role_needed(router))
-    app = CrossSite(app, secret=_key(auth.secret))
+        app = ReadYourWrites(app, secret=_key(auth.secret), merged=replication.merged, header=TOKEN)
+    app = Roles(app, required=_required_role(router))
+    app = CSRFProtection(app, secret=_key(auth.secret))
     app = Authentication(
         app,
         tokens=_token_of(base),
@@ -125,7 +123,7 @@ def make_app(
 
 @dataclass(frozen=True)
 class Unit:
-    """A request's transaction, as StorePerRequest drives it."""
+    """A request's transaction, as TransactionPerRequest drives it."""
 
     store: Store
     close: Callable[[], None]
@@ -142,14 +140,14 @@ class Unit:
 def _opener(base: Database, book: counter_store.Book) -> Callable[[Environ], Unit]:
     def open(environ: Environ) -> Unit:
         reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        store = base.request_store(reading, environ.get(AFTER, ""))
+        store = base.request_store(reading, environ.get(READ_AFTER, ""))
         environ[POSITION] = base.position
         return Unit(store, base.release, book)
 
     return open
 
 
-def _role_needed(router: Router) -> Callable[[Environ], str | None]:
+def _required_role(router: Router) -> Callable[[Environ], str | None]:
     return lambda environ: router.match(environ).route.role
 
 

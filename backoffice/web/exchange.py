@@ -20,7 +20,7 @@ from webob.response import EmptyResponse
 
 from backoffice.web.call import Call, Site
 from backoffice.web.routes import Router
-from middleware.held import close
+from middleware.buffering import close
 
 _UNKNOWN = Host("", 0, "")
 # One range, as RFC 9110 writes it; any other is as good as none. WebOb takes time

@@ -30,7 +30,7 @@ from cheroot.workers.threadpool import ThreadPool, WorkerThread
 from backoffice.web.gate import Gate, Inbox, Limits, Request
 from backoffice.web.outbox import Outbox, TooSlow
 from backoffice.web.turns import Turns
-from middleware.held import close
+from middleware.buffering import close
 from middleware.rate_limit import network_of
 
 LOG = logging.getLogger("backoffice.web")

@@ -187,8 +187,11 @@ def _certify(folder: Path) -> None:
     subprocess.run(
         [
             *command.split(),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", str(folder / "key"), "-out", str(folder / "certificate")),
+            *"-subj /CN=localhost -addext subjectAltName=DNS:localhost".split(),
+            "-keyout",
+            str(folder / "key"),
+            "-out",
+            str(folder / "certificate"),
         ],
         capture_output=True,
         check=True,

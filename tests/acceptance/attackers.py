@@ -18,7 +18,6 @@ from contextlib import suppress
 
 SOURCE = "127.0.0.2"  # the client that attacks; others come from 127.0.0.1
 MANY = 60  # connections; an Apache as Debian has it serves 150
-MEGABYTE = 1 << 20
 
 
 class Attacker:

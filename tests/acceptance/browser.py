@@ -19,11 +19,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 PATIENCE = 20.0  # seconds until a test gives up
-_QUIET = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-    *("--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-default-apps", "--disable-extensions", "--mute-audio", "--hide-scrollbars"),
-    "--autoplay-policy=no-user-gesture-required",
+_QUIET = tuple(
+    (
+        "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-sync"
+        " --disable-dev-shm-usage --disable-background-networking"
+        " --disable-component-update --disable-default-apps --disable-extensions"
+        " --mute-audio --hide-scrollbars --autoplay-policy=no-user-gesture-required"
+    ).split()
 )
 _INSIDE = ("data:", "blob:", "chrome:")  # reach no network
 _UNDO: dict[str, tuple[str, dict[str, Any]]] = {

@@ -75,9 +75,15 @@ def medium_clip(clips: Clips) -> Path:
 
 def _clip(path: Path, seconds: int) -> Path:
     ffmpeg(
-        *("-f", "lavfi", "-i", f"testsrc2=size=640x360:rate=25:duration={seconds}"),
-        *("-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={seconds}"),
-        *("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac"),
+        "-f",
+        "lavfi",
+        "-i",
+        f"testsrc2=size=640x360:rate=25:duration={seconds}",
+        "-f",
+        "lavfi",
+        "-i",
+        f"sine=frequency=440:sample_rate=48000:duration={seconds}",
+        *"-c:v libx264 -preset ultrafast -pix_fmt yuv420p -c:a aac".split(),
         str(path),
     )
     return path

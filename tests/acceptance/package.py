@@ -72,8 +72,8 @@ def install(machine: Machine, package: Path) -> str:
     """As an admin does, with apt-get; gives what was said. Settings that were changed are kept."""
     shutil.copy(package, machine.root / "tmp" / "backoffice.deb")
     done = machine.run(
-        *("apt-get", "install", "-y", "--no-install-recommends", "--allow-downgrades"),
-        *("--reinstall", "-o", "Dpkg::Options::=--force-confold", "/tmp/backoffice.deb"),
+        *"apt-get install -y --no-install-recommends --allow-downgrades".split(),
+        *"--reinstall -o Dpkg::Options::=--force-confold /tmp/backoffice.deb".split(),
         env={"DEBIAN_FRONTEND": "noninteractive"},
         timeout=120,
     )

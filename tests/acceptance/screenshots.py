@@ -54,9 +54,15 @@ def _serve(site: Site) -> str:
 def _generate(clip: Path, seconds: int) -> None:
     picture = f"mandelbrot=size=1280x720:rate=25:start_scale={3 / seconds},trim=duration={seconds}"
     ffmpeg(
-        *("-f", "lavfi", "-i", picture),
-        *("-f", "lavfi", "-i", f"sine=frequency=330:duration={seconds}"),
-        *("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac"),
+        "-f",
+        "lavfi",
+        "-i",
+        picture,
+        "-f",
+        "lavfi",
+        "-i",
+        f"sine=frequency=330:duration={seconds}",
+        *"-c:v libx264 -preset ultrafast -pix_fmt yuv420p -c:a aac".split(),
         str(clip),
     )
 

@@ -233,7 +233,11 @@ class Site:
             for part in parts:
                 process = subprocess.Popen(
                     [
-                        *(sys.executable, "-P", "-m", "tests.acceptance.launch", part),
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        "tests.acceptance.launch",
+                        part,
                         *([hold] if hold else []),
                     ],
                     cwd=self.home,

@@ -357,10 +357,12 @@ def test_published_media_are_for_who_has_logged_in(front: Front, headers: dict[s
 
 
 # Of which a browser would make pages, scripts, styles, or programs of others.
-RUN = (
-    *("a.html", "a.HTM", "a.xhtml", "a.shtml", "a.svg", "a.svgz", "a.js", "a.mjs", "a.css"),
-    *("a.xml", "a.xsl", "a.rss", "a.pdf", "a.swf", "a.json", "a.wasm", "a.mht", "a.jar", "a.ico"),
-    *("a.mp4.html", "a.jpg.js", "a.mp4.xyz", "a", "a.", "a.mp4.gz", "a.var", "mp4", "a.ts.tsx"),
+RUN = tuple(
+    (
+        "a.html a.HTM a.xhtml a.shtml a.svg a.svgz a.js a.mjs a.css a.xml a.xsl a.rss"
+        " a.pdf a.swf a.json a.wasm a.mht a.jar a.ico a.mp4.html a.jpg.js a.mp4.xyz a"
+        " a. a.mp4.gz a.var mp4 a.ts.tsx"
+    ).split()
 )
 
 
@@ -382,7 +384,9 @@ def test_no_name_makes_a_page_or_a_script_of_what_is_published(
 def test_media_are_shown_in_place_by_their_last_name_alone(front: Front, published: Path) -> None:
     named = {
         **{f"b.{suffix}": kind for suffix, kind in media_types.BY_SUFFIX.items()},
-        **{"b.html.mp4": "video/mp4", "b.js.JPG": "image/jpeg", "b.php.ts": "video/mp2t"},
+        "b.html.mp4": "video/mp4",
+        "b.js.JPG": "image/jpeg",
+        "b.php.ts": "video/mp2t",
     }
     for name in named:
         (published / name).write_text(EVIL)
@@ -622,7 +626,9 @@ class Before:
     def told(self, *lines: str, name: str = "vera") -> list[tuple[str, str]]:
         """The headers that the service sees when a client sends ``lines``."""
         asked = [
-            *("GET /tell HTTP/1.1", "Host: localhost:8443", "Connection: close"),
+            "GET /tell HTTP/1.1",
+            "Host: localhost:8443",
+            "Connection: close",
             *([f"Authorization: {basic(name, SECRET)}"] if name else []),
             *lines,
         ]
@@ -649,10 +655,19 @@ def before(open_folder: Path) -> Iterator[Before]:
 
 
 CLAIMS = (
-    *("X-Remote-User: anna", "X_Remote_User: anna", "X-Remote_User: anna", "X_Remote-User: anna"),
-    *("x-remote-user: anna", "Forwarded: for=192.0.2.1", "X-Forwarded-For: 192.0.2.1"),
-    *("X-Forwarded-Host: evil.example", "X-Forwarded-Proto: http", "X-Forwarded-Port: 1"),
-    *("X-Forwarded-Prefix: /evil", "X-Forwarded-Server: evil.example", "X-Real-IP: 192.0.2.1"),
+    "X-Remote-User: anna",
+    "X_Remote_User: anna",
+    "X-Remote_User: anna",
+    "X_Remote-User: anna",
+    "x-remote-user: anna",
+    "Forwarded: for=192.0.2.1",
+    "X-Forwarded-For: 192.0.2.1",
+    "X-Forwarded-Host: evil.example",
+    "X-Forwarded-Proto: http",
+    "X-Forwarded-Port: 1",
+    "X-Forwarded-Prefix: /evil",
+    "X-Forwarded-Server: evil.example",
+    "X-Real-IP: 192.0.2.1",
 )
 
 

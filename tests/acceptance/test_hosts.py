@@ -79,11 +79,15 @@ def service(
 
 
 FOREIGN = (
-    *("evil.example:8080", "evil.example", "EVIL.example:8080", "evil.example.", "xn--evl-yma"),
-    *("localhost.", "localhost.evil.example", "localhost.:8080", "127.0.0.1.evil.example:80"),
-    *("127.0.0.2:8080", "0.0.0.0:8080", "[::2]:8080", "[::ffff:127.0.0.1]:8080", "2130706433"),
-    *("[::]", "169.254.169.254", "evil@localhost", "localhost@evil.example", "localhost:80@evil"),
-    *("localhost:8080:80", "localhost/", "localhost, evil.example", "localhost:", "*"),
+    *"evil.example:8080 evil.example EVIL.example:8080 evil.example. xn--evl-yma".split(),
+    *"localhost. localhost.evil.example localhost.:8080 127.0.0.1.evil.example:80".split(),
+    *"127.0.0.2:8080 0.0.0.0:8080 [::2]:8080 [::ffff:127.0.0.1]:8080 2130706433".split(),
+    *"[::] 169.254.169.254 evil@localhost localhost@evil.example localhost:80@evil".split(),
+    "localhost:8080:80",
+    "localhost/",
+    "localhost, evil.example",
+    "localhost:",
+    "*",
 )
 
 

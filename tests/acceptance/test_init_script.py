@@ -261,7 +261,11 @@ def test_it_runs_as_its_user_and_others_cannot_read_what_it_writes(running: Inst
     assert running.pid() in processes(running)
     assert machine.run("pgrep", "-U", "root", "-f", "serve|scheduler", check=False).stdout == ""
     modes = machine.run(
-        *("stat", "-c", "%a %U:%G", "/run/backoffice", "/var/log/backoffice/console.out"),
+        "stat",
+        "-c",
+        "%a %U:%G",
+        "/run/backoffice",
+        "/var/log/backoffice/console.out",
         running.pid_file,
     ).stdout.splitlines()
     assert modes[0] == "2750 backoffice:www-data"

@@ -63,8 +63,11 @@ class Admin:
     def curl(self, path: str, *options: str, check: bool = True) -> str:
         """What alice gets; with ``check`` it must not be an error."""
         return self.machine.run(
-            *("curl", "--silent", "--show-error", "--fail", "--user", "alice:secret"),
-            *("--cacert", f"{CERTIFICATE}/fullchain.pem", "--resolve", f"{HOST}:443:127.0.0.1"),
+            *"curl --silent --show-error --fail --user alice:secret".split(),
+            "--cacert",
+            f"{CERTIFICATE}/fullchain.pem",
+            "--resolve",
+            f"{HOST}:443:127.0.0.1",
             *options,
             f"https://{HOST}{path}",
             check=check,

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,24 @@ update-rc.d backoffice-eu defaults
 /etc/init.d/backoffice-eu start
 """  # as an admin makes one
 DATA, LOGS, RUN = "/var/lib/backoffice", "/var/log/backoffice", "/run/backoffice"
+
+# Prints the distributions in a folder of which nothing is imported.
+NOT_IMPORTED = """
+import importlib, os, pkgutil, sys
+from importlib import metadata
+import backoffice, middleware
+import MySQLdb, language_data, marisa_trie, pyseccomp, sentry_sdk, tqdm  # imported when needed
+for package in (backoffice, middleware):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+imported = {os.path.realpath(file) for file in files if file}
+for distribution in metadata.distributions(path=[sys.argv[1]]):
+    own = {os.path.realpath(distribution.locate_file(file)) for file in distribution.files}
+    if not own & imported:
+        print(distribution.name)
+"""
 
 # What it contains -------------------------------------------------------------
 
@@ -61,10 +80,19 @@ def test_no_file_names_where_it_was_built(tree: Path) -> None:
     assert [path for path in files(tree) if MARK.encode() in path.read_bytes()] == []
 
 
-def test_every_module_is_compiled_for_where_it_will_be(tree: Path, site_packages: Path) -> None:
-    for source in site_packages.glob("backoffice/**/*.py"):
-        (compiled,) = (source.parent / "__pycache__").glob(f"{source.stem}.cpython-*.pyc")
-        assert f"/{source.relative_to(tree)}".encode() in compiled.read_bytes()
+def test_no_bytecode_is_packed(tree: Path) -> None:
+    assert list(tree.rglob("__pycache__")) == []
+
+
+def test_no_command_of_a_library_is_packed(tree: Path) -> None:
+    names = {path.name for path in (tree / "usr/lib/backoffice/bin").iterdir()}
+    assert names == {"backoffice", "python", "python3", f"python3.{sys.version_info.minor}"}
+
+
+def test_the_service_imports_something_of_each_library(site_packages: Path) -> None:
+    command = ("env", "-i", "PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={site_packages}")
+    said = run(*command, "/usr/bin/python3", "-P", "-c", NOT_IMPORTED, site_packages)
+    assert said.split() == []
 
 
 def test_the_records_of_what_is_installed_are_right(site_packages: Path) -> None:
@@ -237,6 +265,15 @@ def test_it_runs_a_job_whose_result_apache_can_read_and_its_settings_not(
 def test_the_command_works_from_anywhere_with_no_environment(installed: Machine) -> None:
     command = "cd /usr/share && exec env -i /usr/bin/backoffice --version"
     assert installed.run("sh", "-c", command).stdout.startswith("backoffice ")
+
+
+def test_its_modules_are_compiled_once_for_all_users(installed: Machine) -> None:
+    code = "import backoffice; print(backoffice.__path__[0])"
+    package = installed.run("/usr/lib/backoffice/bin/python3", "-c", code).stdout.strip()
+    sources = installed.run("find", package, "-name", "*.py").stdout.split()
+    found = installed.run("find", package, "-name", "*.pyc", "-user", "root").stdout.split()
+    compiled = {re.sub(r"__pycache__/(.+)\.cpython-\d+\.pyc$", r"\1.py", path) for path in found}
+    assert compiled == set(sources)
 
 
 def test_its_files_are_as_they_were_packed(installed: Machine) -> None:

@@ -245,7 +245,12 @@ def _hdr(folder: Path) -> Path:
     folder.mkdir()
     tags = ("-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc")
     ffmpeg(
-        *("-f", "lavfi", "-i", "color=gray:s=320x180:r=25:d=2,format=yuv420p10le"),
-        *("-c:v", "ffv1", *tags, "-color_range", "tv", str(folder / "hdr.mkv")),
+        *"-f lavfi -i color=gray:s=320x180:r=25:d=2,format=yuv420p10le".split(),
+        "-c:v",
+        "ffv1",
+        *tags,
+        "-color_range",
+        "tv",
+        str(folder / "hdr.mkv"),
     )
     return at_once(folder / "made", folder / "hdr.mkv", "hls-hdr")

@@ -21,16 +21,21 @@ def test_submit_prints_the_id_and_stores_all_that_was_said(both: Cli) -> None:
     words = both.home / "media/b ?#%41.srt"
     words.write_bytes(b"words")
     job = both(
-        *(
-            "submit",
-            "quick",
-            both.film,
-            "--input",
-            f"words={words}",
-            "--param",
-            "colour=a=b",
-        ),
-        *("--meta", "dc:creator=Studio", "--priority", 7, "--title", "Folge 1", "--key", "ep1"),
+        "submit",
+        "quick",
+        both.film,
+        "--input",
+        f"words={words}",
+        "--param",
+        "colour=a=b",
+        "--meta",
+        "dc:creator=Studio",
+        "--priority",
+        7,
+        "--title",
+        "Folge 1",
+        "--key",
+        "ep1",
     )
     shown = both.board.read(records.job, int(job))
     assert [(one["role"], one["href"]) for one in shown["inputs"]] == [

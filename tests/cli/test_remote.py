@@ -152,9 +152,16 @@ def test_many_jobs_are_one_request(run: Cli, afar: Cli, wire: Line) -> None:
 @pytest.mark.parametrize(
     "argv",
     [
-        *(("serve",), ("web",), ("worker",), ("scheduler",), ("migrate",), ("check",)),
-        *(("prune",), ("token", "list"), ("token", "create", "x", "--role", "viewer")),
-        *(("token", "revoke", "1"),),
+        ("serve",),
+        ("web",),
+        ("worker",),
+        ("scheduler",),
+        ("migrate",),
+        ("check",),
+        ("prune",),
+        ("token", "list"),
+        ("token", "create", "x", "--role", "viewer"),
+        ("token", "revoke", "1"),
     ],
 )
 def test_what_makes_no_sense_from_afar_says_so(run: Cli, wire: Line, argv: tuple[str, ...]) -> None:

@@ -45,8 +45,14 @@ def test_values_read_well() -> None:
 
 def test_commands_can_be_pasted_into_a_shell() -> None:
     attempt = {
-        **{"number": 1, "state": "succeeded", "host": "here", "started": None, "message": ""},
-        **{"wall_seconds": 61.0, "cpu_seconds": 1.25, "peak_memory": 1 << 20},
+        "number": 1,
+        "state": "succeeded",
+        "host": "here",
+        "started": None,
+        "message": "",
+        "wall_seconds": 61.0,
+        "cpu_seconds": 1.25,
+        "peak_memory": 1 << 20,
         "argv": [["ffmpeg", "-i", "file:/a b.mp4"]],
     }
     lines = terminal.show("attempts", [attempt], None)

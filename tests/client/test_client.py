@@ -84,7 +84,10 @@ def test_a_job_is_submitted_with_all_that_was_said(client: Client, film: Path) -
         delay=90,
     )
     assert (job.new, job.state, job.title, job.key, job.priority) == (
-        *(True, "queued", "Folge 影", "ep1"),
+        True,
+        "queued",
+        "Folge 影",
+        "ep1",
         7,
     )
     assert [(one.role, one.href) for one in job.inputs] == [("source", film.as_uri())]
@@ -237,8 +240,12 @@ def made(settings: Settings, name: str, data: bytes, **more: Any) -> MadeFile:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     plain: dict[str, Any] = {
-        **{"role": "rendition", "media_type": "video/mp4", "tree": False, "facts": {}},
-        **{"size": len(data), "sha256": hashlib.sha256(data).hexdigest()},
+        "role": "rendition",
+        "media_type": "video/mp4",
+        "tree": False,
+        "facts": {},
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
     }
     return MadeFile(href=path.as_uri(), name=path.name, **(plain | more))
 
@@ -258,9 +265,17 @@ def outputs(board: Board, settings: Settings) -> None:
     ]
     board.finish(one.held, outputs=files)
     row = {
-        **{"job_id": job, "task_id": 1, "file_id": 1, "target": "site", "path": "a.mp4"},
-        **{"href": "file:///site/a.mp4", "tree": False, "state": "published", "size": len(DATA)},
-        **{"sha256": files[0].sha256, "published": board.clock()},
+        "job_id": job,
+        "task_id": 1,
+        "file_id": 1,
+        "target": "site",
+        "path": "a.mp4",
+        "href": "file:///site/a.mp4",
+        "tree": False,
+        "state": "published",
+        "size": len(DATA),
+        "sha256": files[0].sha256,
+        "published": board.clock(),
     }
     board.do(insert_one, "publication", list(row), list(row.values()))
 
@@ -455,8 +470,8 @@ def test_a_job_is_followed_to_its_end_and_told_only_when_it_changes(
     job, worker = board.submit(chain("one")), board.worker()
     claimed: list[Claimed] = []
     steps: Iterator[Callable[[], object]] = iter([
-        *(lambda: None, lambda: None, lambda: claimed.extend(board.claim(worker))),
-        *(lambda: None, lambda: board.finish(claimed[0].held)),
+        lambda: None, lambda: None, lambda: claimed.extend(board.claim(worker)),
+        lambda: None, lambda: board.finish(claimed[0].held),
     ])  # fmt: skip
 
     def step(seconds: float) -> None:
@@ -522,9 +537,13 @@ def test_a_follower_gives_up_in_the_end(
     ("status", "kind"),
     [
         *((status, Invalid) for status in (400, 413, 415, 422)),
-        *((401, NotAllowed), (403, NotAllowed), (404, NotFound), (409, Conflict)),
+        (401, NotAllowed),
+        (403, NotAllowed),
+        (404, NotFound),
+        (409, Conflict),
         *((status, ServiceUnreachable) for status in (429, 502, 503)),
-        *((500, ServiceFault), (304, ServiceFault)),
+        (500, ServiceFault),
+        (304, ServiceFault),
     ],
 )
 def test_a_status_is_an_error_with_the_services_words(
@@ -701,8 +720,12 @@ def test_a_token_that_is_none_is_refused(token: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        *("", "localhost:8080", "ftp://localhost", "http://", "http+unix://run/socket"),
-        *("https://user:pass@host", "http://host/?a=b", "http://host/#x", "http://a\nb/"),
+        "",
+        *"localhost:8080 ftp://localhost http:// http+unix://run/socket".split(),
+        "https://user:pass@host",
+        "http://host/?a=b",
+        "http://host/#x",
+        "http://a\nb/",
     ],
 )
 def test_what_is_no_address_of_a_service_is_refused(url: str) -> None:

@@ -35,8 +35,16 @@ def test_what_a_server_writes_is_written_again_as_it_was(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("0-1", "x", "0-1-2;DROP TABLE job", f"{UUID}", f"{UUID}:5-3", "0-1-2," * 1000),
-        *("4294967296-1-1", "0-4294967296-1", f"0-1-{1 << 64}", f"{UUID}:1-{1 << 63}"),
+        "0-1",
+        "x",
+        "0-1-2;DROP TABLE job",
+        f"{UUID}",
+        f"{UUID}:5-3",
+        "0-1-2," * 1000,
+        "4294967296-1-1",
+        "0-4294967296-1",
+        f"0-1-{1 << 64}",
+        f"{UUID}:1-{1 << 63}",
     ],
 )
 def test_what_no_server_writes_is_refused(text: str) -> None:

@@ -19,8 +19,13 @@ from tests.plans import plans
 
 def event(store: Store, at: datetime, number: int | None = None, **row: Any) -> None:
     row = {
-        **{"id": number, "at": at, "actor": "ann", "action": "queue.paused"},
-        **{"subject": "queue q", "detail": "", **row},
+        "id": number,
+        "at": at,
+        "actor": "ann",
+        "action": "queue.paused",
+        "subject": "queue q",
+        "detail": "",
+        **row,
     }
     insert_many(store, "event", list(row), [list(row.values())])
 

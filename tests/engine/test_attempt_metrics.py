@@ -69,7 +69,9 @@ def test_a_retraction_is_counted_once_a_target() -> None:
     publications = [Publication(n, target, "x", "", False) for n, target in enumerate(places)]
     counts: Any = ended("retract", Outcome(SUCCEEDED), publications=publications)
     assert {key[1][0]: n for key, n in counts.items() if key[0] == "retractions"} == {
-        **{"site": 1, "archive": 1, "unknown": 1},
+        "site": 1,
+        "archive": 1,
+        "unknown": 1,
     }
 
 

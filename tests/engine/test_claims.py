@@ -380,19 +380,18 @@ def fill(store: Store, count: int, state: str = READY, lane: int = 1) -> None:
         insert_many(
             store,
             "job",
-            (
-                *("id", "token", "fingerprint", "title", "workflow", "version", "state"),
-                *("priority", "submitter", "submitted", "message"),
+            tuple(
+                (
+                    "id token fingerprint title workflow version state priority submitter submitted"
+                    " message"
+                ).split()
             ),
             [(i, f"id:{i}", "", "", "w", 1, "queued", 50, "me", now, "") for i in ids],
         )
         insert_many(
             store,
             "task",
-            (
-                *("job_id", "name", "type", "state", "lane_id", "priority"),
-                *("max_attempts", "message", "spec"),
-            ),
+            tuple("job_id name type state lane_id priority max_attempts message spec".split()),
             [(i, "one", "noop", state, lane, 50, 3, "", spec) for i in ids],
         )
 
@@ -737,7 +736,8 @@ def test_a_lease_that_was_not_renewed_is_given_back(board: Board) -> None:
     assert (lease.held, lease.length) == (held, 60.0)
     assert board.do(outcomes.rescue, lease, board.clock())
     assert task(board, held, "state, losses, message") == (
-        *(READY, 1),
+        READY,
+        1,
         f"worker {worker} on north, process 77 was lost",
     )
     assert not board.do(outcomes.rescue, lease, board.clock())

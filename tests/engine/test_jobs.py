@@ -212,8 +212,10 @@ def test_a_retry_keeps_what_succeeded_and_gives_the_rest_all_its_attempts(board:
     board.do(jobs.retry, job, "me")
     assert board.read(records.job, job)["message"] == ""
     assert states(board, job) == {
-        **{"done": SUCCEEDED, "left out": SKIPPED},
-        **{"broken": READY, "after": BLOCKED},
+        "done": SUCCEEDED,
+        "left out": SKIPPED,
+        "broken": READY,
+        "after": BLOCKED,
     }
     board.run(worker)
     assert state(board, job) == SUCCEEDED

@@ -69,11 +69,16 @@ def test_pixels_that_cannot(pixels: str) -> None:
 def test_metadata_of_hdr_is_told_in_the_units_of_the_encoder() -> None:
     display = {
         "side_data_type": "Mastering display metadata",
-        **{"red_x": "34000/50000", "red_y": "16000/50000"},
-        **{"green_x": "13250/50000", "green_y": "34500/50000"},
-        **{"blue_x": "75/500", "blue_y": "3000/50000"},
-        **{"white_point_x": "15635/50000", "white_point_y": "16450/50000"},
-        **{"min_luminance": "50/10000", "max_luminance": "1000/1"},
+        "red_x": "34000/50000",
+        "red_y": "16000/50000",
+        "green_x": "13250/50000",
+        "green_y": "34500/50000",
+        "blue_x": "75/500",
+        "blue_y": "3000/50000",
+        "white_point_x": "15635/50000",
+        "white_point_y": "16450/50000",
+        "min_luminance": "50/10000",
+        "max_luminance": "1000/1",
     }
     light = {
         "side_data_type": "Content light level metadata",

@@ -313,7 +313,9 @@ def test_a_playlist_is_not_followed_by_ffmpeg_either(tmp_path: Path, clips: Clip
     argv = [
         *media.command(given),
         *media.input_arguments(clips["playlist.mp4"]),
-        *("-f", "null", "-"),
+        "-f",
+        "null",
+        "-",
     ]
     confined = Confinement(read=(clips.folder,))
     done = media.run(argv, folder=tmp_path, log=lambda line: None, confined=confined)
@@ -363,7 +365,11 @@ def test_values_of_filters_survive_both_levels_of_escaping(tmp_path: Path, clips
     argv = [
         *media.command(make_settings(tmp_path)),
         *media.input_arguments(clips["frame.mp4"]),
-        *("-vf", chain, "-f", "null", "-"),
+        "-vf",
+        chain,
+        "-f",
+        "null",
+        "-",
     ]
     confined = Confinement(read=(clips.folder,), write=(tmp_path,))
     done = media.run(argv, folder=tmp_path, log=lambda line: None, confined=confined)

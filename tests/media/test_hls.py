@@ -69,9 +69,18 @@ def test_the_bandwidth_is_the_measured_peak(tmp_path: Path) -> None:
     still = "color=gray:s=320x180:r=25:d=8"
     source = tmp_path / "a.mp4"
     ffmpeg(
-        *("-f", "lavfi", "-i", still, "-f", "lavfi", "-i", noise, "-f", "lavfi", "-i", "sine=d=12"),
-        *("-filter_complex", "[0][1]concat=n=2:v=1[v]", "-map", "[v]", "-map", "2"),
-        *("-preset", "ultrafast", "-pix_fmt", "yuv420p", str(source)),
+        "-f",
+        "lavfi",
+        "-i",
+        still,
+        "-f",
+        "lavfi",
+        "-i",
+        noise,
+        *"-f lavfi -i sine=d=12".split(),
+        *"-filter_complex [0][1]concat=n=2:v=1[v] -map [v] -map 2".split(),
+        *"-preset ultrafast -pix_fmt yuv420p".split(),
+        str(source),
     )
     found = ladder(tmp_path, source)  # compares them
     for given, _ in found.variants:
@@ -81,10 +90,14 @@ def test_the_bandwidth_is_the_measured_peak(tmp_path: Path) -> None:
 def test_languages_become_renditions_with_names(tmp_path: Path) -> None:
     source = tmp_path / "a.mp4"
     ffmpeg(
-        *("-f", "lavfi", "-i", f"{SMALL}:d=2"),
-        *("-f", "lavfi", "-i", "sine=400:d=2", "-f", "lavfi", "-i", "sine=900:d=2"),
-        *("-map", "0", "-map", "1", "-map", "2", "-map", "2", "-pix_fmt", "yuv420p"),
-        *("-metadata:s:a:0", "language=deu", "-metadata:s:a:1", "language=eng", str(source)),
+        "-f",
+        "lavfi",
+        "-i",
+        f"{SMALL}:d=2",
+        *"-f lavfi -i sine=400:d=2 -f lavfi -i sine=900:d=2".split(),
+        *"-map 0 -map 1 -map 2 -map 2 -pix_fmt yuv420p".split(),
+        *"-metadata:s:a:0 language=deu -metadata:s:a:1 language=eng".split(),
+        str(source),
     )
     context = make_context(tmp_path, source, profile="hls-ladder")
     found = playlists.master(package.run(context).outputs[0].path)
@@ -125,9 +138,15 @@ def test_what_is_no_init_segment_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "tag", "name"),
     [
-        *(("ger", "de", "Deutsch"), ("deu", "de", "Deutsch"), ("de", "de", "Deutsch")),
-        *(("fre", "fr", "français"), ("pt-BR", "pt-BR", "português (Brasil)")),
-        *(("und", "", ""), ("", "", ""), ("xx", "", ""), ("no language", "", "")),
+        ("ger", "de", "Deutsch"),
+        ("deu", "de", "Deutsch"),
+        ("de", "de", "Deutsch"),
+        ("fre", "fr", "français"),
+        ("pt-BR", "pt-BR", "português (Brasil)"),
+        ("und", "", ""),
+        ("", "", ""),
+        ("xx", "", ""),
+        ("no language", "", ""),
     ],
 )
 def test_languages_have_tags_and_names(text: str, tag: str, name: str) -> None:

@@ -22,11 +22,10 @@ def times(rate: Fraction, count: int = 200, clock: int = MILLISECOND) -> list[fl
 
 @pytest.mark.parametrize(
     "rate",
-    [
-        *("24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60"),
-        *("10", "12", "25/2", "15", "15000/1001", "20", "100", "120", "1", "5", "1/5", "1/10"),
-        *("8", "18", "50/3", "90"),
-    ],
+    (
+        "24000/1001 24 25 30000/1001 30 48 50 60000/1001 60 10 12 25/2 15 15000/1001 20"
+        " 100 120 1 5 1/5 1/10 8 18 50/3 90"
+    ).split(),
 )
 def test_a_constant_rate_is_found_exactly_on_a_clock_of_milliseconds(rate: str) -> None:
     assert rates.real(ABSURD, [times(Fraction(rate))]) == Fraction(rate)

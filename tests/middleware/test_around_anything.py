@@ -21,23 +21,23 @@ from middleware.authentication import Authentication, Identity
 from middleware.body_limit import BodyLimit
 from middleware.compression import Compression
 from middleware.conditional import Conditional
-from middleware.cross_site import CrossSite
+from middleware.csrf import CSRFProtection
 from middleware.errors import ErrorHandler
 from middleware.framing import StrictFraming
 from middleware.health import Health
 from middleware.maintenance import Maintenance
 from middleware.metrics import Metrics
-from middleware.own_writes import POSITION, OwnWrites
 from middleware.rate_limit import RateLimit
+from middleware.read_your_writes import POSITION, ReadYourWrites
 from middleware.request_id import RequestID
 from middleware.robots import Robots
 from middleware.roles import Roles
 from middleware.security_headers import SecurityHeaders
 from middleware.static import StaticFiles
-from middleware.store import StorePerRequest
 from middleware.stream_limit import StreamLimit
 from middleware.time_limit import TimeLimit
 from middleware.timing import Timing
+from middleware.transaction import TransactionPerRequest
 from middleware.trusted_proxy import TrustedProxy
 from tests.middleware.wsgi import Answer, call, environ, run
 
@@ -69,13 +69,13 @@ COMPONENTS: dict[str, Component] = {
     "authentication": lambda app: Authentication(
         app, anonymous=Identity("a", "admin", "anonymous")
     ),
-    "roles": lambda app: Roles(app, needed=lambda environ: None),
-    "cross_site": lambda app: CrossSite(app, secret=b"sixteen bytes or more"),
+    "roles": lambda app: Roles(app, required=lambda environ: None),
+    "csrf": lambda app: CSRFProtection(app, secret=b"sixteen bytes or more"),
     "security_headers": SecurityHeaders,
     "conditional": Conditional,
     "compression": lambda app: Compression(app, minimum=0),
-    "store": lambda app: StorePerRequest(app, open=lambda environ: NotImplemented),
-    "own_writes": lambda app: OwnWrites(
+    "store": lambda app: TransactionPerRequest(app, open=lambda environ: NotImplemented),
+    "read_your_writes": lambda app: ReadYourWrites(
         _at(app), secret=b"sixteen bytes or more", merged=lambda one, other: other or one
     ),
     "stream_limit": lambda app: StreamLimit(app, most=1, small=1),

@@ -14,19 +14,19 @@ from prometheus_client import CollectorRegistry
 from middleware.authentication import Authentication, Identity
 from middleware.compression import Compression
 from middleware.conditional import Conditional
-from middleware.cross_site import CrossSite
+from middleware.csrf import CSRFProtection
 from middleware.health import Health
 from middleware.maintenance import Maintenance
 from middleware.metrics import Metrics
-from middleware.own_writes import POSITION, OwnWrites
 from middleware.problem import Problem
 from middleware.rate_limit import RateLimit
+from middleware.read_your_writes import POSITION, ReadYourWrites
 from middleware.robots import Robots
 from middleware.roles import Roles
 from middleware.security_headers import SecurityHeaders
 from middleware.static import StaticFiles
-from middleware.store import StorePerRequest
 from middleware.timing import Timing
+from middleware.transaction import TransactionPerRequest
 from tests.middleware.wsgi import call, environ
 
 
@@ -40,10 +40,12 @@ class Site:
         self.lines: list[str] = []
         self.registry = CollectorRegistry()
         for component in (
-            lambda app: StorePerRequest(app, open=self.open),
-            lambda app: OwnWrites(app, secret=b"sixteen bytes or more", merged=lambda a, b: b or a),
-            lambda app: Roles(app, needed=lambda environ: "viewer"),
-            lambda app: CrossSite(app, secret=b"sixteen bytes or more"),
+            lambda app: TransactionPerRequest(app, open=self.open),
+            lambda app: ReadYourWrites(
+                app, secret=b"sixteen bytes or more", merged=lambda a, b: b or a
+            ),
+            lambda app: Roles(app, required=lambda environ: "viewer"),
+            lambda app: CSRFProtection(app, secret=b"sixteen bytes or more"),
             lambda app: Authentication(app, anonymous=Identity("a", "viewer", "anonymous")),
             Conditional,
             Compression,

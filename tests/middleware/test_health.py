@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from middleware.health import PATIENCE, Health
+from middleware.health import CHECK_TIMEOUT, Health
 from tests.middleware.wsgi import call, hello
 
 
@@ -129,7 +129,7 @@ def test_a_check_that_hangs_holds_up_one_request_alone() -> None:
     try:
         assert running.wait(30)
         assert site.ready() == 200  # what was said last
-        site.now += PATIENCE + 1
+        site.now += CHECK_TIMEOUT + 1
         answer = call(site.health, path="/health/ready")
         assert "have not answered for 6 s" in answer.text
     finally:

@@ -100,7 +100,7 @@ def test_paths_and_methods_of_strangers_make_no_names() -> None:
 
 
 def test_an_app_that_takes_paths_for_routes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "ROUTES", 3)
+    monkeypatch.setattr(metrics, "MAX_ROUTES", 3)
     site = Site()
     for number in (1, 2, 3, 4, 5, 1):
         site.route = f"/jobs/{number}"

@@ -37,7 +37,7 @@ def test_settings_are_converted() -> None:
     ("settings", "complaint"),
     [
         ({"size": "much"}, "test_paste: size: 'much' is not a whole number of 0 or more"),
-        ({"size": "1", "colour": "red"}, "test_paste: colour: is no setting of it; there are:"),
+        ({"size": "1", "colour": "red"}, "test_paste: colour: is not a setting of it; there are:"),
         ({"names": "a"}, "test_paste: size: is missing; set it"),
     ],
 )
@@ -62,7 +62,7 @@ SHIPPED: dict[str, dict[str, str]] = {
 def test_a_component_is_made_from_an_ini_file(module: str) -> None:
     factory = import_module(f"middleware.{module}").filter_factory
     assert call(factory({}, **SHIPPED[module])(hello)).body == b"Hello\n"
-    with pytest.raises(ValueError, match=f"{module}: colour: is no setting of it"):
+    with pytest.raises(ValueError, match=f"{module}: colour: is not a setting of it"):
         factory({}, **SHIPPED[module], colour="red")
 
 

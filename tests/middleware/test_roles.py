@@ -10,7 +10,7 @@ from tests.middleware.wsgi import Answer, call, hello
 
 
 def ask(needed: str | None, role: str | None) -> Answer:
-    app = Roles(hello, needed=lambda environ: needed)
+    app = Roles(hello, required=lambda environ: needed)
     identity = Identity("alice", role, "proxy") if role else None
     return call(app, **{"middleware.identity": identity})
 
@@ -41,7 +41,7 @@ def test_nobody_is_told_how_to_come_in() -> None:
 
 
 def test_another_order_of_other_roles() -> None:
-    app = Roles(hello, needed=lambda environ: "b", order=("a", "b", "c"))
+    app = Roles(hello, required=lambda environ: "b", order=("a", "b", "c"))
     statuses = [
         call(app, **{"middleware.identity": Identity("x", role, "proxy")}).status for role in "abc"
     ]

@@ -29,17 +29,22 @@ SETTINGS: dict[str, dict[str, str]] = {
         "anonymous": "viewer",
         "exempt": "/health/ /metrics",
     },
-    "roles": {"needed": f"{HERE}:nothing", "order": "viewer admin"},
-    "cross_site": {"secret": "sixteen bytes long", "origins": "https://a", "lifetime": "60"},
+    "roles": {"required": f"{HERE}:nothing", "order": "viewer admin"},
+    "csrf": {"secret": "sixteen bytes long", "origins": "https://a", "lifetime": "60"},
     "security_headers": {"policy": "default-src 'none'", "hsts": "0"},
     "conditional": {"limit": "1000"},
     "compression": {"minimum": "100", "gzip_level": "1", "brotli_quality": "1"},
-    "store": {"open": f"{HERE}:nothing", "passing": f"{HERE}:nothing", "tries": "2", "key": "k"},
-    "own_writes": {
+    "transaction": {
+        "open": f"{HERE}:nothing",
+        "retryable": f"{HERE}:nothing",
+        "tries": "2",
+        "key": "k",
+    },
+    "read_your_writes": {
         "secret": "sixteen bytes long",
         "merged": f"{HERE}:nothing",
         "header": "X-Token",
-        "cookie": "own",
+        "cookie": "pos",
         "lifetime": "60",
     },
     "rate_limit": {
@@ -66,7 +71,7 @@ def test_each_setting_can_stand_in_an_ini_file(name: str) -> None:
 @pytest.mark.parametrize("name", [*SETTINGS, "metrics"])
 def test_a_setting_that_there_is_not_is_refused(name: str) -> None:
     factory = import_module(f"middleware.{name}").filter_factory
-    with pytest.raises(ValueError, match=f"{name}: colour: is no setting of it"):
+    with pytest.raises(ValueError, match=f"{name}: colour: is not a setting of it"):
         factory({}, **SETTINGS.get(name, {}), colour="red")
 
 

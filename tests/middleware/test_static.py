@@ -86,7 +86,6 @@ def test_compressed_twins_are_sent_and_have_no_names(root: Path) -> None:
     answer = call(app, path=app.url("app.css"), HTTP_ACCEPT_ENCODING="br")
     assert (answer.body, answer.headers["Content-Encoding"]) == (b"br", "br")
     assert answer.headers["Vary"] == "Accept-Encoding"
-    assert (answer.headers["ETag"] or "").startswith('W/"')
     assert call(app, path="/static/app.css.br").text == "Hello\n"
     assert call(app, path=app.url("alone.gz")).body == b"gz"
 

@@ -76,9 +76,9 @@ def test_the_client_is_the_last_hop_that_is_none_of_ours(hops: str, client: str 
 @pytest.mark.parametrize(
     ("user", "complaint"),
     [
-        ("", "names nobody"),
-        ("  ", "names nobody"),
-        ("(null)", "names nobody"),
+        ("", "names no user"),
+        ("  ", "names no user"),
+        ("(null)", "names no user"),
         ("alice, alice", "is given twice"),
         ("alice,bob", "is given twice"),
         ("a" * 256, "has more than 255 characters"),
@@ -150,5 +150,5 @@ def test_no_process_at_a_port_of_this_host_is_trusted_by_default() -> None:
 
 
 def test_what_is_no_network_is_refused() -> None:
-    with pytest.raises(ValueError, match="'everybody' is no network"):
+    with pytest.raises(ValueError, match="'everybody' is neither a network nor unix"):
         TrustedProxy(tell, trusted=["everybody"])

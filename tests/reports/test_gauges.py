@@ -43,8 +43,12 @@ def test_jobs_are_counted_in_each_state(board: Board) -> None:
     board.run(board.worker(), fail={"one": "no"})
     states = board.read(lambda s: gauges.jobs(s, {}))
     assert states == {
-        **{"queued": 0, "running": 0, "paused": 1},
-        **{"succeeded": 0, "failed": 2, "cancelled": 0},
+        "queued": 0,
+        "running": 0,
+        "paused": 1,
+        "succeeded": 0,
+        "failed": 2,
+        "cancelled": 0,
     }
 
 
@@ -55,7 +59,10 @@ def test_queues_tell_what_waits_in_them(board: Board) -> None:
     assert (ready(board), ready(board, "gpu")) == (1, 1)
     queue = board.read(lambda s: gauges.queues(s, {}))[0]
     assert (queue["name"], queue["running"], queue["paused"], queue["limit"]) == (
-        *("default", 1, False, None),
+        "default",
+        1,
+        False,
+        None,
     )
     board.finish(one.held)
 

@@ -234,8 +234,10 @@ def test_a_target_that_cannot_be_read_is_told_once(
 
 def with_schedule(board: Board, cron: str = "0 * * * *", **changes: Any) -> Settings:
     values: dict[str, Any] = {
-        **{"workflow": "chain", "inputs": (), "priority": 30},
-        **{"parameters": {"colour": "red"}},
+        "workflow": "chain",
+        "inputs": (),
+        "priority": 30,
+        "parameters": {"colour": "red"},
     }
     schedule = Schedule(name="hourly", cron=cron, **values | changes)
     return replace(board.settings, schedules={"hourly": schedule})

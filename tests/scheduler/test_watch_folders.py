@@ -62,10 +62,19 @@ class Folder:
 
     def another(self, **changes: Any) -> WatchFolder:
         values: dict[str, Any] = {
-            **{"name": "inbox", "folder": self.path, "pattern": ("*.mp4",), "workflow": "encode"},
-            **{"exclude": EXCLUDED, "recursive": False, "role": "source", "sidecars": SIDECARS},
-            **{"quiet": timedelta(seconds=QUIET), "patience": timedelta(seconds=PATIENCE)},
-            **{"after": names.LEAVE, "priority": 20, "parameters": {"colour": "red"}},
+            "name": "inbox",
+            "folder": self.path,
+            "pattern": ("*.mp4",),
+            "workflow": "encode",
+            "exclude": EXCLUDED,
+            "recursive": False,
+            "role": "source",
+            "sidecars": SIDECARS,
+            "quiet": timedelta(seconds=QUIET),
+            "patience": timedelta(seconds=PATIENCE),
+            "after": names.LEAVE,
+            "priority": 20,
+            "parameters": {"colour": "red"},
         }
         watch = Watch(**values | changes)
         board = self.board
@@ -248,10 +257,12 @@ def test_two_watches_on_one_folder_each_take_the_file(board: Board, folder: Fold
 
 # Which files ---------------------------------------------------------------
 
-LEFT_BEHIND = (
-    *("a.mp4.part", "A.MP4.PART", "b.mp4~", "c.mp4.filepart", "d.mp4.crdownload", "e.tmp"),
-    *("f.mp4.partial", "g.mp4.download", "h.mp4.!ut", ".i.mp4", "._j.mp4", "~$k.mp4", ".DS_Store"),
-    *("Thumbs.db", "THUMBS.DB", "desktop.ini", "l.mp4.aria2"),
+LEFT_BEHIND = tuple(
+    (
+        "a.mp4.part A.MP4.PART b.mp4~ c.mp4.filepart d.mp4.crdownload e.tmp"
+        " f.mp4.partial g.mp4.download h.mp4.!ut .i.mp4 ._j.mp4 ~$k.mp4 .DS_Store"
+        " Thumbs.db THUMBS.DB desktop.ini l.mp4.aria2"
+    ).split()
 )
 
 

@@ -94,9 +94,11 @@ def test_an_ipv6_address_is_named_in_brackets() -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        *("127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "0177.0.0.1", "[::1]"),
-        *("[::ffff:127.0.0.1]", "127。0。0。1", "１２７.0.0.1", "0.0.0.0", "[::]"),
-        *("example.org@127.0.0.1", "example.org:80@127.0.0.1", "example.org\\@127.0.0.1"),
+        *"127.0.0.1 localhost 2130706433 0x7f.1 127.1 0177.0.0.1 [::1]".split(),
+        *"[::ffff:127.0.0.1] 127。0。0。1 １２７.0.0.1 0.0.0.0 [::]".split(),
+        "example.org@127.0.0.1",
+        "example.org:80@127.0.0.1",
+        "example.org\\@127.0.0.1",
     ],
 )
 def test_nothing_reaches_inside_by_any_spelling(hook: Hook, host: str) -> None:

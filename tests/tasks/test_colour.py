@@ -99,10 +99,10 @@ def test_grey_stays_neutral_and_white_stays_white(tmp_path: Path, told: Told, na
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *("untagged-hd.mp4", "untagged-sd.mp4", "709-sd.mp4", "170m-hd.mp4", "240m.mp4"),
-        *("full-709.mp4", "mjpeg-hd.avi", "rgb.mp4", "422-10.mp4", "2020.mp4", "pq.mp4", "hlg.mp4"),
-    ],
+    (
+        "untagged-hd.mp4 untagged-sd.mp4 709-sd.mp4 170m-hd.mp4 240m.mp4 full-709.mp4"
+        " mjpeg-hd.avi rgb.mp4 422-10.mp4 2020.mp4 pq.mp4 hlg.mp4"
+    ).split(),
 )
 def test_stills_show_the_colours_of_the_source(tmp_path: Path, told: Told, name: str) -> None:
     result = thumbnails.run(make_context(tmp_path, told[name]))
@@ -455,10 +455,16 @@ def one_after_the_other(folder: Path, *kinds: str, suffix: str = ".ts") -> Path:
         for number, kind in enumerate(kinds):
             part = folder / "part.ts"
             ffmpeg(
-                *("-f", "lavfi", "-i", "color=gray:size=160x90:rate=25:duration=1"),
-                *("-pix_fmt", "yuv420p10le", *colours.tags(*SDR_THEN[kind]), "-c:v", "libx265"),
-                *("-preset", "ultrafast", "-x265-params", "log-level=error"),
-                *("-output_ts_offset", str(number), str(part)),
+                *"-f lavfi -i color=gray:size=160x90:rate=25:duration=1".split(),
+                "-pix_fmt",
+                "yuv420p10le",
+                *colours.tags(*SDR_THEN[kind]),
+                "-c:v",
+                "libx265",
+                *"-preset ultrafast -x265-params log-level=error".split(),
+                "-output_ts_offset",
+                str(number),
+                str(part),
             )
             stream.write(part.read_bytes())
     ffmpeg("-i", str(joined), "-c", "copy", str(path))
@@ -496,9 +502,20 @@ def test_a_change_of_matrix_and_size_is_told(tmp_path: Path) -> None:
         for number, (size, matrix) in enumerate((("256x144", "bt470bg"), ("320x180", "bt709"))):
             part = tmp_path / "part.ts"
             ffmpeg(
-                *("-f", "lavfi", "-i", f"color=gray:size={size}:rate=25:duration=1", "-c:v"),
-                *("libx264", "-preset", "ultrafast", *colours.tags(matrix, "bt709", "bt709")),
-                *("-pix_fmt", "yuv420p", "-output_ts_offset", str(number), str(part)),
+                "-f",
+                "lavfi",
+                "-i",
+                f"color=gray:size={size}:rate=25:duration=1",
+                "-c:v",
+                "libx264",
+                "-preset",
+                "ultrafast",
+                *colours.tags(matrix, "bt709", "bt709"),
+                "-pix_fmt",
+                "yuv420p",
+                "-output_ts_offset",
+                str(number),
+                str(part),
             )
             stream.write(part.read_bytes())
     (warning,) = transcode.run(make_context(tmp_path, source, profile="mp4-360")).warnings

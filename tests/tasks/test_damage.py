@@ -19,8 +19,9 @@ def lossy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Off the air, with some packets lost in the middle."""
     whole = tmp_path_factory.mktemp("lossy") / "whole.ts"
     ffmpeg(
-        *("-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=6", "-f", "lavfi", "-i", "sine=d=6"),
-        *("-c:v", "mpeg2video", "-q:v", "20", "-g", "12", "-c:a", "mp2", str(whole)),
+        *"-f lavfi -i testsrc2=s=320x180:r=25:d=6 -f lavfi -i sine=d=6".split(),
+        *"-c:v mpeg2video -q:v 20 -g 12 -c:a mp2".split(),
+        str(whole),
     )
     data = whole.read_bytes()
     cut = len(data) // PACKET * 2 // 5 * PACKET

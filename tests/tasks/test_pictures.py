@@ -317,8 +317,14 @@ def test_limits_judge_the_picture_that_is_used(tmp_path: Path, clips: Clips) -> 
 # What of a source must not be published
 
 SECRETS = (
-    *("+48.8577+002.295", "Jane Doe", "private remark", "Secret chapter", "PhoneMaker"),
-    *("Pixel-Device", "GoPro Handler", "HandBrake"),
+    "+48.8577+002.295",
+    "Jane Doe",
+    "private remark",
+    "Secret chapter",
+    "PhoneMaker",
+    "Pixel-Device",
+    "GoPro Handler",
+    "HandBrake",
 )
 
 

@@ -240,9 +240,7 @@ def test_a_sound_of_which_nothing_can_be_decoded_is_left_out(tmp_path: Path, cli
 
 def test_a_commentary_that_is_all_there_is_is_told(tmp_path: Path, clips: Clips) -> None:
     clip = tmp_path / "commentary.mkv"
-    ffmpeg(
-        "-i", str(clips["languages.mkv"]), *("-map", "0:0", "-map", "0:1"), "-c", "copy", str(clip)
-    )
+    ffmpeg("-i", str(clips["languages.mkv"]), *"-map 0:0 -map 0:1".split(), "-c", "copy", str(clip))
     assert encoded(tmp_path, clip, "mp4-360").warnings == [
         "there is no main sound that can be used:"
         " sound 1 (commentary, eng, Director's commentary) comes first"

@@ -40,8 +40,12 @@ def joined(offset: int) -> Maker:
     def make(clips: Clips, path: Path) -> None:
         again = path.with_name("again.ts")
         ffmpeg(
-            *("-i", str(clips["step.ts"]), "-map", "0", "-c", "copy"),
-            *("-output_ts_offset", str(offset), str(again)),
+            "-i",
+            str(clips["step.ts"]),
+            *"-map 0 -c copy".split(),
+            "-output_ts_offset",
+            str(offset),
+            str(again),
         )
         path.write_bytes(clips["step.ts"].read_bytes() + again.read_bytes())
 
@@ -97,25 +101,30 @@ TWICE = [0, 1, 2, 3, 4, 5, 6, 7]
 SOURCES: dict[str, tuple[Maker, list[float], list[float]]] = {
     "no-sound-for-1.2-s.ts": (
         changed("step.ts", "-bsf:a", "noise=drop='between(pts*tb,0.7,1.9)'"),
-        *(ALL, [0, 2, 3]),
+        ALL,
+        [0, 2, 3],
     ),
     "no-sound-for-1.2-s.mp4": (
         changed("step.mp4", "-bsf:a", "noise=drop='between(pts*tb,0.7,1.9)'"),
-        *(ALL, [0, 2, 3]),
+        ALL,
+        [0, 2, 3],
     ),
     "no-sound-for-80-ms.mp4": (
         changed("step.mp4", "-bsf:a", "noise=drop='between(pts*tb,0.5,0.58)'"),
-        *(ALL, ALL),
+        ALL,
+        ALL,
     ),
     "no-picture-for-2-s.ts": (
         changed("step.ts", "-bsf:v", "noise=drop='between(pts*tb,0.8,2.7)'"),
-        *([0, 3], ALL),
+        [0, 3],
+        ALL,
     ),
     "picture-jumps-2-s.mp4": (changed("step.mp4", *jump("v", 2)), [0, 1, 4, 5], ALL),
     "sound-jumps-3-s.mp4": (changed("step.mp4", *jump("a", 3)), ALL, [0, 1, 5, 6]),
     "both-jump-3-s.mp4": (
         changed("step.mp4", *jump("v", 3), *jump("a", 3)),
-        *([0, 1, 5, 6], [0, 1, 5, 6]),
+        [0, 1, 5, 6],
+        [0, 1, 5, 6],
     ),
     "picture-jumps-15-s.ts": (changed("step.ts", *jump("v", 15)), [0, 1, 17, 18], ALL),
     "sound-jumps-15-s.ts": (changed("step.ts", *jump("a", 15)), ALL, [0, 1, 17, 18]),
@@ -123,18 +132,24 @@ SOURCES: dict[str, tuple[Maker, list[float], list[float]]] = {
     "joined-100.ts": (joined(100), TWICE, TWICE),
     "sound-edit.mp4": (
         edited(b"soun", [(0.7, 0), (1.2, -1), (2.1, 1.9)]),
-        *(ALL, [0, 2, 3]),
+        ALL,
+        [0, 2, 3],
     ),
     "picture-edit.mp4": (
         edited(b"vide", [(0.8, 0), (2.0, -1), (1.2, 2.8)]),
-        *([0, 3], ALL),
+        [0, 3],
+        ALL,
     ),
 }
 
 
 COPIED = [
-    *("no-sound-for-1.2-s.ts", "no-sound-for-1.2-s.mp4", "picture-jumps-2-s.mp4"),
-    *("sound-jumps-15-s.ts", "joined-100.ts", "sound-edit.mp4"),
+    "no-sound-for-1.2-s.ts",
+    "no-sound-for-1.2-s.mp4",
+    "picture-jumps-2-s.mp4",
+    "sound-jumps-15-s.ts",
+    "joined-100.ts",
+    "sound-edit.mp4",
 ]
 
 
@@ -260,8 +275,13 @@ def test_a_stream_that_has_ended_does_not_make_a_jump_a_hole() -> None:
 def test_beside_a_hole_only_longer_jumps_are_closed() -> None:
     """What is closed of either is the same, so that lengths can be told."""
     clock = times(
-        *((0, 0, 10), (0, 40, 50), (0, 70, 80), (0, 170, 180)),
-        *((1, 0, 50), (1, 70, 80), (1, 170, 180)),
+        (0, 0, 10),
+        (0, 40, 50),
+        (0, 70, 80),
+        (0, 170, 180),
+        (1, 0, 50),
+        (1, 70, 80),
+        (1, 170, 180),
     ).facts()
     assert clock["holes"] == [[0, 9.9, 40.0]]
     assert clock["closed"] == {"0": 90.1, "1": 90.1}

@@ -129,7 +129,7 @@ class Script:
         if body:
             more["CONTENT_TYPE"] = "application/xml"
         began = time.monotonic()
-        answer = wsgi.call(*(self.app, method, path, body.encode()), HTTP_HOST="localhost", **more)
+        answer = wsgi.call(self.app, method, path, body.encode(), HTTP_HOST="localhost", **more)
         self.answers.append((time.monotonic() - began, answer.status))
         self.token = answer.headers[TOKEN] or self.token
         return answer
@@ -219,7 +219,10 @@ def test_who_forgets_the_token_may_see_older_data(place: Place) -> None:
 
 def test_a_browser_sees_what_it_has_written(place: Place, late: None) -> None:
     answer = wsgi.call(
-        *(place.app, "POST", "/jobs", submission(place).encode()),
+        place.app,
+        "POST",
+        "/jobs",
+        submission(place).encode(),
         **{"HTTP_HOST": "localhost", "CONTENT_TYPE": "application/xml"} | HTML,
     )
     assert answer.status == 303

@@ -177,10 +177,19 @@ def test_a_worker_that_is_gone_is_a_page(visitor: Visitor) -> None:
 def watching(settings: Settings, **more: Any) -> Settings:
     folder = settings.paths.roots[0]
     watch = Watch(
-        **{"name": "in", "folder": folder, "pattern": ("*.mp4", "*.mov"), "exclude": ()},
-        **{"recursive": True, "workflow": "proxy", "role": "source", "sidecars": {}},
-        **{"quiet": timedelta(0), "patience": timedelta(0), "after": "done"},
-        **{"priority": 50, "parameters": {}},
+        name="in",
+        folder=folder,
+        pattern=("*.mp4", "*.mov"),
+        exclude=(),
+        recursive=True,
+        workflow="proxy",
+        role="source",
+        sidecars={},
+        quiet=timedelta(0),
+        patience=timedelta(0),
+        after="done",
+        priority=50,
+        parameters={},
     )
     return replace(settings, watches={"in": watch}, **more)
 
@@ -249,9 +258,11 @@ def test_about_tells_that_changes_are_refused(
 
 # All of them ----------------------------------------------------------------
 
-PAGES = (
-    *("/queues", "/queues/default", "/workers", "/workers/1", "/nodes", "/schedules", "/about"),
-    *("/workflows", "/workflows/web-video", "/profiles", "/profiles/hls-ladder"),
+PAGES = tuple(
+    (
+        "/queues /queues/default /workers /workers/1 /nodes /schedules /about"
+        " /workflows /workflows/web-video /profiles /profiles/hls-ladder"
+    ).split()
 )
 
 

@@ -105,8 +105,14 @@ def test_a_root_that_cannot_be_read_offers_nothing(reader: Reader, settings: Set
 
 def test_what_is_typed_becomes_the_job(reader: Reader, visitor: Visitor, media: Media) -> None:
     page = reader.press(
-        *(form(reader), "Submit", (SOURCE, f" {media()} "), ("title", EVIL), ("key", "ep-1")),
-        *(("priority", "7"), ("delay", "2h"), ("parameter.profile", "mp4-360")),
+        form(reader),
+        "Submit",
+        (SOURCE, f" {media()} "),
+        ("title", EVIL),
+        ("key", "ep-1"),
+        ("priority", "7"),
+        ("delay", "2h"),
+        ("parameter.profile", "mp4-360"),
         ("metadata", "dc:creator = Studio = x\r\n\r\ndc:title=Ü"),
     )
     assert page.path == "/jobs/1"
@@ -122,8 +128,13 @@ def test_every_wrong_field_is_told_and_what_was_typed_is_kept(
     reader: Reader, visitor: Visitor
 ) -> None:
     typed = [
-        *((SOURCE, "/etc/passwd"), ("title", LONG), ("key", "k" * 201), ("priority", "101")),
-        *(("delay", "soon"), ("metadata", "a = 1\na = 2"), ("parameter.profile", EVIL)),
+        (SOURCE, "/etc/passwd"),
+        ("title", LONG),
+        ("key", "k" * 201),
+        ("priority", "101"),
+        ("delay", "soon"),
+        ("metadata", "a = 1\na = 2"),
+        ("parameter.profile", EVIL),
     ]
     page = reader.press(form(reader), "Submit", *typed)
     assert page.status == 422
@@ -220,8 +231,13 @@ def test_a_dry_run_is_a_document_too(visitor: Visitor, media: Media, clips: Clip
     plan: dict[str, Any] = json.loads(answer.body)
     assert (plan["workflow"], plan["version"]) == ("web-video", 1)
     assert plan["tasks"][0] | {"notes": []} == {
-        **{"name": "probe", "type": "probe", "skipped": "", "fails": ""},
-        **{"outputs": [], "notes": [], "argv": []},
+        "name": "probe",
+        "type": "probe",
+        "skipped": "",
+        "fails": "",
+        "outputs": [],
+        "notes": [],
+        "argv": [],
     }
     assert visitor.json("/jobs")["jobs"] == []
 

@@ -86,10 +86,10 @@ def test_a_megabyte_of_the_worst_is_refused_soon(
 @pytest.mark.parametrize("path", worst.XML)
 def test_any_json_is_taken_or_refused_in_words(visitor: Visitor, path: str) -> None:
     names = st.sampled_from(
-        [
-            *("workflow", "title", "key", "priority", "delay", "inputs", "parameters", "metadata"),
-            *("href", "name", "value", "preview", "filter", "jobs", "id", "role", "state", "q"),
-        ]
+        (
+            "workflow title key priority delay inputs parameters metadata href name value"
+            " preview filter jobs id role state q"
+        ).split()
     )
     single = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters())
     values = st.recursive(
@@ -262,7 +262,9 @@ def test_a_form_of_too_many_inputs_looks_for_none_of_them(visitor: Visitor) -> N
     begin = time.thread_time()
     answer = wsgi.call(
         visitor.app,
-        *("POST", "/submit", f"workflow=transcode&input.source={paths}".encode()),
+        "POST",
+        "/submit",
+        f"workflow=transcode&input.source={paths}".encode(),
         CONTENT_TYPE=FORM,
         HTTP_HOST="localhost",
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from middleware.held import Begun, HeldStart, begin, hold_input, read
+from middleware.buffering import BufferedStart, PrefetchedBody, buffer_input, prefetch, read_ahead
 from tests.middleware.wsgi import environ
 
 
@@ -26,25 +26,25 @@ class Wire:
 
 def test_the_head_waits_for_its_release_and_may_change_until_then() -> None:
     wire = Wire()
-    held = HeldStart(wire)
-    held("200 OK", [])
-    held("500 No", [], (ValueError, ValueError(), None))
+    start = BufferedStart(wire)
+    start("200 OK", [])
+    start("500 No", [], (ValueError, ValueError(), None))
     assert wire.started == []
-    held.release()
-    held.release()
+    start.send()
+    start.send()
     assert wire.started == ["500 No"]
 
 
 def test_a_second_start_without_an_error_is_refused() -> None:
-    held = HeldStart(Wire())
-    held("200 OK", [])
+    start = BufferedStart(Wire())
+    start("200 OK", [])
     with pytest.raises(AssertionError, match="twice"):
-        held("404 No", [])
+        start("404 No", [])
 
 
 def test_writing_settles_once_and_starts_the_response() -> None:
     wire, settled = Wire(), []
-    write = HeldStart(wire, lambda: settled.append(list(wire.started)))("200 OK", [])
+    write = BufferedStart(wire, lambda: settled.append(list(wire.started)))("200 OK", [])
     write(b"a")
     write(b"b")
     assert (settled, wire.started, wire.written) == ([[]], ["200 OK"], [b"a", b"b"])
@@ -69,17 +69,17 @@ class Pieces:
 
 def test_a_body_is_begun_when_it_has_something_to_say() -> None:
     pieces = Pieces(b"", b"", b"a", b"b")
-    body = begin(pieces)
+    body = prefetch(pieces)
     assert next(pieces.pieces) == b"b"
     assert list(body) == [b"a"]
 
 
 def test_a_begun_body_closes_its_own_once_and_tells_so_after() -> None:
     pieces = Pieces(b"a")
-    body = begin(pieces)
-    assert isinstance(body, Begun)
+    body = prefetch(pieces)
+    assert isinstance(body, PrefetchedBody)
     told: list[int] = []
-    body.after = lambda: told.append(pieces.closed)
+    body.after_close = lambda: told.append(pieces.closed)
     body.close()
     body.close()
     assert (pieces.closed, told) == (1, [1])
@@ -88,13 +88,13 @@ def test_a_begun_body_closes_its_own_once_and_tells_so_after() -> None:
 def test_a_body_that_fails_at_its_beginning_is_closed() -> None:
     pieces = Pieces(b"", ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        begin(pieces)
+        prefetch(pieces)
     assert pieces.closed == 1
 
 
 def test_a_body_is_read_no_further_than_needed_and_is_still_whole() -> None:
     pieces = Pieces(b"abc", b"def", b"ghi")
-    taken, body = read(pieces, 4)
+    taken, body = read_ahead(pieces, 4)
     assert taken == [b"abc", b"def"]
     assert list(body) == [b"abc", b"def", b"ghi"]
 
@@ -119,7 +119,7 @@ def test_input_is_held_up_to_a_limit_and_read_again_whole(
     if not told:
         given.pop("CONTENT_LENGTH", None)
         given["wsgi.input_terminated"] = True
-    assert hold_input(given, 100) == (body[:100], whole)
+    assert buffer_input(given, 100) == (body[:100], whole)
     read = given["wsgi.input"].read(size) if size else b""
     assert read == body
 
@@ -127,7 +127,7 @@ def test_input_is_held_up_to_a_limit_and_read_again_whole(
 def test_input_beyond_the_content_length_belongs_to_the_next_request() -> None:
     stream = io.BytesIO(b"a" * 200 + b"next")
     given = environ("POST", "/", **{"wsgi.input": stream, "CONTENT_LENGTH": "200"})
-    assert hold_input(given, 100) == (b"a" * 100, False)
+    assert buffer_input(given, 100) == (b"a" * 100, False)
     assert given["wsgi.input"].read() == b"a" * 200
     assert stream.read() == b"next"
 
@@ -135,12 +135,12 @@ def test_input_beyond_the_content_length_belongs_to_the_next_request() -> None:
 def test_lines_go_on_where_the_held_part_ends() -> None:
     body = b"one\ntwo\nthree\n"
     given = environ("POST", "/", body)
-    hold_input(given, 5)
+    buffer_input(given, 5)
     assert list(given["wsgi.input"]) == [b"one\n", b"two\n", b"three\n"]
 
 
 def test_a_body_whose_end_nobody_tells_is_left_to_the_app() -> None:
     given = environ("POST", "/", HTTP_TRANSFER_ENCODING="chunked")
     stream = given["wsgi.input"]
-    assert hold_input(given, 100) == (b"", False)
+    assert buffer_input(given, 100) == (b"", False)
     assert given["wsgi.input"] is stream

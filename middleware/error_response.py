@@ -1,7 +1,7 @@
-"""A response that may still become another while none of it was sent.
+"""Error responses in place of responses that fail before their first byte.
 
-What ErrorHandler, BodyLimit and TimeLimit share. It is no component: there is
-nothing to paste. It decides nothing; ``answer`` does, for each exception.
+Shared by ErrorHandler, BodyLimit and TimeLimit. This module is a library, not a
+component; the caller's ``answer`` chooses the response to each exception.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from middleware.held import close
+from middleware.buffering import close
 from middleware.problem import Problem
 
-# Given the exception; returns the problem to send, or None to raise it again.
+# Takes the exception; returns the problem to send, or None to raise it again.
 Answer = Callable[[Exception], Problem | None]
 
 
-class Recovering:
-    """The iterable of ``app``'s response; exceptions before its first byte are answered.
+class ErrorResponse:
+    """The response of ``app``, or a problem if it raises before its first byte.
 
-    Later ones are given to ``answer`` too, but raised again whatever it returns:
-    the server must break the connection, or a client takes half for the whole.
+    Later exceptions are given to ``answer`` too but always raised again: the
+    server must break the connection, or the client takes half a body for a whole.
     """
 
     def __init__(
@@ -35,41 +35,41 @@ class Recovering:
         self._start_response = start_response
         self._answer = answer
         self._sent = False
-        self._result: Iterable[bytes] = ()
+        self._body: Iterable[bytes] = ()
         try:
-            self._result = app(environ, self._start)
+            self._body = app(environ, self._start)
         except Exception as error:
-            self._result = self._instead(error)
+            self._body = self._problem(error)
 
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         write = self._start_response(status, headers, exc_info)
 
-        def noting(data: bytes) -> object:
+        def write_and_note(data: bytes) -> object:
             self._sent = True
             return write(data)
 
-        return noting
+        return write_and_note
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            for chunk in self._result:
-                if chunk:
+            for piece in self._body:
+                if piece:
                     self._sent = True
-                yield chunk
+                yield piece
         except Exception as error:
-            yield from self._instead(error)
+            yield from self._problem(error)
 
-    def _instead(self, error: Exception) -> Iterable[bytes]:
+    def _problem(self, error: Exception) -> Iterable[bytes]:
         problem = self._answer(error)
         if problem is None or self._sent:
             raise error
-        # The app may have started its own response already.
+        # The app may have called start_response already; exc_info replaces its head.
         exc_info: Any = (type(error), error, error.__traceback__)
 
-        def again(status: str, headers: list[tuple[str, str]], _: Any = None) -> Any:
+        def restart(status: str, headers: list[tuple[str, str]], _: Any = None) -> Any:
             return self._start_response(status, headers, exc_info)
 
-        return problem(self._environ, again)
+        return problem(self._environ, restart)
 
     def close(self) -> None:
-        close(self._result)
+        close(self._body)

@@ -8,8 +8,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 
+from middleware.error_response import ErrorResponse
 from middleware.problem import Problem
-from middleware.recover import Recovering
 from tests.middleware.wsgi import call
 
 
@@ -17,7 +17,7 @@ def recovered(app: WSGIApplication, *, passing: bool = False) -> WSGIApplication
     def answer(error: Exception) -> Problem | None:
         return None if passing else Problem(503, str(error))
 
-    return lambda environ, start_response: Recovering(app, environ, start_response, answer)
+    return lambda environ, start_response: ErrorResponse(app, environ, start_response, answer)
 
 
 def raises_at_once(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

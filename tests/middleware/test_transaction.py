@@ -8,7 +8,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 
-from middleware.store import HELD, KEY, StorePerRequest
+from middleware.transaction import KEY, MAX_BUFFERED_BODY, TransactionPerRequest
 from tests.middleware.wsgi import Answer, call, echo, environ, hello, run
 
 OK = [("Content-Type", "text/plain")]
@@ -46,10 +46,10 @@ class Diary:
         self.note("close")
 
     def around(self, app: WSGIApplication, tries: int = 5) -> WSGIApplication:
-        return StorePerRequest(
+        return TransactionPerRequest(
             app,
             open=self.open,
-            passing=lambda error: isinstance(error, Deadlock),
+            retryable=lambda error: isinstance(error, Deadlock),
             tries=tries,
             sleep=self.pauses.append,
         )
@@ -348,7 +348,7 @@ def test_what_a_stream_puts_into_it_later_is_seen_too(diary: Diary) -> None:
     assert given["middleware.route"] == "late"
 
 
-@pytest.mark.parametrize(("size", "tries"), [(HELD, 2), (HELD + 1, 1)])
+@pytest.mark.parametrize(("size", "tries"), [(MAX_BUFFERED_BODY, 2), (MAX_BUFFERED_BODY + 1, 1)])
 def test_a_large_body_is_not_kept_for_another_try(diary: Diary, size: int, tries: int) -> None:
     given = environ("POST", "/", b"a" * size)
     app = diary.around(failing(9), tries=2)
@@ -372,7 +372,7 @@ def test_what_ends_a_process_is_rolled_back_and_never_tried_again(
 
     asked: Callable[[BaseException], bool] = lambda error: True  # noqa: E731
     with pytest.raises(error):
-        run(StorePerRequest(app, open=diary.open, passing=asked), environ())
+        run(TransactionPerRequest(app, open=diary.open, retryable=asked), environ())
     assert diary.lines == ["open", "rollback", "close"]
 
 
@@ -385,7 +385,9 @@ def test_an_app_may_have_another_store_under_another_key(diary: Diary) -> None:
         return []
 
     run(
-        StorePerRequest(StorePerRequest(app, open=diary.open, key="a"), open=other.open, key="b"),
+        TransactionPerRequest(
+            TransactionPerRequest(app, open=diary.open, key="a"), open=other.open, key="b"
+        ),
         environ(),
     )
     assert diary.lines == other.lines == ["open", "commit", "close"]
@@ -393,4 +395,4 @@ def test_an_app_may_have_another_store_under_another_key(diary: Diary) -> None:
 
 def test_no_tries_at_all_are_refused() -> None:
     with pytest.raises(ValueError, match="tries"):
-        StorePerRequest(hello, open=lambda environ: Diary(), tries=0)
+        TransactionPerRequest(hello, open=lambda environ: Diary(), tries=0)

@@ -11,13 +11,13 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 
 from middleware.conditional import Conditional
-from middleware.own_writes import AFTER, POSITION, OwnWrites
-from middleware.store import StorePerRequest
+from middleware.read_your_writes import POSITION, READ_AFTER, ReadYourWrites
+from middleware.transaction import TransactionPerRequest
 from tests.middleware.wsgi import Answer, call, hello
 
 SECRET = b"sixteen bytes or more"
 HTML: dict[str, Any] = {"HTTP_ACCEPT": "text/html"}
-HEADER = "X-Own-Writes"
+HEADER = "X-Read-Your-Writes"
 
 
 def merged(one: str, other: str) -> str:
@@ -36,13 +36,13 @@ class App:
         self.after: list[str] = []
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        self.after.append(environ[AFTER])
+        self.after.append(environ[READ_AFTER])
         environ[POSITION] = lambda: self.position
         return hello(environ, start_response)
 
 
-def around(app: Any, **more: Any) -> OwnWrites:
-    return OwnWrites(app, secret=SECRET, merged=merged, **more)
+def around(app: Any, **more: Any) -> ReadYourWrites:
+    return ReadYourWrites(app, secret=SECRET, merged=merged, **more)
 
 
 def cookies(answer: Answer) -> dict[str, str]:
@@ -65,7 +65,7 @@ def test_a_script_is_told_and_may_ask_for_it() -> None:
     told = call(around(app), "POST").headers[HEADER]
     assert told == "7"
     app.position = "5"  # a replica that is behind
-    assert call(around(app), HTTP_X_OWN_WRITES=told).headers[HEADER] == "7"
+    assert call(around(app), HTTP_X_READ_YOUR_WRITES=told).headers[HEADER] == "7"
     assert app.after == ["", "7"]
 
 
@@ -77,9 +77,9 @@ def test_the_header_may_have_another_name() -> None:
 
 def test_what_is_no_position_is_refused() -> None:
     app = App("7")
-    answer = call(around(app), HTTP_X_OWN_WRITES="0; DROP TABLE job")
+    answer = call(around(app), HTTP_X_READ_YOUR_WRITES="0; DROP TABLE job")
     assert (answer.status, app.after) == (400, [])
-    assert "X-Own-Writes: " in answer.text
+    assert "X-Read-Your-Writes: " in answer.text
     assert "leave it out" in answer.text
 
 
@@ -87,7 +87,7 @@ def test_what_is_no_position_is_refused() -> None:
     "script",
     [
         {},
-        {**HTML, "HTTP_X_OWN_WRITES": "3"},
+        {**HTML, "HTTP_X_READ_YOUR_WRITES": "3"},
         {**HTML, "HTTP_AUTHORIZATION": "Bearer bo_1"},
     ],
 )
@@ -123,24 +123,36 @@ def test_a_cookie_is_kept_from_scripts_and_other_sites_and_ends() -> None:
     assert "secure" in text.lower()
 
 
-@pytest.mark.parametrize("wrong", ["own_seen=7", 'own_seen="', "own_written=", "own_seen=%ff"])
+@pytest.mark.parametrize(
+    "wrong", ["position_seen=7", 'position_seen="', "position_written=", "position_seen=%ff"]
+)
 def test_a_forged_cookie_counts_for_nothing(wrong: str) -> None:
     app = App("7")
     assert call(around(app), HTTP_COOKIE=wrong).status == 200
-    other = OwnWrites(App("9"), secret=b"of somebody else, as long", merged=merged)
+    other = ReadYourWrites(App("9"), secret=b"of somebody else, as long", merged=merged)
     call(around(app), HTTP_COOKIE=sent(cookies(call(other, **HTML))))
+    assert app.after == ["", ""]
+
+
+def test_a_cookie_that_is_too_old_counts_for_nothing() -> None:
+    now = [1_800_000_000.0]
+    app = App("7")
+    site = around(app, lifetime=60, clock=lambda: now[0])
+    kept = sent(cookies(call(site, **HTML)))
+    now[0] += 61
+    call(site, HTTP_COOKIE=kept)
     assert app.after == ["", ""]
 
 
 def test_a_cookie_of_one_kind_does_not_pass_for_the_other() -> None:
     app = App("7")
     (value,) = cookies(call(around(app), **HTML)).values()
-    call(around(app), HTTP_COOKIE=sent({"own_written": value}))
+    call(around(app), HTTP_COOKIE=sent({"position_written": value}))
     assert app.after[-1] == ""
 
 
 def test_a_position_of_another_kind_of_server_counts_for_nothing() -> None:
-    other = OwnWrites(App("abc"), secret=SECRET, merged=lambda one, other: other or one)
+    other = ReadYourWrites(App("abc"), secret=SECRET, merged=lambda one, other: other or one)
     app = App("7")
     answer = call(around(app), HTTP_COOKIE=sent(cookies(call(other, **HTML))), **HTML)
     assert (app.after, answer.headers[HEADER]) == ([""], "7")
@@ -198,11 +210,11 @@ def test_it_asks_after_the_commit() -> None:
         happened.append("position")
         return "7"
 
-    answer = call(around(StorePerRequest(app, open=open)), "POST")
+    answer = call(around(TransactionPerRequest(app, open=open)), "POST")
     assert answer.headers[HEADER] == "7"
     assert happened == ["commit", "position", "close"]
 
 
 def test_a_secret_that_can_be_guessed_is_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("secret: is shorter")):
-        OwnWrites(hello, secret=b"short", merged=merged)
+        ReadYourWrites(hello, secret=b"short", merged=merged)
