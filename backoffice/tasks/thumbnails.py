@@ -1,18 +1,22 @@
-"""Three stills of a video, and a sprite of small ones with a WebVTT map of it."""
+"""Three stills of a video, and a sprite of small ones with a WebVTT map of it.
+
+The first input is the video. Others are renditions of it: the sprite is made of the
+smallest of them, since to decode that costs a fraction of decoding the video once more.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 from backoffice import colour, files, media, profiles, rendering, scan
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.profiles import Facts
-from backoffice.tasks import Context, Output, Plan, Result
+from backoffice.tasks import Context, Output, Plan, Result, Source
 
 PARAMETERS: Mapping[str, str] = {}
 REQUIRED: frozenset[str] = frozenset()
@@ -67,12 +71,13 @@ def _even(length: float) -> int:
 
 def plan(context: Context) -> Plan:
     work = _prepare(context)
+    small = _smallest(context, work)
     commands = [_still_command(context, work, p, work.moment(p)) for p in STILLS]
-    notes = [f"writes a map of {work.tiles} tiles"]
-    if work.seconds > LONG:
+    notes = [f"writes a map of {small.tiles} tiles"]
+    if small.seconds > LONG:
         notes.append("decodes the whole for the sprite if its keyframes are too far apart")
     return Plan(
-        commands=[*commands, _sprite_command(context, work, keyframes=work.seconds > LONG)],
+        commands=[*commands, _sprite_command(context, small, keyframes=small.seconds > LONG)],
         outputs=_outputs(context, work),
         notes=notes,
     )
@@ -80,15 +85,16 @@ def plan(context: Context) -> Plan:
 
 def run(context: Context) -> Result:
     work = _prepare(context)
+    small = _smallest(context, work)
     for number, percent in enumerate(STILLS):
         _still(context, work, percent)
         context.progress(0.1 * (number + 1))
-    _sprite(context, work)
-    _write_map(context, work)
+    _sprite(context, small)
+    _write_map(context, small)
     outputs = _outputs(context, work)
     _check(work, outputs)
     context.progress(1.0)
-    report: dict[str, object] = {"stills": len(STILLS), "tiles": work.tiles}
+    report: dict[str, object] = {"stills": len(STILLS), "tiles": small.tiles}
     if said := colour.rendered(work.picture, colour.JPEG):
         report["colour"] = said
     warnings = [f"{work.title} {said}" for said in rendering.warnings(work.picture)]
@@ -96,11 +102,8 @@ def run(context: Context) -> Result:
 
 
 def _prepare(context: Context) -> _Work:
-    if len(context.sources) != 1:
-        raise TaskFailed(
-            f"thumbnails takes one file, and got {len(context.sources)}; check the workflow",
-            retry=False,
-        )
+    if not context.sources:
+        raise TaskFailed("thumbnails takes a file, and got none; check the workflow", retry=False)
     source = context.sources[0]
     title = source.title
     facts = source.facts or media.probe(
@@ -114,6 +117,22 @@ def _prepare(context: Context) -> _Work:
         raise TaskFailed(f"{title} {reason}", retry=False)
     seconds = float(picture.get("duration", 0.0) or facts["duration"])
     return _Work(source.path, title, picture, seconds)
+
+
+def _smallest(context: Context, work: _Work) -> _Work:
+    """What the sprite is made of."""
+    renditions = [one for one in context.sources[1:] if profiles.first_picture(one.facts)]
+    if not renditions:
+        return work
+    smallest = min(renditions, key=_lines)
+    picture = smallest.facts["video"][0]
+    seconds = float(picture.get("duration", 0.0) or smallest.facts["duration"])
+    return replace(work, path=smallest.path, picture=picture, seconds=seconds)
+
+
+def _lines(rendition: Source) -> int:
+    picture = rendition.facts["video"][0]
+    return min(int(picture["width"]), int(picture["height"]))
 
 
 def _still(context: Context, work: _Work, percent: int) -> None:
