@@ -24,12 +24,13 @@ HEAD = '<workflow xmlns="urn:backoffice:1" name="w" version="1">'
 class Type:
     PARAMETERS: Mapping[str, str] = field(default_factory=dict)
     REQUIRED: frozenset[str] = frozenset()
+    VARIANTS: bool = False
 
 
 TYPES: dict[str, workflows.TaskType | ModuleType] = {
     "probe": Type({"require": ""}),
     "noop": Type(),
-    "transcode": Type({"profile": ""}, frozenset({"profile"})),
+    "transcode": Type({"profile": ""}, frozenset({"profile"}), VARIANTS=True),
     "publish": Type({"target": "", "folder": ""}, frozenset({"target"})),
     "command": Type({"command": ""}, frozenset({"command"})),
 }
