@@ -143,7 +143,7 @@ RECIPES: dict[str, Sequence[str]] = {
         *("-c:v", "mjpeg", "-frames:v", "1"),
     ),
     # Of two rungs, and of a segment and a half.
-    "ladder.mp4": ("-f", "lavfi", "-i", "testsrc2=size=768x432:rate=25:duration=6", *H264),
+    "ladder.mp4": ("-f", "lavfi", "-i", "testsrc2=size=768x432:rate=10:duration=5", *H264),
     "plain.mp4": (*PICTURE, *SOUND, *H264, *AAC, "-movflags", "+faststart"),
     "silent.mp4": (*PICTURE, *H264),
     "quiet.mp4": (*PICTURE, "-f", "lavfi", "-i", "anullsrc=d=4", "-shortest", *H264, *AAC),

@@ -97,7 +97,7 @@ def test_fields_are_made_whole_once_for_those_of_the_same_frames(
 
 def test_each_has_its_sound(tmp_path: Path, clips: Clips) -> None:
     """Joined of mono tracks, once a variant."""
-    context = together(tmp_path, clips["mono-tracks.mxf"], "mp4-360", "proxy")
+    context = together(tmp_path, clips["mono-tracks.mxf"], *RUNGS)
     for made in transcode.run(context).outputs:
         assert heard(made.path, 400, 1000) == [{400}, {1000}]
 
