@@ -11,7 +11,8 @@ from bench.place import Failed, Server, folder
 from bench.report import Line, table
 
 ROWS = (
-    "noop encode confinement latency idle claim stack api pages paint load service proxy replicas"
+    "noop encode cpu confinement latency idle claim stack api pages paint load service proxy"
+    " replicas"
 ).split()
 
 

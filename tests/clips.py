@@ -174,6 +174,8 @@ RECIPES: dict[str, Sequence[str]] = {
         *AAC,
         *"-c:v mjpeg -frames:v 1".split(),
     ),
+    # Of two rungs, and of a segment and a half.
+    "ladder.mp4": ("-f", "lavfi", "-i", "testsrc2=size=768x432:rate=10:duration=5", *H264),
     "plain.mp4": (*PICTURE, *SOUND, *H264, *AAC, "-movflags", "+faststart"),
     "silent.mp4": (*PICTURE, *H264),
     "quiet.mp4": (*PICTURE, "-f", "lavfi", "-i", "anullsrc=d=4", "-shortest", *H264, *AAC),
@@ -265,6 +267,7 @@ RECIPES: dict[str, Sequence[str]] = {
     "step.ts": (*IN_STEP, *H264, *AAC),
     "late-picture.mp4": (*IN_STEP, "-vf", "trim=start=1.6", "-copyts", *H264, *AAC),
     "late-sound.mkv": (*IN_STEP, "-af", "atrim=start=1.6", "-copyts", *H264, *AAC),
+    "black-small.mp4": ("-f", "lavfi", "-i", "color=black:size=160x90:rate=25:duration=4", *H264),
     "black.mp4": ("-f", "lavfi", "-i", "color=black:size=320x180:rate=25:duration=4", *H264),
 }
 

@@ -43,6 +43,7 @@ class Assignment:
     publications: Sequence[Publication]
     timeout: float  # seconds, as stall
     stall: float
+    variants: Sequence[Mapping[str, str]] = ()  # the parameters of each
     suspect: bool = False  # it may be what took its workers along
     request: str = ""  # the HTTP request that submitted the job
 
@@ -79,6 +80,7 @@ def _assignment(store: Store, claimed: Claimed, found: tuple[Job, str]) -> Assig
         publications=_publications(store, claimed),
         timeout=spec["timeout"],
         stall=spec["stall"],
+        variants=[one["parameters"] for one in spec["variants"]],
         suspect=claimed.suspect,
         request=request,
     )

@@ -35,7 +35,8 @@ class Catalogue:
         prepared = jobs.prepare(request, self.workflows, settings.paths.roots)
         for task in prepared.plan:
             if check := getattr(tasks.load(task.type), "check", None):
-                check(task.parameters, settings)
+                for parameters in task.parameter_sets:
+                    check(parameters, settings)
         return prepared
 
 

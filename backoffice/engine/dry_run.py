@@ -16,9 +16,9 @@ from typing import Any
 from backoffice import tasks as task_types
 from backoffice.config.redaction import Redaction
 from backoffice.config.settings import Settings
-from backoffice.engine import workflows
+from backoffice.engine import variants, workflows
 from backoffice.engine.jobs import Prepared
-from backoffice.engine.workflows import InputRef, TaskSpec
+from backoffice.engine.workflows import InputRef, TaskSpec, Variant
 from backoffice.errors import BackofficeError
 from backoffice.system.confinement import NOTHING, Confinement
 from backoffice.tasks import Job, Plan, Publication, Source
@@ -56,6 +56,7 @@ class _Context:
     name: str
     job: Job
     parameters: Mapping[str, str]
+    variants: Sequence[Mapping[str, str]]
     sources: Sequence[Source]
     folder: Path
     settings: Settings
@@ -104,12 +105,11 @@ class _Walk:
         missing = [name for name in spec.needs if name not in self.made]
         if missing:
             return DryTask(spec.name, spec.type, fails=f"is not reached: it needs {missing[0]}")
-        if spec.when and not workflows.holds(spec.when, self._job_facts()):
+        if reason := self._left_out(spec):
             self.made[spec.name] = []
-            reason = "not " + " and ".join(workflows.describe(one) for one in spec.when)
             return DryTask(spec.name, spec.type, skipped_because=reason)
         context = self._context(spec)
-        redact = Redaction(spec.parameters.values())
+        redact = Redaction([value for one in spec.parameter_sets for value in one.values()])
         try:
             plan = self._plan(spec, context)
         except BackofficeError as error:
@@ -128,8 +128,25 @@ class _Walk:
         ]
         paths = [output.path for output in plan.outputs]
         commands = [[redact(argument) for argument in argv] for argv in plan.commands]
-        notes = [redact(note) for note in plan.notes]
+        notes = [redact(note) for note in (*plan.notes, *self._variant_notes(spec))]
         return DryTask(spec.name, spec.type, None, commands, paths, notes)
+
+    def _left_out(self, spec: TaskSpec) -> str:
+        return variants.left_out(spec.when, spec.variants, self._job_facts())
+
+    def _chosen(self, spec: TaskSpec) -> list[Variant]:
+        return variants.chosen(spec.variants, self._job_facts())
+
+    def _variant_notes(self, spec: TaskSpec) -> list[str]:
+        if not spec.variants:
+            return []
+        chosen = self._chosen(spec)
+        told = [
+            f"leaves out {one.name}: {variants.reason(one.when)}"
+            for one in spec.variants
+            if one not in chosen
+        ]
+        return [*told, "where several hosts share the work, each variant is a task of its own"]
 
     def _plan(self, spec: TaskSpec, context: _Context) -> Plan:
         if spec.type == "retract":  # its publications are in the database alone
@@ -148,6 +165,7 @@ class _Walk:
             name=spec.name,
             job=Job(number, request.workflow, request.title, request.key, "", request.metadata),
             parameters=spec.parameters,
+            variants=[one.parameters for one in self._chosen(spec)],
             sources=[source for wanted in spec.inputs for source in self._sources(wanted)],
             folder=self.settings.paths.work / "jobs" / JOB / f"{spec.name}-1",
             settings=self.settings,

@@ -24,7 +24,7 @@ from storm.locals import Store
 from backoffice.data import events, model, search
 from backoffice.data.database import Database, clock, insert_many, insert_one, is_mysql, marks
 from backoffice.data.search import Filter
-from backoffice.engine import transitions, workflows
+from backoffice.engine import claims, transitions, variants, workflows
 from backoffice.engine.workflows import TaskSpec, Workflow
 from backoffice.errors import Conflict, Invalid, NotFound
 from backoffice.media import media_types
@@ -132,7 +132,8 @@ def submit(store: Store, prepared: Prepared, submitter: str, request: str = "") 
     The same key with the same content gives the job there is; with other
     content it raises Conflict.
     """
-    lanes, now = _lanes(store, {(task.queue, task.tags) for task in prepared.plan})
+    plan = _planned(store, prepared.plan)
+    lanes, now = _lanes(store, {(task.queue, task.tags) for task in plan})
     try:
         job = _insert_job(store, prepared, submitter, request, now)
     except IntegrityError:
@@ -140,7 +141,7 @@ def submit(store: Store, prepared: Prepared, submitter: str, request: str = "") 
     _insert_inputs(store, job, prepared, now)
     _insert_pairs(store, "job_parameter", job, prepared.parameters)
     _insert_pairs(store, "job_metadata", job, prepared.request.metadata)
-    settled = _insert_tasks(store, job, prepared, lanes, now)
+    settled = _insert_tasks(store, job, prepared, plan, lanes, now)
     happened = [events.of_job("submitted", job, submitter, prepared.request.title)]
     if not settled:
         happened += _settled(store, job, now)
@@ -559,13 +560,36 @@ def _insert_pairs(store: Store, table: str, job: int, pairs: Mapping[str, str]) 
     insert_many(store, table, ("job_id", "name", "value"), rows)
 
 
+def _planned(store: Store, plan: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
+    """Several hosts share the variants of a task; a host alone makes them in one run,
+    which decodes the source once."""
+    several = [task for task in plan if task.variants]
+    shared = [task.name for task in several if len(_hosts(store, task)) > 1]
+    return variants.apart(plan, shared)
+
+
+def _hosts(store: Store, task: TaskSpec) -> set[str]:
+    """Those whose active workers may claim the task."""
+    workers = store.execute("SELECT host, queues, tags FROM worker WHERE state = 'active'")
+    return {
+        host
+        for host, queues, tags in workers.get_all()
+        if claims.serves(queues.split(), task.queue) and task.tags <= set(tags.split())
+    }
+
+
 def _insert_tasks(
-    store: Store, job: int, prepared: Prepared, lanes: Mapping[_Lane, int], now: datetime
+    store: Store,
+    job: int,
+    prepared: Prepared,
+    plan: Sequence[TaskSpec],
+    lanes: Mapping[_Lane, int],
+    now: datetime,
 ) -> bool:
     """Whether that settles the job: each task is ready or needs another one.
     Most jobs begin so, and need not be locked and read back."""
     delay = prepared.request.delay
-    free = [not (task.needs or task.when or task.delay or delay) for task in prepared.plan]
+    free = [_is_free(task, delay) for task in plan]
     rows = [
         (
             job,
@@ -579,27 +603,34 @@ def _insert_tasks(
             "",
             model.dump(_spec(task, delay)),
         )
-        for task, is_free in zip(prepared.plan, free, strict=True)
+        for task, is_free in zip(plan, free, strict=True)
     ]
     insert_many(store, "task", _TASK_COLUMNS, rows)
-    settled = all(is_free or task.needs for task, is_free in zip(prepared.plan, free, strict=True))
+    settled = all(is_free or task.needs for task, is_free in zip(plan, free, strict=True))
     return settled and bool(rows)
+
+
+def _is_free(task: TaskSpec, delay: float) -> bool:
+    """Whether it can begin at once, and nothing needs to be known for it."""
+    return not (task.needs or task.when or task.variants or task.delay or delay)
 
 
 def _spec(task: TaskSpec, delay: float) -> dict[str, object]:
     """The job's delay is waited for by its first tasks."""
-    return {
+    spec: dict[str, object] = {
         "title": task.title,
         "needs": list(task.needs),
         "inputs": [asdict(one) for one in task.inputs],
         "parameters": dict(task.parameters),
         "when": [asdict(one) for one in task.when],
+        "variants": [],
         "timeout": task.timeout,
         "stall": task.stall,
         "backoff": task.backoff,
         "delay": task.delay + (0 if task.needs else delay),
         "weight": task.weight,
     }
+    return variants.narrowed(spec, task.variants) if task.variants else spec
 
 
 def lane(store: Store, queue: str, tags: frozenset[str]) -> int:

@@ -18,7 +18,8 @@ from storm.locals import Store
 
 from backoffice.data import events, model
 from backoffice.data.database import for_update, marks, use_index
-from backoffice.engine import workflows
+from backoffice.engine import variants, workflows
+from backoffice.engine.workflows import Variant
 from backoffice.states import (
     BLOCKED,
     CANCELLED,
@@ -175,19 +176,30 @@ def _start_what_can(store: Store, whole: Whole, now: datetime) -> list[events.Ev
             continue
         if not all(by_name[name].state in DONE for name in step.spec["needs"]):
             continue
-        when = [workflows.Condition(**one) for one in step.spec["when"]]
-        if when and facts is None:
+        when, several = variants.conditions(step.spec), variants.loaded(step.spec)
+        if (when or several) and facts is None:
             facts = job_facts(store, whole.id)
-        if when and not workflows.holds(when, facts or {}):
-            reason = "because not " + " and ".join(workflows.describe(c) for c in when)
+        if why := variants.left_out(when, several, facts or {}):
+            reason = f"because {why}"
             _move(store, [step], SKIPPED, finished=now, message=reason)
             happened.append(events.of_task("skipped", whole.id, step.id, reason))
-        elif step.spec["delay"] and not step.waited:
+            continue
+        if several:
+            _narrow(store, step, variants.chosen(several, facts or {}))
+        if step.spec["delay"] and not step.waited:
             _move(store, [step], SCHEDULED, run_at=now + timedelta(seconds=step.spec["delay"]))
         else:
             ready.append(step)
     _move(store, ready, READY, ready_at=now)
     return happened
+
+
+def _narrow(store: Store, step: Step, found: Sequence[Variant]) -> None:
+    """The task is to make these variants alone."""
+    step.spec = variants.narrowed(step.spec, found)
+    store.execute(
+        "UPDATE task SET spec = ? WHERE id = ?", (model.dump(step.spec), step.id), noresult=True
+    )
 
 
 def job_facts(store: Store, job_id: int) -> dict[str, object]:

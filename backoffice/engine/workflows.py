@@ -36,6 +36,8 @@ class TaskType(Protocol):
     def REQUIRED(self) -> frozenset[str]:
         """Those it cannot do without."""
 
+    # ``VARIANTS = True``, if it has that: one task can make several variants at once.
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -60,6 +62,19 @@ class InputRef:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One of several results that a task makes of the same inputs, such as a rung of a
+    ladder; see :mod:`backoffice.variants`. ``parameters`` are its own and the task's."""
+
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)  # gone after plan()
+    when: tuple[Condition, ...] = ()
+    timeout: float = 21600.0  # seconds
+    weight: int = 1
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """One task of a workflow. Times are in seconds."""
 
@@ -73,12 +88,18 @@ class TaskSpec:
     parameters: Mapping[str, str] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)  # gone after plan()
     when: tuple[Condition, ...] = ()
+    variants: tuple[Variant, ...] = ()
     timeout: float = 21600.0
     stall: float = 300.0
     attempts: int = 3
     backoff: float = 10.0  # before the second attempt
     delay: float = 0.0
     weight: int = 1
+
+    @property
+    def parameter_sets(self) -> Sequence[Mapping[str, str]]:
+        """The parameters of each variant, or those of a task without variants."""
+        return [variant.parameters for variant in self.variants] or [self.parameters]
 
 
 @dataclass(frozen=True)
@@ -262,8 +283,15 @@ def _number(value: object) -> float | None:
 
 
 def _resolve(task: TaskSpec, settled: Mapping[str, str]) -> TaskSpec:
-    given = {name: settled[origin] for name, origin in task.references.items() if origin in settled}
-    return replace(task, parameters={**task.parameters, **given}, references={})
+    variants = tuple(
+        replace(one, parameters=_given(one, settled), references={}) for one in task.variants
+    )
+    return replace(task, parameters=_given(task, settled), references={}, variants=variants)
+
+
+def _given(one: TaskSpec | Variant, settled: Mapping[str, str]) -> dict[str, str]:
+    taken = {name: settled[origin] for name, origin in one.references.items() if origin in settled}
+    return {**one.parameters, **taken}
 
 
 def _value_fault(spec: ParameterSpec, value: str) -> str:
@@ -363,10 +391,13 @@ class _Reader:
     def _refuse(self, element: etree._Element, message: str) -> NoReturn:
         safe_xml.refuse(self.path, element, message)
 
-    def _by_name(self, tag: str, key: str) -> dict[str, etree._Element]:
-        """The root's children of that tag, by their ``key``, which must be unique."""
+    def _by_name(
+        self, tag: str, key: str, parent: etree._Element | None = None
+    ) -> dict[str, etree._Element]:
+        """The parent's (the root's) children of that tag, by their ``key``, which must be
+        unique."""
         found: dict[str, etree._Element] = {}
-        for element in _children(self.root, tag):
+        for element in _children(self.root if parent is None else parent, tag):
             name = element.get(key, "")
             if name in found:
                 self._refuse(element, f"there is a second {tag} named {name!r}")
@@ -420,10 +451,14 @@ class _Reader:
 
     def _task(self, element: etree._Element) -> TaskSpec:
         inputs = self._inputs(element)
-        literal, references = self._parameters(element)
+        kind = self._type(element)
+        literal, references = self._parameters(element, kind)
+        variants = self._variants(element, kind, literal, references)
+        if not variants:
+            self._check_required(element, kind, literal, references)
         return TaskSpec(
             name=element.get("name", ""),
-            type=self._type(element),
+            type=kind,
             title=_child(element, "title") or element.get("name", ""),
             queue=element.get("queue", "default"),
             tags=frozenset(element.get("tags", "").split()),
@@ -431,13 +466,53 @@ class _Reader:
             inputs=inputs,
             parameters=literal,
             references=references,
-            when=tuple(self._condition(child) for child in _children(element, "when")),
+            when=self._conditions(element),
+            variants=variants,
             timeout=_seconds(element.get("timeout", "6h")),
             stall=_seconds(element.get("stall", "5m")),
             attempts=int(element.get("attempts", "3")),
             backoff=_seconds(element.get("backoff", "10s")),
             delay=_seconds(element.get("delay", "0s")),
             weight=int(element.get("weight", "1")),
+        )
+
+    def _variants(
+        self,
+        element: etree._Element,
+        kind: str,
+        literal: Mapping[str, str],
+        references: Mapping[str, str],
+    ) -> tuple[Variant, ...]:
+        """Each with what it has of the task's parameters, time and weight."""
+        found = []
+        for name, child in self._by_name("variant", "name", element).items():
+            if not getattr(self.known.types[kind], "VARIANTS", False):
+                self._refuse(child, f"a {kind} task cannot have variants")
+            if (full := f"{element.get('name')}-{name}") in self.elements:
+                self._refuse(child, f"the variant would be a second task named {full!r}")
+            own, from_job = self._parameters(child, kind)
+            given = {k: v for k, v in literal.items() if k not in from_job} | own
+            taken = {k: v for k, v in references.items() if k not in own} | from_job
+            self._check_required(child, kind, given, taken)
+            found.append(self._variant(name, child, given, taken))
+        return tuple(found)
+
+    def _variant(
+        self,
+        name: str,
+        element: etree._Element,
+        literal: Mapping[str, str],
+        references: Mapping[str, str],
+    ) -> Variant:
+        task = element.getparent()
+        assert task is not None
+        return Variant(
+            name=name,
+            parameters=literal,
+            references=references,
+            when=self._conditions(element),
+            timeout=_seconds(element.get("timeout", task.get("timeout", "6h"))),
+            weight=int(element.get("weight", task.get("weight", "1"))),
         )
 
     def _type(self, element: etree._Element) -> str:
@@ -467,8 +542,9 @@ class _Reader:
                 self._refuse(element, f"there is no task {name!r} to need; there are {there}")
         return tuple(dict.fromkeys(wanted))
 
-    def _parameters(self, element: etree._Element) -> tuple[dict[str, str], dict[str, str]]:
-        kind = self._type(element)
+    def _parameters(
+        self, element: etree._Element, kind: str
+    ) -> tuple[dict[str, str], dict[str, str]]:
         literal: dict[str, str] = {}
         references: dict[str, str] = {}
         for child in _children(element, "parameter"):
@@ -480,7 +556,6 @@ class _Reader:
                 literal[name] = self._literal(child, name)
             else:
                 references[name] = self._origin(child, origin)
-        self._check_required(element, kind, literal, references)
         return literal, references
 
     def _check_known(self, element: etree._Element, kind: str, name: str) -> None:
@@ -511,8 +586,12 @@ class _Reader:
         literal: Mapping[str, str],
         references: Mapping[str, str],
     ) -> None:
+        within = [element, *element.iterancestors()]  # of a variant, its task
         asked = {
-            child.get("fact") for child in _children(element, "when") if _true(child.get("present"))
+            child.get("fact")
+            for one in within
+            for child in _children(one, "when")
+            if _true(child.get("present"))
         }
         for name in sorted(self.known.types[kind].REQUIRED - literal.keys()):
             if name not in references:
@@ -525,6 +604,9 @@ class _Reader:
                     f"{name!r} may be missing, for the parameter {origin.name!r} may be left out;"
                     f' require it, or add <when fact="parameter.{origin.name}" present="true"/>',
                 )
+
+    def _conditions(self, element: etree._Element) -> tuple[Condition, ...]:
+        return tuple(self._condition(child) for child in _children(element, "when"))
 
     def _condition(self, element: etree._Element) -> Condition:
         subject, _, fact = element.get("fact", "").partition(".")
@@ -568,7 +650,7 @@ class _Reader:
         probed: set[str] = set()
         for task in ordered:
             after_probe = any(need in probed for need in task.needs)
-            for condition in task.when:
+            for condition in (*task.when, *(c for one in task.variants for c in one.when)):
                 if not after_probe and not condition.fact.startswith("parameter."):
                     self._refuse(
                         self.elements[task.name],

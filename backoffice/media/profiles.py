@@ -438,12 +438,24 @@ def unfit(profile: Profile, facts: Facts) -> str:
 # ffmpeg's arguments
 
 
-def encode_arguments(profile: Profile, facts: Facts, *, loudness: Sequence[str] = ()) -> list[str]:
-    """All between the input and the name of the output. ``loudness`` is the
-    filter from :func:`loudness_filter` for each sound."""
-    arguments = timeline.arguments(facts)
-    arguments += _copy(profile, facts) if profile.copy else _pictures(profile, facts)
-    arguments += _sounds(profile, facts, loudness)
+def encode_arguments(
+    profiles: Sequence[Profile], facts: Facts, *, loudness: Sequence[Sequence[str]] = ()
+) -> list[list[str]]:
+    """For each of the profiles all between the input and the name of its output, in one
+    command that decodes the picture once. ``loudness`` has of each profile the filter
+    from :func:`loudness_filter` for each sound."""
+    graph, mapped = _pictures(profiles, facts)
+    outputs = [
+        [*pictures, *_beside_pictures(profile, facts, corrections)]
+        for profile, pictures, corrections in zip(
+            profiles, mapped, loudness or [()] * len(profiles), strict=True
+        )
+    ]
+    return [[*timeline.arguments(facts), *graph, *outputs[0]], *outputs[1:]]
+
+
+def _beside_pictures(profile: Profile, facts: Facts, loudness: Sequence[str]) -> list[str]:
+    arguments = _sounds(profile, facts, loudness)
     arguments += [*([] if texts(profile, facts) else ["-sn"]), "-dn"]
     described = [track.described for track in sounds(profile, facts)]
     arguments += metadata_arguments(profile.metadata, described, languages=profile.copy)
@@ -510,37 +522,66 @@ def made_colour(video: Video, picture: Facts) -> colour.Colour:
     return colour.kept(picture) if video.dynamic_range == "keep" else colour.BT709
 
 
-def _pictures(profile: Profile, facts: Facts) -> list[str]:
-    """Several rungs share one decoding, one deinterlacing and one frame rate."""
+def _pictures(profiles: Sequence[Profile], facts: Facts) -> tuple[list[str], list[list[str]]]:
+    """The graph that feeds them all, and for each profile the arguments that map and
+    encode its pictures."""
     picture = first_picture(facts)
-    if picture is None or not profile.video:
-        return ["-vn"]
-    videos = rungs(profile, facts)
-    fields = _shows_fields(videos[0], picture)
-    rate = f"fps={frame_rate(videos[0], picture)}"
+    rows = [() if profile.copy else rungs(profile, facts) for profile in profiles]
+    videos = [video for row in rows for video in row]
+    graph = _graph(videos, picture) if picture else []
+    mapped, fed = [], 0
+    for profile, row in zip(profiles, rows, strict=True):
+        arguments = _copy(profile, facts) if profile.copy else [] if row else ["-vn"]
+        if picture:
+            arguments += _feeds(row, fed, picture, graph=bool(graph))
+        mapped.append(arguments)
+        fed += len(row)
+    return graph, mapped
+
+
+def _feeds(videos: Sequence[Video], first: int, picture: Facts, *, graph: bool) -> list[str]:
+    """The pictures of one profile; ``first`` is the number of the first in the graph."""
+    arguments = []
+    for number, video in enumerate(videos, first):
+        if graph:
+            arguments += ["-map", f"[v{number}]"]
+        else:
+            filters = [*_before_scale(video, picture), _scale(video, picture)]
+            arguments += ["-map", f"0:{picture['index']}", "-vf", ",".join(filters)]
+    for number, video in enumerate(videos):
+        arguments += _encoder(video, number, picture)
+    return arguments
+
+
+def _graph(videos: Sequence[Video], picture: Facts) -> list[str]:
+    """One decoding for all of them; those of the same frames share the deinterlacing and
+    the frame rate too. Empty where one alone needs none."""
+    mapped = _tone_mapped(videos, picture)
+    if len(videos) <= 1 and not mapped:
+        return []
+    source = f"[0:{picture['index']}]"
+    groups: dict[str, list[int]] = {}
+    for number, video in enumerate(videos):
+        groups.setdefault(",".join(_before_scale(video, picture)), []).append(number)
+    # Of a graph with one input ffmpeg gives the source's metadata of HDR to the
+    # result, hence a second that goes nowhere.
+    parts = [f"{source}nullsink"] if mapped else []
+    for filters, numbers in groups.items():
+        labels = "".join(f"[s{number}]" for number in numbers)
+        parts.append(f"{source}{filters},split={len(numbers)}{labels}")
+    parts += [
+        f"[s{number}]{_scale(video, picture, told=number == 0)}[v{number}]"
+        for number, video in enumerate(videos)
+    ]
+    return ["-filter_complex", ";".join(parts)]
+
+
+def _before_scale(video: Video, picture: Facts) -> list[str]:
     shown = timeline.is_shown(picture)
     chosen = [f"select='{shown}'"] if shown else []
-    whole = ",".join([*chosen, *deinterlacing(picture, fields=fields), rate, ""])
-    source = f"0:{picture['index']}"
-    arguments: list[str]
-    mapped = _tone_mapped(videos, picture)
-    if len(videos) == 1 and not mapped:
-        arguments = ["-map", source, "-vf", whole + _scale(videos[0], picture)]
-    else:
-        ends = [
-            f"[s{n}]{_scale(video, picture, told=n == 0)}[v{n}]" for n, video in enumerate(videos)
-        ]
-        splits = "".join(f"[s{n}]" for n in range(len(videos)))
-        # Of a graph with one input ffmpeg gives the source's metadata of HDR to the
-        # result, hence a second that goes nowhere.
-        unused = [f"[{source}]nullsink"] if mapped else []
-        graph = ";".join([*unused, f"[{source}]{whole}split={len(videos)}{splits}", *ends])
-        arguments = ["-filter_complex", graph]
-        for n in range(len(videos)):
-            arguments += ["-map", f"[v{n}]"]
-    for n, video in enumerate(videos):
-        arguments += _encoder(video, n, picture)
-    return arguments
+    fields = _shows_fields(video, picture)
+    rate = f"fps={frame_rate(video, picture)}"
+    return [*chosen, *deinterlacing(picture, fields=fields), rate]
 
 
 def _tone_mapped(videos: Sequence[Video], picture: Facts) -> bool:

@@ -4,7 +4,8 @@
 what they would make; ``run(context)`` does it and returns a :class:`Result`.
 Neither ever touches the database: the engine hands in what they need and
 stores what they return. A module may have ``check(parameters, settings)`` too,
-which raises Invalid before a job is taken whose task could only fail. A new task
+which raises Invalid before a job is taken whose task could only fail; and
+``VARIANTS = True`` if it makes several variants in one run. A new task
 type is a new module of this package; its file name is the type.
 """
 
@@ -143,6 +144,7 @@ class Context(Protocol):
     attempt: int  # number, from 1
     job: Job
     parameters: Mapping[str, str]
+    variants: Sequence[Mapping[str, str]]  # the parameters of each; empty without variants
     sources: Sequence[Source]
     publications: Sequence[Publication]  # for retract tasks
     folder: Path  # private to this attempt, empty, removed if it fails

@@ -216,6 +216,7 @@ def _modes(text: str) -> dict[str, str]:
 def _command(context: Context, work: _Work) -> list[str]:
     argv = [
         *ffmpeg.command(context.settings, level=decoding.LEVEL),
+        *_sparing(work),
         *ffmpeg.input_arguments(work.path, context.settings),
         *work.extra,
         *timeline.arguments(work.facts),
@@ -226,6 +227,13 @@ def _command(context: Context, work: _Work) -> list[str]:
         argv += _filters("-vf", _chain(context, work, _PICTURE_CHECKS))
     argv += _sounds(context, work)
     return [*argv, "-fps_mode", "passthrough", "-f", "null", "-"]
+
+
+def _sparing(work: _Work) -> list[str]:
+    """All is read and decoded; only the smoothing between blocks, in which nothing can be
+    found to be broken, is spared unless a check looks at the pictures."""
+    looks = any(check in _PICTURE_CHECKS for check in work.detectors)
+    return ["-skip_loop_filter:v", "all"] if work.facts["video"] and not looks else []
 
 
 def _sounds(context: Context, work: _Work) -> list[str]:

@@ -1,11 +1,15 @@
-"""Three stills of a video, and a sprite of small ones with a WebVTT map of it."""
+"""Three stills of a video, and a sprite of small ones with a WebVTT map of it.
+
+The first input is the video. Others are renditions of it: the sprite is made of the
+smallest of them, since to decode that costs a fraction of decoding the video once more.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +17,7 @@ from backoffice.errors import Invalid, TaskFailed
 from backoffice.media import colour, ffmpeg, profiles, rendering, scan, timeline
 from backoffice.media.profiles import Facts
 from backoffice.system import files
-from backoffice.tasks import Context, Output, Plan, Result, facts_of, only_source
+from backoffice.tasks import Context, Output, Plan, Result, Source, facts_of
 
 PARAMETERS: Mapping[str, str] = {}
 REQUIRED: frozenset[str] = frozenset()
@@ -69,12 +73,13 @@ def _even(length: float) -> int:
 
 def plan(context: Context) -> Plan:
     work = _prepare(context)
+    small = _smallest(context, work)
     commands = [_still_command(context, work, p, work.moment(p)) for p in STILLS]
-    notes = [f"writes a map of {work.tiles} tiles"]
-    if work.seconds > LONG:
+    notes = [f"writes a map of {small.tiles} tiles"]
+    if small.seconds > LONG:
         notes.append("decodes the whole for the sprite if its keyframes are too far apart")
     return Plan(
-        commands=[*commands, _sprite_command(context, work, keyframes=work.seconds > LONG)],
+        commands=[*commands, _sprite_command(context, small, keyframes=small.seconds > LONG)],
         outputs=_outputs(context, work),
         notes=notes,
     )
@@ -82,15 +87,16 @@ def plan(context: Context) -> Plan:
 
 def run(context: Context) -> Result:
     work = _prepare(context)
+    small = _smallest(context, work)
     for number, percent in enumerate(STILLS):
         _still(context, work, percent)
         context.progress(0.1 * (number + 1))
-    _sprite(context, work)
-    _write_map(context, work)
+    _sprite(context, small)
+    _write_map(context, small)
     outputs = _outputs(context, work)
     _check(work, outputs)
     context.progress(1.0)
-    report: dict[str, object] = {"stills": len(STILLS), "tiles": work.tiles}
+    report: dict[str, object] = {"stills": len(STILLS), "tiles": small.tiles}
     if said := colour.rendered(work.picture, colour.JPEG):
         report["colour"] = said
     warnings = [f"{work.title} {said}" for said in rendering.warnings(work.picture)]
@@ -98,7 +104,9 @@ def run(context: Context) -> Result:
 
 
 def _prepare(context: Context) -> _Work:
-    source = only_source(context)
+    if not context.sources:
+        raise TaskFailed("thumbnails takes a file, and got none; check the workflow", retry=False)
+    source = context.sources[0]
     title = source.title
     facts = facts_of(context, source)
     facts = scan.looked(facts, source.path, context.settings, context.log, name=title)
@@ -109,6 +117,22 @@ def _prepare(context: Context) -> _Work:
         raise TaskFailed(f"{title} {reason}", retry=False)
     seconds = float(picture.get("duration", 0.0) or facts["duration"])
     return _Work(source.path, title, picture, seconds, timeline.arguments(facts))
+
+
+def _smallest(context: Context, work: _Work) -> _Work:
+    """What the sprite is made of."""
+    renditions = [one for one in context.sources[1:] if profiles.first_picture(one.facts)]
+    if not renditions:
+        return work
+    smallest = min(renditions, key=_lines)
+    picture = smallest.facts["video"][0]
+    seconds = float(picture.get("duration", 0.0) or smallest.facts["duration"])
+    return replace(work, path=smallest.path, picture=picture, seconds=seconds, clock=())
+
+
+def _lines(rendition: Source) -> int:
+    picture = rendition.facts["video"][0]
+    return min(int(picture["width"]), int(picture["height"]))
 
 
 def _still(context: Context, work: _Work, percent: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from genshi.core import Markup
@@ -11,7 +11,7 @@ from webob import Response
 from backoffice.config.redaction import shown
 from backoffice.engine import catalogue
 from backoffice.engine import workflows as recipes
-from backoffice.engine.workflows import InputSpec, ParameterSpec, TaskSpec
+from backoffice.engine.workflows import InputSpec, ParameterSpec, TaskSpec, Variant
 from backoffice.media.profiles import Audio, Profile, Video
 from backoffice.reports.records import Record
 from backoffice.web import pictures, render
@@ -83,22 +83,34 @@ def _task(call: Call, one: TaskSpec) -> Markup:
         *(one.title or one.name, one.type, ", ".join(one.needs) or NONE),
         conditions or NONE,
         row("%s %s", link(call, f"/queues/{one.queue}", one.queue), " ".join(sorted(one.tags))),
-        _choices(call, one.parameters),
+        _choices(call, one),
         *(one.attempts, span(one.timeout)),
     )
 
 
-def _choices(call: Call, parameters: Mapping[str, str]) -> Markup:
+def _choices(call: Call, task: TaskSpec) -> Markup:
     """What the recipe itself settles of a task."""
     told = [
-        row(
-            "<div>%s %s</div>",
-            name,
-            link(call, f"/profiles/{value}", value) if name == "profile" else shown(value),
-        )
-        for name, value in parameters.items()
+        row("<div>%s %s</div>", name, _profile(call, value) if name == "profile" else shown(value))
+        for name, value in task.parameters.items()
     ]
+    told += [_variant(call, one) for one in task.variants]
     return join(told) if told else NONE
+
+
+def _profile(call: Call, name: str) -> Markup:
+    return link(call, f"/profiles/{name}", name)
+
+
+def _variant(call: Call, one: Variant) -> Markup:
+    """A result of several: its profile, and what it depends on."""
+    conditions = " and ".join(recipes.describe(condition) for condition in one.when)
+    name = one.parameters.get("profile", "")
+    return row(
+        "<div>%s: %s%s</div>",
+        *(one.name, _profile(call, name) if name else NONE),
+        f", if {conditions}" if conditions else "",
+    )
 
 
 def _source(path: str) -> str:
@@ -143,10 +155,14 @@ def profile(call: Call, record: Record, headers: Headers) -> Response:
         users=[
             link(call, f"/workflows/{one.name}", one.name)
             for one in call.site.catalogue.workflows.values()
-            if any(found.name == task.parameters.get("profile") for task in one.tasks)
+            if any(_uses(task, found.name) for task in one.tasks)
         ],
         xml=_source(found.source),
     )
+
+
+def _uses(task: TaskSpec, profile: str) -> bool:
+    return any(parameters.get("profile") == profile for parameters in task.parameter_sets)
 
 
 def _facts(one: Profile) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _take_all(site: Site, browser: Browser) -> None:
     browser.click("button[value=plan]:not(.hidden)")
     _take(browser, "plan")
     job = site.submit("web-video", long_clip, title="Mountains, the whole")
-    wait_for(lambda: site.task(job, "rung-360").progress > 10, "it encodes", 120)
+    wait_for(lambda: site.task(job, "rung").progress > 10, "it encodes", 120)
     for path, name in (("/", "overview"), ("/jobs", "jobs"), (f"/jobs/{job}", "job")):
         browser.open(path)
         _take(browser, name)

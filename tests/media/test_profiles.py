@@ -41,6 +41,11 @@ def facts(
     }
 
 
+def encode(profile: Profile, facts: dict[str, Any]) -> list[str]:
+    (arguments,) = profiles.encode_arguments([profile], facts)
+    return arguments
+
+
 def option(arguments: list[str], name: str) -> str:
     return arguments[arguments.index(name) + 1]
 
@@ -65,7 +70,7 @@ def test_every_shipped_profile_says_what_it_is(profile: Profile) -> None:
 
 @pytest.mark.parametrize("profile", SHIPPED.values(), ids=lambda p: p.name)
 def test_container_and_streams_are_always_explicit(profile: Profile) -> None:
-    arguments = profiles.encode_arguments(profile, facts())
+    arguments = encode(profile, facts())
     assert "-f" in arguments
     assert "-map" in arguments
 
@@ -183,7 +188,7 @@ def test_a_source_that_does_not_fit_is_told(name: str, source: dict[str, Any], w
 
 
 def test_one_rung_gets_the_rates_of_its_profile() -> None:
-    arguments = profiles.encode_arguments(SHIPPED["mp4-720"], facts())
+    arguments = encode(SHIPPED["mp4-720"], facts())
     assert option(arguments, "-b:v:0") == "2069k"
     assert option(arguments, "-maxrate:v:0") == "3104k"
     assert option(arguments, "-bufsize:v:0") == "4138k"
@@ -195,7 +200,7 @@ def test_one_rung_gets_the_rates_of_its_profile() -> None:
 
 
 def test_a_ladder_decodes_and_deinterlaces_once() -> None:
-    arguments = profiles.encode_arguments(SHIPPED["hls-ladder"], facts(interlaced=True))
+    arguments = encode(SHIPPED["hls-ladder"], facts(interlaced=True))
     graph = option(arguments, "-filter_complex")
     assert graph.startswith("[0:0]bwdif=mode=send_field:parity=tff:deint=all,fps=50,split=5")
     assert option(arguments, "-var_stream_map").split()[-1] == ("a:0,agroup:sound,name:sound")
@@ -223,20 +228,20 @@ def test_the_frame_rate_is_the_real_one_capped(
     picture = facts(**source)["video"][0]
     made = profiles.frame_rate(SHIPPED[profile].video[0], picture)
     assert made == Fraction(rate)
-    assert f"fps={rate}" in " ".join(profiles.encode_arguments(SHIPPED[profile], facts(**source)))
+    assert f"fps={rate}" in " ".join(encode(SHIPPED[profile], facts(**source)))
 
 
 def test_without_sound_nothing_refers_to_it() -> None:
-    hls = profiles.encode_arguments(SHIPPED["hls-ladder"], facts(sounds=0))
+    hls = encode(SHIPPED["hls-ladder"], facts(sounds=0))
     assert "sound" not in option(hls, "-var_stream_map")
-    dash = profiles.encode_arguments(SHIPPED["dash-ladder"], facts(sounds=0))
+    dash = encode(SHIPPED["dash-ladder"], facts(sounds=0))
     assert option(dash, "-adaptation_sets") == "id=0,streams=v"
 
 
 def test_cover_art_before_the_picture_is_not_taken_for_it() -> None:
     source = facts()
     source["video"][0]["index"] = 2
-    assert option(profiles.encode_arguments(SHIPPED["mp4-360"], source), "-map") == "0:2"
+    assert option(encode(SHIPPED["mp4-360"], source), "-map") == "0:2"
 
 
 # Loudness

@@ -36,6 +36,7 @@ class FakeContext:
     settings: Settings
     sources: Sequence[Source] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
+    variants: Sequence[Mapping[str, str]] = ()
     publications: Sequence[Publication] = ()
     job: Job = JOB
     id: int = 1

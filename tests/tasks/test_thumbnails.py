@@ -9,6 +9,7 @@ import pytest
 from backoffice.errors import TaskFailed
 from backoffice.media import ffmpeg
 from backoffice.tasks import Result, thumbnails
+from tests import measure
 from tests.clips import REAL, Clips
 from tests.tasks.context import FakeContext, make_context
 
@@ -60,6 +61,18 @@ def test_real_clips(tmp_path: Path, path: Path) -> None:
     result = thumbnails.run(context)
     check(context, result)
     assert len({output.path.read_bytes() for output in result.outputs[:3]}) == 3
+
+
+def test_the_sprite_is_made_of_the_smallest_rendition(tmp_path: Path, clips: Clips) -> None:
+    """The stills are not: here it alone is black."""
+    names = ("portrait.mp4", "plain.mp4", "black-small.mp4")
+    context = make_context(tmp_path, *(clips[name] for name in names))
+    result = thumbnails.run(context)
+    check(context, result)
+    assert measure.frames(result.outputs[3].path)[0][1] == pytest.approx(0, abs=2)
+    assert measure.frames(result.outputs[0].path)[0][1] > 30
+    assert [output.path.name for output in result.outputs[:1]] == ["portrait-25.jpg"]
+    assert result.report["tiles"] == 4
 
 
 def test_stills_have_the_shape_that_people_see(tmp_path: Path, clips: Clips) -> None:

@@ -225,8 +225,9 @@ def test_a_dry_run_is_a_document_too(visitor: Visitor, media: Media, clips: Clip
     assert answer.status == 200, answer.text
     tasks = etree.fromstring(answer.body).findall(f"{NS}task")
     found = {one.get("name"): one for one in tasks}
-    assert found["rung-360"].findtext(f"{NS}command/{NS}argument") == "ffmpeg"
-    assert "source.lines" in (found["rung-1080"].findtext(f"{NS}skipped") or "")
+    assert found["rung"].findtext(f"{NS}command/{NS}argument") == "ffmpeg"
+    notes = [note.text for note in found["rung"].findall(f"{NS}note")]
+    assert "leaves out 1080: not source.lines is at least 864" in notes
     answer = visitor.post("/jobs/dry-run", submission(path), HTTP_ACCEPT="application/json")
     plan: dict[str, Any] = json.loads(answer.body)
     assert (plan["workflow"], plan["version"]) == ("web-video", 1)

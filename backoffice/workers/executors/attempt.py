@@ -103,6 +103,11 @@ def discard(folder: Path) -> None:
         folder.parent.rmdir()
 
 
+def redaction(assignment: Assignment) -> Redaction:
+    sets = [assignment.parameters, *assignment.variants]
+    return Redaction([value for one in sets for value in one.values()])
+
+
 class AttemptLog:
     """A file of bounded size, made when there is something to say; its first line
     says of what. A disk that takes no more of it must not fail the work."""
@@ -110,7 +115,7 @@ class AttemptLog:
     def __init__(self, settings: Settings, assignment: Assignment) -> None:
         self._path = log_path(settings, assignment)
         self._assignment = assignment
-        self._redact = Redaction(assignment.parameters.values())
+        self._redact = redaction(assignment)
         self._limit = settings.limits.log
         self._file: BoundedLog | None = None
         self._failed = False
@@ -166,7 +171,7 @@ class RealContext:
     _folder: Path | None = None
 
     def __post_init__(self) -> None:
-        self.redact = Redaction(self.parameters.values())
+        self.redact = redaction(self.assignment)
 
     @property
     def id(self) -> int:
@@ -187,6 +192,10 @@ class RealContext:
     @property
     def parameters(self) -> Mapping[str, str]:
         return self.assignment.parameters
+
+    @property
+    def variants(self) -> Sequence[Mapping[str, str]]:
+        return self.assignment.variants
 
     @property
     def folder(self) -> Path:
