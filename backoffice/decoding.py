@@ -57,6 +57,15 @@ def why_not(
     return "" if not codecs or codec in codecs else f"this ffmpeg cannot decode {codec}"
 
 
+def why_empty(stream: Mapping[str, Any]) -> str:
+    """Why no packet came of a stream that is announced. In FLAC of 32 bits ffmpeg finds
+    no frames before its version 6."""
+    codec, bits = stream.get("codec_name"), str(stream.get("bits_per_raw_sample", ""))
+    if codec == "flac" and bits.isdigit() and int(bits) > 24:
+        return f"this ffmpeg cannot decode flac of {bits} bits"
+    return "it holds nothing"
+
+
 def _track(stream: Mapping[str, Any]) -> int:
     text = str(stream.get("id", ""))
     return int(text, 16) if re.fullmatch(r"0x[0-9a-f]+", text) else -1
