@@ -933,7 +933,7 @@ _MEANINGS: Final = (
     ("no such filter", "this ffmpeg lacks a filter; run `backoffice check`", False),
     ("not on whitelist", "the source points at other files, which is not allowed", False),
     ("permission denied", "a file may not be read or written; check its permissions", True),
-    ("input/output error", "the disk reports errors; check it and retry", True),
+    ("input/output error", "the disk reports errors, or the source is damaged", True),
     ("codec not currently supported in container", "the container cannot hold this codec", False),
     ("matches no streams", "the source lacks a stream that is needed", False),
     ("moov atom not found", "the source is damaged or no media file", False),
@@ -963,11 +963,15 @@ def disk_full(folder: Path) -> bool:
 
 
 def require_written(stderr: str) -> None:
-    """Raise TaskFailed if a command that ended well said that it could not write."""
-    tail = _faults(stderr).lower()
+    """Raise TaskFailed if a command that ended well said that it could not write. Where
+    demuxers find a source cut, some say that there was an error of input."""
+    tail = "\n".join(one for one in _faults(stderr).lower().splitlines() if not _READ.search(one))
     for words, meaning, retry in _MEANINGS:
         if words in _UNWRITTEN and words in tail:
             raise TaskFailed(meaning + _quote(stderr), retry=retry)
+
+
+_READ = re.compile(r"\] file:.*: input/output error$")
 
 
 def explain(completed: Completed) -> str:

@@ -205,9 +205,10 @@ def _correlation(one: Sequence[float], other: Sequence[float]) -> float:
     pairs = list(zip(one, other, strict=False))
     if len(pairs) < 3:
         return 1.0
-    loudest, made = max(a for a, _ in pairs), max(b for _, b in pairs)
-    if min(loudest, made) < SILENT:
-        return 0.0 if max(loudest, made) > 20 * SILENT else 1.0
+    if max(source for source, _ in pairs) < SILENT:
+        return 1.0
+    if max(made for _, made in pairs) < SILENT:
+        return 0.0
     spreads = [statistics.pstdev(v) / (statistics.fmean(v) or 1) for v in zip(*pairs, strict=True)]
     if min(spreads) < 0.2:  # an even tone
         return 1.0 if max(spreads) < 1 else 0.0

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # stands for a module or a whole package.
 LAYERS = [
     {"errors"},
-    {"states", "files", "xmlsafe", "prctl", "completeness", "tally", "privacy"},
+    {"states", "files", "xmlsafe", "prctl", "transport", "tally", "privacy"},
+    {"completeness"},
     {"landlock", "seccomp", "mp4", "languages", "media_types", "protection", "rates", "pictures"},
     {"colour"},
     {"decoding", "renames", "unchanged", "open_files"},

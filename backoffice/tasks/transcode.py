@@ -450,11 +450,20 @@ def _verify(context: Context, work: _Work, partial: Path) -> dict[str, Any]:
         ladder = replace(ladder, texts=_described(work))
         facts = package.verify(context, work.profile.package, partial.parent, ladder)
     else:
-        facts = media.probe(partial, context.settings, context.log)
+        facts = _made(context, work, partial)
     _check_streams(wanted, facts)
     if not (work.profile.package or work.tolerant):
         _check_lengths(work, facts)
     return facts
+
+
+def _made(context: Context, work: _Work, partial: Path) -> dict[str, Any]:
+    try:
+        return media.probe(partial, context.settings, context.log)
+    except TaskFailed as error:
+        length = f"{work.facts['duration']:.2f} s"
+        message = f"nothing that plays came out of {work.title}, which lasts {length}: {error}"
+        raise TaskFailed(message, retry=False) from error
 
 
 def _missing(work: _Work, facts: Facts) -> list[str]:
