@@ -380,7 +380,8 @@ def _measure_joined(work: _Work, decoded: float, stderr: str) -> None:
         f"{work.title} consists of recordings with time stamps of their own: it lasts"
         f" {decoded:.1f} s, not {facts['duration']:.1f} s"
     )
-    work.facts = {**facts, "duration": decoded, "video": video, "audio": audio}
+    found = {"duration": decoded, "video": video, "audio": audio, "joined": True}
+    work.facts = {**facts, **found}
     work.changed = True
 
 

@@ -33,6 +33,7 @@ class _Work:
     title: str
     picture: Facts
     seconds: float  # of the picture
+    joined: bool = False  # of parts with time stamps of their own
 
     @property
     def interval(self) -> float:
@@ -113,7 +114,7 @@ def _prepare(context: Context) -> _Work:
     if reason := colour.unusable(picture):
         raise TaskFailed(f"{title} {reason}", retry=False)
     seconds = float(picture.get("duration", 0.0) or facts["duration"])
-    return _Work(source.path, title, picture, seconds)
+    return _Work(source.path, title, picture, seconds, joined=bool(facts.get("joined")))
 
 
 def _still(context: Context, work: _Work, percent: int) -> None:
@@ -125,16 +126,19 @@ def _still(context: Context, work: _Work, percent: int) -> None:
 
 
 def _still_command(context: Context, work: _Work, percent: int, moment: float) -> list[str]:
-    """Seeks before it decodes, which costs the same however long the source is."""
+    """Seeks before it decodes, which costs the same however long the source is; but not
+    where time stamps begin anew, and lead elsewhere."""
     try:
         width, height = profiles.dimensions(work.picture, STILL_LINES)
     except Invalid as error:
         raise TaskFailed(f"{work.title}: {error}", retry=False) from error
+    seek = ["-ss", f"{moment:.3f}"] if moment else []
     return [
         *media.command(context.settings),
-        *(["-ss", f"{moment:.3f}"] if moment else []),
+        *([] if work.joined else seek),
         *rendering.decoder(work.picture),
         *media.input_arguments(work.path, context.settings),
+        *(seek if work.joined else []),
         *("-map", f"0:{work.picture['index']}", "-frames:v", "1"),
         *("-vf", _filters(work, _rendered(work, (width, height)))),
         *("-q:v", "3", "-f", "image2", "-update", "1"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backoffice.errors import TaskFailed
-from backoffice.tasks import probe, quality, transcode
+from backoffice.tasks import probe, quality, thumbnails, transcode
 from tests.clips import Clips, ffmpeg
 from tests.tasks.context import make_context
 from tests.tones import RATE, channels, level
@@ -111,6 +111,12 @@ def test_a_file_whose_time_stamps_begin_anew_lasts_as_long_as_all_its_parts(
     encode.sources = [replace(encode.sources[0], facts=result.facts[1])]
     (output,) = transcode.run(encode).outputs
     assert output.facts["duration"] == pytest.approx(4, abs=0.1)
+    (tmp_path / "stills").mkdir()
+    stills = make_context(tmp_path / "stills", path)
+    stills.sources = encode.sources
+    early, _, late = (one.path for one in thumbnails.run(stills).outputs[:3])
+    assert pixel(early, 0) == pytest.approx((255, 0, 0), abs=30)
+    assert pixel(late, 0) == pytest.approx((0, 0, 255), abs=30)
     assert pixel(output.path, 3) == pytest.approx((0, 0, 255), abs=30)
 
 
