@@ -693,6 +693,7 @@ def _unusable(
         if stream.get("codec_type") in decoding.KINDS:
             found[stream["index"]] = decoding.why_not(stream, codecs=codecs, encrypted=encrypted)
     empty = _without_packets(looked, document, log, formats)
+    empty |= _without_samples(looked, document, log)
     for stream in document.get("streams", ()):
         if stream["index"] in empty:
             found[stream["index"]] = found[stream["index"]] or decoding.why_empty(stream)
@@ -717,12 +718,27 @@ def _without_packets(
     return {index for index in missing if not _packets(looked, str(index), 1, log)}
 
 
+def _without_samples(
+    looked: _Probed, document: Mapping[str, Any], log: Callable[[str], None]
+) -> set[int]:
+    """The sounds of which it depends on ffmpeg's version whether it can decode them, and
+    it cannot."""
+    unsure = [s["index"] for s in document.get("streams", ()) if decoding.flac_bits(s)]
+    return {index for index in unsure if not _decodes(looked, index, log)}
+
+
 def _packets(
     looked: _Probed, streams: str, count: int, log: Callable[[str], None]
 ) -> frozenset[int]:
     """The streams, of those chosen, that the first ``count`` packets belong to."""
     done = _listed(looked, streams, f"%+#{count}", "packet=stream_index", log)
     return frozenset(int(number) for number in re.findall(r"^(\d+)", done.stdout, re.MULTILINE))
+
+
+def _decodes(looked: _Probed, index: int, log: Callable[[str], None]) -> bool:
+    """Whether the first packets of a sound give any samples."""
+    done = _listed(looked, str(index), "%+#9", "frame=nb_samples", log)
+    return bool(re.search(r"\d", done.stdout))
 
 
 def _listed(

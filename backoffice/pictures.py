@@ -44,7 +44,9 @@ def unfit(stream: Mapping[str, Any], frames: int | None, *, alone: bool) -> str:
     known = int(stream["nb_frames"]) if "nb_frames" in stream else frames
     if frames == 0 or known == 0:
         return "without frames"
-    if known == 1 and stream.get("codec_name") in _OF_STILLS and not alone:
+    codec = stream.get("codec_name")
+    # A film may be one JPEG long; a GIF of one frame is a photo or a logo.
+    if known == 1 and codec in _OF_STILLS and (codec == "gif" or not alone):
         return "a still picture"
     return ""
 

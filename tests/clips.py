@@ -350,7 +350,14 @@ class Clips:
         """FLAC of 32 bits, which ffmpeg writes not and reads from its version 6 on."""
         whole = self.folder / "deep-24.flac"
         ffmpeg(*SOUND, "-sample_fmt", "s32", "-frame_size", "4608", str(whole))
-        path.write_bytes(_with_32_bits(whole.read_bytes()))
+        if path.suffix == ".mka":  # there the headers of frames stay: they are no longer true
+            ffmpeg("-i", str(whole), "-c", "copy", str(whole.with_suffix(".mka")))
+            data = bytearray(whole.with_suffix(".mka").read_bytes())
+            place = data.index(b"fLaC") + 20
+            data[place], data[place + 1] = data[place] | 0x01, data[place + 1] | 0xF0
+            path.write_bytes(data)
+        else:
+            path.write_bytes(_with_32_bits(whole.read_bytes()))
 
     def _without_packets(self, path: Path) -> None:
         """A sound is announced, and none of it comes."""

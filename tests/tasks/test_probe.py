@@ -48,6 +48,7 @@ def test_planning_looks_at_nothing(tmp_path: Path) -> None:
             r"that this ffmpeg cannot decode \(ffprobe: Audio object type 42",
         ),
         ("deep.flac", "audio", "this ffmpeg cannot decode flac of 32 bits"),
+        ("deep.mka", "audio", "this ffmpeg cannot decode flac of 32 bits"),
     ],
 )
 def test_bad_input_is_told_in_words_and_not_tried_again(
