@@ -24,7 +24,8 @@ _MOST_BOXES: Final = 1_000_000  # that are looked at; a fragment has two
 _EBML: Final = b"\x1a\x45\xdf\xa3"
 _SEGMENT: Final = b"\x18\x53\x80\x67"
 _PARTITION: Final = bytes.fromhex("060e2b34020501010d01020101")  # the key of a partition pack
-_UNKNOWN_SIZES: Final = (0, 0xFFFFFFFF)  # written by who could not go back to fill them in
+# Sizes written by programs that could not go back to fill them in, less some headers.
+_UNKNOWN_SIZES: Final = (range(1), range(0x7FFFF000, 0x80001000), range(0xFFFFF000, 1 << 32))
 
 
 def missing(path: Path) -> str:
@@ -50,7 +51,8 @@ def _of_riff(head: bytes, size: int) -> str:
     form = "<I" if head[:4] == b"RIFF" else ">I"
     declared = struct.unpack(form, head[4:8].ljust(4, b"\0"))[0]
     # Some writers count these first 8 bytes twice.
-    return "" if declared in _UNKNOWN_SIZES else _compare(declared + 8, size, slack=8)
+    unknown = any(declared in sizes for sizes in _UNKNOWN_SIZES)
+    return "" if unknown else _compare(declared + 8, size, slack=8)
 
 
 def _compare(declared: int, size: int, slack: int) -> str:

@@ -952,6 +952,7 @@ _MEANINGS: Final = (
     ("input/output error", "the disk reports errors, or the source is damaged", True),
     ("codec not currently supported in container", "the container cannot hold this codec", False),
     ("matches no streams", "the source lacks a stream that is needed", False),
+    ("contains (near) nan", "the sound holds values that are no numbers; repair it", False),
     ("moov atom not found", "the source is damaged or no media file", False),
     ("invalid data found", "the source is damaged or no media file", False),
     ("no such file or directory", "a file has vanished; check that it is still there", True),

@@ -333,6 +333,15 @@ def test_containers_of_sound_alone_are_taken(tmp_path: Path, suffix: str) -> Non
     assert float(output.facts["duration"]) == pytest.approx(1, abs=0.05)
 
 
+def test_values_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.wav"
+    values = "aevalsrc=if(between(t\\,0.5\\,0.6)\\,0/0\\,0.1):d=1:s=48000"
+    ffmpeg("-f", "lavfi", "-i", values, "-c:a", "pcm_f32le", str(clip))
+    with pytest.raises(TaskFailed, match="values that are no numbers") as caught:
+        encoded(tmp_path / "encode", clip, "sound-languages")
+    assert not caught.value.retry
+
+
 def test_a_cut_file_of_wavpack_is_refused(tmp_path: Path) -> None:
     clip = tmp_path / "clip.wv"
     ffmpeg(*tones(400, seconds=4), "-c:a", "wavpack", str(clip))
