@@ -2,7 +2,7 @@
 and compare what was published with what plain ffmpeg decodes of the file.
 
 Compared are lengths, frames, samples, pictures and the levels of the sound, from the
-first picture on. A source with faults is tried again with damage=tolerate.
+beginning of the file on. A source with faults is tried again with damage=tolerate.
 
 Prints a verdict for each file: right, refused (with the sentence that was given) or
 WRONG (with what differs); then the counts. Exit status 1 if anything is wrong, or was
@@ -56,7 +56,7 @@ class Decoded:
     frames: int = 0
     sampled: float = 0.0  # seconds of sound, without the gaps in it
     stills: Sequence[bytes] = ()
-    levels: Sequence[float] = ()  # of each window, from the first picture on
+    levels: Sequence[float] = ()  # of each window, from the beginning of the file
     complaints: str = ""
 
 
@@ -134,15 +134,15 @@ def _decoded(path: Path, streams: frozenset[str]) -> Decoded:
 
 def _measured(streams: frozenset[str], told: str, pictures: bytes, sound: bytes) -> Decoded:
     times, blocks = _shown(told), _heard(told)
-    length = (times[-1] - times[0]) * len(times) / max(1, len(times) - 1) if times else 0.0
-    begin = times[0] if times else blocks[0][0] if blocks else 0.0
+    begin = min(0.0, times[0]) if times else blocks[0][0] if blocks else 0.0
+    step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.04
     return Decoded(
         streams=streams,
-        picture=length if len(times) != 1 else 0.04,
+        picture=times[-1] + step - begin if times else 0.0,
         sound=max(at + long for at, long in blocks) - blocks[0][0] if blocks else 0.0,
         frames=len(times),
         sampled=math.fsum(long for _, long in blocks),
-        stills=_stills(times, pictures),
+        stills=_stills(times, begin, pictures),
         levels=_levels(sound, blocks[0][0] - begin) if blocks else (),
         complaints="\n".join(re.findall(r".*\[(?:error|fatal)\] .*", told)),
     )
@@ -163,13 +163,13 @@ def _heard(told: str) -> list[tuple[float, float]]:
     return [(float(at), int(n) / int(rate)) for at, rate, n in re.findall(_BLOCK, told)]
 
 
-def _stills(times: Sequence[float], pictures: bytes) -> list[bytes]:
+def _stills(times: Sequence[float], begin: float, pictures: bytes) -> list[bytes]:
     """Grey values of the pictures at MOMENTS."""
     if not times:
         return []
-    moments = [times[0] + part * (times[-1] - times[0]) for part in MOMENTS]
+    moments = [begin + part * (times[-1] - begin) for part in MOMENTS]
     size = WIDTH * HEIGHT
-    numbers = [bisect.bisect_right(times, moment + 0.001) - 1 for moment in moments]
+    numbers = [max(0, bisect.bisect_right(times, at + 0.001) - 1) for at in moments]
     return [pictures[n * size : (n + 1) * size] for n in numbers]
 
 
