@@ -391,11 +391,67 @@ class Clips:
     def _encrypted_picture(self, path: Path) -> None:
         _relabel(self["plain.mp4"], path, (b"avc1", b"encv"))
 
+    def _encrypted_segment(self, path: Path) -> None:
+        """In fragments, of whose encryption ffmpeg finds no more than the beginning."""
+        whole = self.folder / "encrypted-whole.mp4"
+        key = "00112233445566778899aabbccddeeff"
+        scheme = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", key)
+        ffmpeg(
+            "-i",
+            str(self["silent.mp4"]),
+            "-c",
+            "copy",
+            *scheme,
+            "-encryption_kid",
+            key,
+            "-movflags",
+            "frag_keyframe+empty_moov+default_base_moof",
+            str(whole),
+        )
+        data = bytearray(whole.read_bytes())
+        place = data.index(b"senc") + 8
+        struct.pack_into(">I", data, place, 1 << 20)
+        path.write_bytes(data)
+
     def _encrypted_sound(self, path: Path) -> None:
         _relabel(self["plain.mp4"], path, (b"mp4a", b"drms"))
 
     def _unknown_picture(self, path: Path) -> None:
         _relabel(self["plain.mp4"], path, (b"avc1", b"vvc1"), (b"avcC", b"vvcC"))
+
+    def _unopened(self, path: Path) -> None:
+        """xHE-AAC, by its name: object type 42 of ISO/IEC 14496-3."""
+        data = bytearray(self["sound.m4a"].read_bytes())
+        place = data.index(b"\x05\x80\x80\x80", data.index(b"esds"))
+        data[place + 5 : place + 7] = b"\xf9\x46"
+        path.write_bytes(data)
+
+    def _segment(self, path: Path) -> None:
+        data = self._fragments().read_bytes()
+        path.write_bytes(data[data.index(b"moof") - 4 :])
+
+    def _beginning(self, path: Path) -> None:
+        data = self._fragments().read_bytes()
+        path.write_bytes(data[: data.index(b"moof") - 4])
+
+    def _fragments(self) -> Path:
+        path = self.folder / "fragments.mp4"
+        flags = "frag_keyframe+empty_moov+default_base_moof"
+        ffmpeg("-i", str(self["silent.mp4"]), "-c", "copy", "-movflags", flags, str(path))
+        return path
+
+    def _deep(self, path: Path) -> None:
+        """FLAC of 32 bits, which ffmpeg writes not and reads from its version 6 on."""
+        whole = self.folder / "deep-24.flac"
+        ffmpeg(*SOUND, "-sample_fmt", "s32", "-frame_size", "4608", str(whole))
+        if path.suffix == ".mka":  # there the headers of frames stay: they are no longer true
+            ffmpeg("-i", str(whole), "-c", "copy", str(whole.with_suffix(".mka")))
+            data = bytearray(whole.with_suffix(".mka").read_bytes())
+            place = data.index(b"fLaC") + 20
+            data[place], data[place + 1] = data[place] | 0x01, data[place + 1] | 0xF0
+            path.write_bytes(data)
+        else:
+            path.write_bytes(_with_32_bits(whole.read_bytes()))
 
     def _without_packets(self, path: Path) -> None:
         """A sound is announced, and none of it comes."""
@@ -471,6 +527,31 @@ def _with_captions(data: bytes) -> bytes:
     captions = b"\xb5\x00\x31GA94\x03\x41\xff\xfc\x94\x2c\xff"
     message = b"\0\0\0\1\x06\x04" + bytes([len(captions)]) + captions + b"\x80"
     return re.sub(rb"\x00?\x00\x00\x01(?=[\x41\x61\x65])", lambda match: message + match[0], data)
+
+
+def _with_32_bits(flac: bytes) -> bytes:
+    """The headers of a stream of frames changed to say so (RFC 9639, 8.2 and 9.1)."""
+    made = bytearray(flac)
+    made[20], made[21] = made[20] | 0x01, made[21] | 0xF0  # of the first block, STREAMINFO
+    sync = made.find(b"\xff\xf8")
+    while sync >= 0:
+        header = next(
+            (n for n in range(5, 16) if _crc8(flac[sync : sync + n]) == flac[sync + n]), 0
+        )
+        if header:
+            made[sync + 3] |= 0x0E
+            made[sync + header] = _crc8(made[sync : sync + header])
+        sync = made.find(b"\xff\xf8", sync + 2)
+    return bytes(made)
+
+
+def _crc8(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value << 1 ^ 0x107 if value & 0x80 else value << 1) & 0xFF
+    return value
 
 
 def _five_a_packet(data: bytes) -> bytes:

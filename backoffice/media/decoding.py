@@ -57,6 +57,20 @@ def why_not(
     return "" if not codecs or codec in codecs else f"this ffmpeg cannot decode {codec}"
 
 
+def flac_bits(stream: Mapping[str, Any]) -> int:
+    """Of FLAC with more than 24 bits a sample, how many; else 0. ffmpeg decodes it from
+    its version 6 on, and before finds no frames in it."""
+    bits = str(stream.get("bits_per_raw_sample", ""))
+    deep = stream.get("codec_name") == "flac" and bits.isdigit() and int(bits) > 24
+    return int(bits) if deep else 0
+
+
+def why_empty(stream: Mapping[str, Any]) -> str:
+    """Why nothing came of a stream that is announced."""
+    bits = flac_bits(stream)
+    return f"this ffmpeg cannot decode flac of {bits} bits" if bits else "it holds nothing"
+
+
 def track(stream: Mapping[str, Any]) -> int:
     """The number of a track of MP4; -1 if it has none."""
     text = str(stream.get("id", ""))

@@ -45,15 +45,21 @@ _FD: Final = "/proc/self/fd/"
 # the protocol list alone did not keep a playlist from reading its neighbours.
 FORMATS: Final = (
     "mov,matroska,avi,mpegts,mpeg,mxf,flv,asf,wav,w64,mp3,aac,ac3,eac3,flac,ogg,aiff,caf,au,amr"
-    ",gxf,dv,ivf,nut,wtv"
+    ",gxf,dv,ivf,nut,wtv,rm,gif,yuv4mpegpipe"
+    ",ape,dsf,dts,dtshd,mlp,mpc,mpc8,tak,truehd,tta,voc,wv,xwma"
 )
 
 # Containers whose length is written down rather than guessed from the file's
 # size; only there does a shorter content mean a truncated file.
-DECLARES_DURATION: Final = frozenset({"mov", "matroska", "avi", "mxf", "flv", "asf", "wav", "flac"})
+DECLARES_DURATION: Final = frozenset(
+    {"mov", "matroska", "avi", "mxf", "flv", "asf", "wav", "flac", "aiff", "rm"}
+    | {"ape", "dsf", "mpc", "mpc8", "tak", "tta", "wv"}
+)
 
 # Raw streams of frames: ffprobe computes their length from size and bit rate.
-ESTIMATES_DURATION: Final = frozenset({"mp3", "aac", "ac3", "eac3", "amr"})
+ESTIMATES_DURATION: Final = frozenset(
+    {"mp3", "aac", "ac3", "eac3", "amr", "dts", "dtshd", "mlp", "truehd"}
+)
 
 
 @dataclass(frozen=True)
@@ -442,10 +448,16 @@ def probe(
         if formats == FORMATS and picture["codec"] in _CAPTIONED:
             picture.update(_captions(looked))
     if not facts["video"] and not facts["audio"]:
-        why = decoding.sentence(facts)
-        raise looked.bad(f"cannot be used: {why}" if why else "has neither picture nor sound")
+        raise looked.bad(_why_useless(facts))
     _check_limits(looked, document, facts)
     return facts
+
+
+def _why_useless(facts: Mapping[str, Any]) -> str:
+    if why := decoding.sentence(facts):
+        return f"cannot be used: {why}"
+    others = "; ".join(pictures.what_it_is(one) for one in facts["left_out"])
+    return "has neither picture nor sound" + (f": {others}" if others else "")
 
 
 @dataclass(frozen=True)
@@ -491,14 +503,14 @@ def _ffprobe(
     formats: str,
     shown: Sequence[str],
     form: str = "json",
-    *,
+    level: str = "error",
     on_stdout_line: Callable[[str], None] | None = None,
     on_tick: Callable[[], None] | None = None,
 ) -> Completed:
     argv = [
         looked.settings.tools.ffprobe,
         "-v",
-        "error",
+        level,
         "-of",
         form,
         *shown,
@@ -645,14 +657,17 @@ _PLAYLIST = re.compile(
 # The last is the loader's, when not even the program itself has room.
 _NO_MEMORY = re.compile(r"annot allocate memory|failed to map segment")
 _MOV_BOXES = frozenset({b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov", b"pnot"})
+_SEGMENT_BOXES = frozenset({b"styp", b"sidx", b"moof", b"emsg", b"prft"})
+# How files begin that hold video or sound: MP4, Matroska, AVI and WAV, AIFF, Ogg, FLAC,
+# MP3, ASF, FLV.
+_MEDIA = re.compile(
+    rb".{4}ftyp|\x1aE\xdf\xa3|RIFF|RF64|FORM|OggS|fLaC|ID3|\x30\x26\xb2\x75|FLV", re.DOTALL
+)
 
 
 def _why_no_media(looked: _Probed, done: Completed) -> str:
     with open(looked.path, "rb") as stream:
         head = stream.read(4096)
-    reason = _last_line(done.stderr_tail)
-    for shown in (looked.path.absolute(), looked.name):
-        reason = reason.removeprefix(f"file:{shown}: ")
     refused = re.search(r"\[(\S+) @ \w+\] (?:\[\w+\] )?Format not on whitelist", done.stderr_tail)
     if _PLAYLIST.match(head) or (refused and refused[1] in ("hls", "dash", "concat", "sdp")):
         return "is a playlist, not a media file; give the media file itself"
@@ -662,7 +677,29 @@ def _why_no_media(looked: _Probed, done: Completed) -> str:
         return "is incomplete: its index (moov) is missing; copy or export it again"
     if _NO_MEMORY.search(done.stderr_tail):
         return "needs more memory to be opened than [limits] memory allows"
-    return f"is not a video or sound file (ffprobe: {reason})"
+    if head[4:8] in _SEGMENT_BOXES:
+        return "is a segment without the beginning (init segment) of its stream; give it whole"
+    if schemes := sorted(set(mp4.encrypted_tracks(looked.path).values())):
+        return f"is encrypted ({', '.join(schemes)})"
+    return _unread(looked, head, done)
+
+
+def _unread(looked: _Probed, head: bytes, done: Completed) -> str:
+    if not done.stderr_tail:  # only warnings tell of a decoder that does not open
+        warned = _ffprobe(looked, lambda line: None, FORMATS, (), level="warning")
+        why = _first_line(looked, warned.stderr_tail)
+        return f"has a stream that this ffmpeg cannot decode (ffprobe: {why})"
+    known = _MEDIA.match(head)
+    what = "is damaged, or of a form that is not known" if known else "is not a video or sound file"
+    return f"{what} (ffprobe: {_first_line(looked, done.stderr_tail)})"
+
+
+def _first_line(looked: _Probed, tail: str) -> str:
+    """The cause; the last line tells what followed from it."""
+    reason = _bare(tail.split("\n", 1)[0])
+    for shown in (looked.path.absolute(), looked.name):
+        reason = reason.removeprefix(f"file:{shown}: ")
+    return reason
 
 
 def _check_limits(looked: _Probed, document: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -738,9 +775,11 @@ def _unusable(
     for stream in document.get("streams", ()):
         if stream.get("codec_type") in decoding.KINDS:
             found[stream["index"]] = decoding.why_not(stream, codecs=codecs, encrypted=encrypted)
-    for index in _without_packets(looked, document, log, formats):
-        found[index] = found[index] or "it holds nothing"
+    empty = _without_packets(looked, document, log, formats)
+    empty |= _without_samples(looked, document, log)
     for stream in document.get("streams", ()):
+        if stream["index"] in empty:
+            found[stream["index"]] = found[stream["index"]] or decoding.why_empty(stream)
         if stream.get("codec_type") == "audio" and 0 < _number(stream.get("duration")) < _SHORTEST:
             found[stream["index"]] = f"it lasts {1000 * _number(stream['duration']):.1f} ms"
     return {index: reason for index, reason in found.items() if reason}
@@ -762,12 +801,27 @@ def _without_packets(
     return {index for index in missing if not _packets(looked, str(index), 1, log)}
 
 
+def _without_samples(
+    looked: _Probed, document: Mapping[str, Any], log: Callable[[str], None]
+) -> set[int]:
+    """The sounds of which it depends on ffmpeg's version whether it can decode them, and
+    it cannot."""
+    unsure = [s["index"] for s in document.get("streams", ()) if decoding.flac_bits(s)]
+    return {index for index in unsure if not _decodes(looked, index, log)}
+
+
 def _packets(
     looked: _Probed, streams: str, count: int, log: Callable[[str], None]
 ) -> frozenset[int]:
     """The streams, of those chosen, that the first ``count`` packets belong to."""
     done = _listed(looked, streams, f"%+#{count}", "packet=stream_index", log)
     return frozenset(int(number) for number in re.findall(r"^(\d+)", done.stdout, re.MULTILINE))
+
+
+def _decodes(looked: _Probed, index: int, log: Callable[[str], None]) -> bool:
+    """Whether the first packets of a sound give any samples."""
+    done = _listed(looked, str(index), "%+#9", "frame=nb_samples", log)
+    return bool(re.search(r"\d", done.stdout))
 
 
 def _listed(
@@ -1032,9 +1086,10 @@ _MEANINGS: Final = (
     ("no such filter", "this ffmpeg lacks a filter; run `backoffice check`", False),
     ("not on whitelist", "the source points at other files, which is not allowed", False),
     ("permission denied", "a file may not be read or written; check its permissions", True),
-    ("input/output error", "the disk reports errors; check it and retry", True),
+    ("input/output error", "the disk reports errors, or the source is damaged", True),
     ("codec not currently supported in container", "the container cannot hold this codec", False),
     ("matches no streams", "the source lacks a stream that is needed", False),
+    ("contains (near) nan", "the sound holds values that are no numbers; repair it", False),
     ("moov atom not found", "the source is damaged or no media file", False),
     ("invalid data found", "the source is damaged or no media file", False),
     ("no such file or directory", "a file has vanished; check that it is still there", True),
@@ -1062,11 +1117,15 @@ def disk_full(folder: Path) -> bool:
 
 
 def require_written(stderr: str) -> None:
-    """Raise TaskFailed if a command that ended well said that it could not write."""
-    tail = _faults(stderr).lower()
+    """Raise TaskFailed if a command that ended well said that it could not write. Where
+    demuxers find a source cut, some say that there was an error of input."""
+    tail = "\n".join(one for one in _faults(stderr).lower().splitlines() if not _READ.search(one))
     for words, meaning, retry in _MEANINGS:
         if words in _UNWRITTEN and words in tail:
             raise TaskFailed(meaning + _quote(stderr), retry=retry)
+
+
+_READ = re.compile(r"\] file:.*: input/output error$")
 
 
 def explain(completed: Completed) -> str:
@@ -1134,11 +1193,6 @@ def _faults(tail: str) -> str:
     """Without what ffmpeg says of the files and of itself: it holds their tags."""
     lines = tail.splitlines()
     return "\n".join(line for line in lines if not _TALK.match(line))
-
-
-def _last_line(tail: str) -> str:
-    lines = tail.splitlines()
-    return _bare(lines[-1]) if lines else ""
 
 
 def _bare(line: str) -> str:

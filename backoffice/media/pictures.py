@@ -44,7 +44,9 @@ def unfit(stream: Mapping[str, Any], frames: int | None, *, alone: bool) -> str:
     known = int(stream["nb_frames"]) if "nb_frames" in stream else frames
     if frames == 0 or known == 0:
         return "without frames"
-    if known == 1 and stream.get("codec_name") in _OF_STILLS and not alone:
+    codec = stream.get("codec_name")
+    # A film may be one JPEG long; a GIF of one frame is a photo or a logo.
+    if known == 1 and codec in _OF_STILLS and (codec == "gif" or not alone):
         return "a still picture"
     return ""
 
@@ -57,11 +59,12 @@ def order(picture: Mapping[str, Any]) -> tuple[bool, int, int]:
 
 def warnings(left_out: Sequence[Mapping[str, Any]]) -> list[str]:
     """What people are told of streams that are no pictures."""
-    return [f"stream {one['index']} ({one['codec']}) is {_as(one)}" for one in left_out]
+    return [f"{what_it_is(one)}; it was left out" for one in left_out]
 
 
-def _as(stream: Mapping[str, Any]) -> str:
-    return f"{stream['reason']}; it was left out"
+def what_it_is(stream: Mapping[str, Any]) -> str:
+    """Of a stream that is no picture, as in ``stream 0 (h264) is without frames``."""
+    return f"stream {stream['index']} ({stream['codec']}) is {stream['reason']}"
 
 
 def unused(pictures: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,10 +13,9 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from backoffice.media import transport
+
 _HEAD: Final = 64 << 10  # bytes in which the first parts are looked for
-_SYNC: Final = 0x47  # the first byte of each packet of a transport stream
-_PACKETS: Final = (188, 192, 204)  # bytes: plain; with a time stamp; with error correction
-_IN_A_ROW: Final = 8  # packets that must begin with it: by chance they hardly ever do
 _MP3_FRAME: Final = 1441  # bytes, at most; encoders differ by one in what they count
 _OGG_PAGE: Final = 65307  # bytes, at most
 _FIRST_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
@@ -25,7 +24,8 @@ _MOST_BOXES: Final = 1_000_000  # that are looked at; a fragment has two
 _EBML: Final = b"\x1a\x45\xdf\xa3"
 _SEGMENT: Final = b"\x18\x53\x80\x67"
 _PARTITION: Final = bytes.fromhex("060e2b34020501010d01020101")  # the key of a partition pack
-_UNKNOWN_SIZES: Final = (0, 0xFFFFFFFF)  # written by who could not go back to fill them in
+# Sizes written by programs that could not go back to fill them in, less some headers.
+_UNKNOWN_SIZES: Final = (range(1), range(0x7FFFF000, 0x80001000), range(0xFFFFF000, 1 << 32))
 
 
 def missing(path: Path) -> str:
@@ -51,7 +51,8 @@ def _of_riff(head: bytes, size: int) -> str:
     form = "<I" if head[:4] == b"RIFF" else ">I"
     declared = struct.unpack(form, head[4:8].ljust(4, b"\0"))[0]
     # Some writers count these first 8 bytes twice.
-    return "" if declared in _UNKNOWN_SIZES else _compare(declared + 8, size, slack=8)
+    unknown = any(declared in sizes for sizes in _UNKNOWN_SIZES)
+    return "" if unknown else _compare(declared + 8, size, slack=8)
 
 
 def _compare(declared: int, size: int, slack: int) -> str:
@@ -107,23 +108,12 @@ def _of_mxf(head: bytes, size: int) -> str:
 def _of_packets(head: bytes, size: int) -> str:
     """A transport stream is made of packets of one length. Its first may be
     cut, for one may begin to record at any time; its last may not."""
-    found = _packets(head)
+    found = transport.first_packet(head)
     if found is None:
         return ""
     start, length = found
     rest = (size - start) % length
     return f"its last packet has {rest} of {length} bytes" if rest else ""
-
-
-def _packets(head: bytes) -> tuple[int, int] | None:
-    """Where the first whole packet begins, and the length of each."""
-    for start in range(max(_PACKETS)):
-        for length in _PACKETS:
-            marks = head[start : start + length * _IN_A_ROW : length]
-            if len(marks) == _IN_A_ROW and set(marks) == {_SYNC}:
-                # The time stamp comes before the mark.
-                return (start - 4) % length if length == 192 else start, length
-    return None
 
 
 def _of_mp3(stream: BinaryIO, head: bytes, size: int) -> str:

@@ -18,6 +18,7 @@ from backoffice.media import (
     shortfall,
     soundtracks,
     timeline,
+    transport,
     truncation,
 )
 from backoffice.media.profiles import Facts
@@ -131,6 +132,7 @@ def run(context: Context) -> Result:
         work.report["decoded"] = decoded
         copies.remove()
         if work.decode:
+            _measure_joined(work, decoded, stderr)
             _check_whole(work, decoded, stderr)
             _check_sounds(context, work, stderr)
         for check in work.detectors:
@@ -366,6 +368,35 @@ def _check_whole(work: _Work, decoded: float, stderr: str) -> None:
         _check_damage(work, stderr)
 
 
+def _measure_joined(work: _Work, decoded: float, stderr: str) -> None:
+    """Take the lengths that were decoded where time stamps begin anew amid the file, and
+    its length is thus that of a part. They must agree with each other."""
+    facts, counts = work.facts, decoding.counts(stderr)
+    if facts["format"] not in _CLOCKS or decoded <= facts["duration"] + ffmpeg.tolerance(decoded):
+        return
+    streams = [
+        {**one, "duration": _counted(one, counts)} for one in (*facts["video"][:1], *facts["audio"])
+    ]
+    if any(abs(one["duration"] - decoded) > ffmpeg.tolerance(decoded) for one in streams):
+        return
+    pictures = len(facts["video"][:1])
+    video, audio = [*streams[:pictures], *facts["video"][1:]], streams[pictures:]
+    work.told.append(
+        f"{work.title} consists of recordings with time stamps of their own: it lasts"
+        f" {decoded:.1f} s, not {facts['duration']:.1f} s"
+    )
+    found = {"duration": decoded, "video": video, "audio": audio, "joined": True}
+    work.facts = {**facts, **found}
+    work.changed = True
+
+
+def _counted(stream: Facts, counts: Mapping[str, decoding.Decoded]) -> float:
+    """Seconds of a stream, by what was decoded of it."""
+    found = counts.get(profiles.input_of(stream), decoding.Decoded(0, 0, 0))
+    rate = stream.get("sample_rate")
+    return float(found.samples / rate if rate else found.frames / stream["frame_rate"])
+
+
 def _said_to_end_early(stderr: str) -> str:
     """Matroska's demuxer notices by itself."""
     return "it ends within a block" if "File ended prematurely" in stderr else ""
@@ -375,6 +406,8 @@ def _check_damage(work: _Work, stderr: str) -> None:
     """Packets that the demuxer knows to be broken say when they come; pictures
     that the decoder knows to be broken do not, and are counted only without."""
     packets = _broken_packets(stderr, work.facts)
+    if packets and str(work.facts["format"]) == "mpegts" and transport.only_joined(work.path):
+        packets = []
     late = [at for at in packets if at > _JOINING]
     pictures = 0 if packets else _broken_pictures(stderr)
     work.report["damage"] = len(late) or pictures
@@ -442,9 +475,18 @@ def _shown_seconds(work: _Work, stderr: str) -> float | None:
     counts = re.findall(r"\bframe=\s*(\d+)", stderr)
     if not picture or not picture["frames"] or not picture["frame_rate"] or not counts:
         return None
-    shown = int(counts[-1]) / float(picture["frame_rate"])
-    wanted = min(float(picture.get("duration", 0.0)), picture["frames"] / picture["frame_rate"])
+    frames, rate = _there(work, picture, stderr), float(picture["frame_rate"])
+    shown = int(counts[-1]) / rate
+    wanted = min(float(picture.get("duration", 0.0)), frames / rate)
     return shown if shown < 0.9 * wanted - 1.0 else None
+
+
+def _there(work: _Work, picture: Facts, stderr: str) -> int:
+    """The frames of a picture. AVI counts those too that were dropped when it was
+    recorded: they have a place, and no content."""
+    read = decoding.counts(stderr).get(profiles.input_of(picture))
+    declared = int(picture["frames"])
+    return min(declared, read.packets) if read and work.facts["format"] == "avi" else declared
 
 
 def _check_stretches(context: Context, work: _Work, check: str, decoded: float) -> None:

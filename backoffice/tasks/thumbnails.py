@@ -39,6 +39,7 @@ class _Work:
     picture: Facts
     seconds: float  # of the picture
     clock: Sequence[str]  # ffmpeg's arguments about its times
+    joined: bool = False  # of parts with time stamps of their own
 
     @property
     def interval(self) -> float:
@@ -116,7 +117,8 @@ def _prepare(context: Context) -> _Work:
     if reason := colour.unusable(picture):
         raise TaskFailed(f"{title} {reason}", retry=False)
     seconds = float(picture.get("duration", 0.0) or facts["duration"])
-    return _Work(source.path, title, picture, seconds, timeline.arguments(facts))
+    joined = bool(facts.get("joined"))
+    return _Work(source.path, title, picture, seconds, timeline.arguments(facts), joined)
 
 
 def _smallest(context: Context, work: _Work) -> _Work:
@@ -127,7 +129,9 @@ def _smallest(context: Context, work: _Work) -> _Work:
     smallest = min(renditions, key=_lines)
     picture = smallest.facts["video"][0]
     seconds = float(picture.get("duration", 0.0) or smallest.facts["duration"])
-    return replace(work, path=smallest.path, picture=picture, seconds=seconds, clock=())
+    return replace(
+        work, path=smallest.path, picture=picture, seconds=seconds, clock=(), joined=False
+    )
 
 
 def _lines(rendition: Source) -> int:
@@ -144,16 +148,19 @@ def _still(context: Context, work: _Work, percent: int) -> None:
 
 
 def _still_command(context: Context, work: _Work, percent: int, moment: float) -> list[str]:
-    """Seeks before it decodes, which costs the same however long the source is."""
+    """Seeks before it decodes, which costs the same however long the source is; but not
+    where time stamps begin anew, and lead elsewhere."""
     try:
         width, height = profiles.dimensions(work.picture, STILL_LINES)
     except Invalid as error:
         raise TaskFailed(f"{work.title}: {error}", retry=False) from error
+    seek = ["-ss", f"{moment:.3f}"] if moment else []
     return [
         *ffmpeg.command(context.settings),
-        *(["-ss", f"{moment:.3f}"] if moment else []),
+        *([] if work.joined else seek),
         *rendering.decoder(work.picture),
         *ffmpeg.input_arguments(work.path, context.settings),
+        *(seek if work.joined else []),
         "-map",
         f"0:{work.picture['index']}",
         "-frames:v",

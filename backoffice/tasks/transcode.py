@@ -256,11 +256,20 @@ def _verify(context: Context, one: Encoding, partial: Path) -> dict[str, Any]:
         ladder = replace(ladder, texts=one.described_texts)
         facts = package.verify(context, one.profile.package, partial.parent, ladder)
     else:
-        facts = ffmpeg.probe(partial, context.settings, context.log)
+        facts = _made(context, one, partial)
     _check_streams(wanted, facts)
     if not (one.profile.package or one.tolerant):
         _check_lengths(one, facts)
     return facts
+
+
+def _made(context: Context, one: Encoding, partial: Path) -> dict[str, Any]:
+    try:
+        return ffmpeg.probe(partial, context.settings, context.log)
+    except TaskFailed as error:
+        length = f"{one.facts['duration']:.2f} s"
+        message = f"nothing that plays came out of {one.title}, which lasts {length}: {error}"
+        raise TaskFailed(message, retry=False) from error
 
 
 def _check_lengths(one: Encoding, facts: Facts) -> None:

@@ -35,7 +35,8 @@ def rung(lines: int) -> Variant:
 LADDER = recipe(
     TaskSpec("probe", "noop", inputs=(SOURCE,)),
     TaskSpec(
-        *("rung", "noop"),
+        "rung",
+        "noop",
         needs=("probe",),
         inputs=(SOURCE,),
         variants=(rung(360), rung(720), rung(1080)),

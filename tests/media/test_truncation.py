@@ -50,3 +50,13 @@ def test_a_size_that_was_not_known_is_none(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     assert truncation.missing(path) == ""
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0xFFFFFFBF, 0x7FFFF024, 0x80000000])
+def test_a_size_of_all_that_fits_is_none_either(tmp_path: Path, size: int) -> None:
+    """WAV that was written to a pipe, with the sizes of some headers added or taken away."""
+    path = tmp_path / "piped.wav"
+    ffmpeg(*SOUND, str(path))
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + size.to_bytes(4, "little") + content[8:])
+    assert truncation.missing(path) == ""

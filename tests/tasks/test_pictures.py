@@ -299,6 +299,18 @@ def test_one_frame_alone_is_the_picture() -> None:
     assert pictures.unfit({"codec_name": "mjpeg"}, 1, alone=True) == ""
 
 
+def test_a_gif_is_taken_if_it_moves(tmp_path: Path) -> None:
+    """A photo has one frame."""
+    source = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=10:d=1")
+    ffmpeg(*source, str(tmp_path / "moves.gif"))
+    ffmpeg(*source, "-frames:v", "1", str(tmp_path / "photo.gif"))
+    context = make_context(tmp_path, tmp_path / "moves.gif", profile="mp4-360")
+    (output,) = transcode.run(context).outputs
+    assert output.facts["video"][0]["frames"] == 10
+    with pytest.raises(TaskFailed, match=r"\(gif\) is a still picture"):
+        media.probe(tmp_path / "photo.gif", context.settings)
+
+
 def test_a_track_without_frames_is_no_picture(tmp_path: Path, clips: Clips) -> None:
     result = probe.run(make_context(tmp_path, clips["never-filled.mkv"], probed=False))
     (video,) = result.facts[1]["video"]

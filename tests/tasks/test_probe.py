@@ -35,6 +35,20 @@ def test_planning_looks_at_nothing(tmp_path: Path) -> None:
         ("playlist.mp4", "any", "is a playlist"),
         ("empty.mp4", "any", "is empty"),
         ("headless.mp4", "video", "is incomplete"),
+        ("segment.mp4", "video", "is a segment without the beginning"),
+        (
+            "beginning.mp4",
+            "video",
+            r"neither picture nor sound: stream 0 \(h264\) is without frames",
+        ),
+        ("encrypted-segment.mp4", "video", r"is encrypted \(cenc\)"),
+        (
+            "unopened.m4a",
+            "audio",
+            r"that this ffmpeg cannot decode \(ffprobe: Audio object type 42",
+        ),
+        ("deep.flac", "audio", "this ffmpeg cannot decode flac of 32 bits"),
+        ("deep.mka", "audio", "this ffmpeg cannot decode flac of 32 bits"),
     ],
 )
 def test_bad_input_is_told_in_words_and_not_tried_again(

@@ -308,6 +308,50 @@ def test_a_sound_of_no_length_is_told(tmp_path: Path, clips: Clips, name: str, r
     assert not caught.value.retry
 
 
+OTHER_CONTAINERS = {  # of sound, each with its encoder
+    "wv": "wavpack",
+    "tta": "tta",
+    "dts": "dca",
+    "thd": "truehd",
+    "mlp": "mlp",
+    "voc": "pcm_s16le",
+    "aiff": "pcm_s16be",
+    "caf": "pcm_s16be",
+    "w64": "pcm_s16le",
+    "au": "pcm_s16be",
+}
+
+
+@pytest.mark.parametrize("suffix", OTHER_CONTAINERS)
+def test_containers_of_sound_alone_are_taken(tmp_path: Path, suffix: str) -> None:
+    clip = tmp_path / f"clip.{suffix}"
+    codec = ("-c:a", OTHER_CONTAINERS[suffix], "-strict", "-2")
+    ffmpeg(*tones(400, 1000, layout="stereo"), *codec, str(clip))
+    (output,) = encoded(tmp_path / "encode", clip, "audio-aac").outputs
+    assert heard(output.path, 400, 1000) == [{400}, {1000}]
+    assert float(output.facts["duration"]) == pytest.approx(1, abs=0.05)
+
+
+def test_values_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.wav"
+    values = "aevalsrc=if(between(t\\,0.5\\,0.6)\\,0/0\\,0.1):d=1:s=48000"
+    ffmpeg("-f", "lavfi", "-i", values, "-c:a", "pcm_f32le", str(clip))
+    with pytest.raises(TaskFailed, match="values that are no numbers") as caught:
+        encoded(tmp_path / "encode", clip, "sound-languages")
+    assert not caught.value.retry
+
+
+def test_a_cut_file_of_wavpack_is_refused(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.wv"
+    ffmpeg(*tones(400, seconds=4), "-c:a", "wavpack", str(clip))
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with pytest.raises(TaskFailed, match="probably truncated or damaged"):
+        encoded(tmp_path / "encode", clip, "audio-aac")
+    (tmp_path / "check").mkdir()
+    with pytest.raises(TaskFailed, match="is truncated"):
+        quality.run(make_context(tmp_path / "check", clip))
+
+
 # Languages and text in packages
 
 

@@ -111,7 +111,9 @@ def test_a_picture_and_sound_alone(tmp_path: Path, clips: Clips) -> None:
     kinds = [(len(o.facts["video"]), len(o.facts["audio"])) for o in result.outputs]
     assert kinds[:2] == [(1, 1), (0, 1)]
     assert [one.get("loudness") is None for one in result.report["variants"]] == [
-        *(True, False, True),
+        True,
+        False,
+        True,
     ]
 
 

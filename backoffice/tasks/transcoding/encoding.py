@@ -112,8 +112,11 @@ class Encoding:
         """With facts that are enough for the tasks that come after it to be planned too."""
         pictures, sounds = _planned_pictures(self), _planned_sounds(self)
         facts = {
-            **{"duration": self.expected.duration, "start": 0.0},
-            **{"video": pictures, "audio": sounds, "subtitle": []},
+            "duration": self.expected.duration,
+            "start": 0.0,
+            "video": pictures,
+            "audio": sounds,
+            "subtitle": [],
         }
         for number, stream in enumerate((*pictures, *sounds)):
             stream["index"] = number
@@ -170,7 +173,8 @@ def _planned_sounds(one: Encoding) -> list[dict[str, Any]]:
     audio = one.profile.audio
     return [
         {
-            **{**track.first, **track.described},
+            **track.first,
+            **track.described,
             "codec": audio.codec if audio else str(track.first["codec"]),
         }
         for track in one.sounds

@@ -212,7 +212,9 @@ def _used(encodings: Encodings) -> Iterator[tuple[Encoding, Facts, float]]:
 
 def _gaps(context: Context, one: Encoding, stream: Facts, length: float, stderr: str) -> list[str]:
     found = shortfall.of(
-        *(stream, length, stderr),
+        stream,
+        length,
+        stderr,
         source=one.source.path,
         facts=one.facts,
         settings=context.settings,
