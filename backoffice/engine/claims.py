@@ -207,7 +207,8 @@ def _mark_claimed(
     store.execute(
         "UPDATE task SET state = 'running', attempt = attempt + 1, worker_id = ?,"
         " lease_until = ?, started = ?, finished = NULL, run_at = NULL, progress = 0,"
-        f" speed = '', eta = NULL, message = '' WHERE id IN ({marks(tasks)})",
+        f" speed = '', eta = NULL, message = '', reason = ''"
+        f" WHERE id IN ({marks(tasks)})",
         [worker_id, until, now, *tasks],
         noresult=True,
     )

@@ -42,7 +42,6 @@ from backoffice.states import (
     READY,
     RUNNING,
     TASK_ENDED,
-    guard,
 )
 from backoffice.system import files
 
@@ -179,6 +178,14 @@ def request_of(store: Store, job_id: int) -> Request:
     )
 
 
+def guard(action: str, job_id: int, state: str) -> None:
+    """Raise Conflict unless a job in ``state`` allows ``action``."""
+    possible = JOB_ACTIONS[action]
+    if state not in possible:
+        wanted = " or ".join(state for state in JOB_STATES if state in possible)
+        raise Conflict(f"job {job_id} is {state}; {action} is possible when it is {wanted}")
+
+
 def cancel(store: Store, job_id: int, actor: str) -> None:
     """Ask for the end of a job: what waits is cancelled now, what runs is told
     to stop. Asking twice changes nothing."""
@@ -214,7 +221,7 @@ def retry(store: Store, job_id: int, actor: str) -> None:
     again = [step for step in whole.steps if step.state in (FAILED, CANCELLED)]
     store.execute(
         "UPDATE task SET state = 'blocked', failures = 0, losses = 0, progress = 0, message = '',"
-        " finished = NULL, cancel_requested = NULL"
+        " reason = '', finished = NULL, cancel_requested = NULL"
         " WHERE job_id = ? AND state IN ('failed', 'cancelled')",
         (job_id,),
     )

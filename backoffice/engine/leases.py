@@ -20,10 +20,12 @@ from backoffice.data.database import for_update, marks, moment
 from backoffice.engine import transitions
 from backoffice.engine.claims import Held
 from backoffice.states import (
+    ACTIVE,
     DRAINING,
     LOST,
     RUNNING,
     STOPPED,
+    Reason,
 )
 
 OURS = "id = ? AND attempt = ? AND worker_id = ? AND state = 'running'"
@@ -242,14 +244,27 @@ def present(store: Store) -> list[Present]:
 def mark_lost_workers(store: Store, silent: Sequence[Present], now: datetime) -> None:
     """Workers that have not been heard of for a lease: one that has had another
     heartbeat since is not lost."""
-    for worker_id, heartbeat, *_ in silent:
+    for worker in silent:
         if _changed(
             store,
-            "UPDATE worker SET state = ? WHERE id = ? AND heartbeat = ?"
-            " AND state IN ('active', 'draining')",
-            (LOST, worker_id, heartbeat),
+            "UPDATE worker SET state = ? WHERE id = ? AND heartbeat = ? AND state IN (?, ?)",
+            (LOST, worker.id, worker.heartbeat, ACTIVE, DRAINING),
         ):
-            events.append(store, now, events.Event("worker.lost", f"worker {worker_id}"))
+            events.append(store, now, _lost(worker))
+
+
+def _lost(worker: Present) -> events.Event:
+    detail = (
+        f"process {worker.pid} on {worker.host} sent no heartbeat for {worker.lease:g} s;"
+        " other workers get its tasks"
+    )
+    return events.Event(
+        "worker.lost",
+        f"worker {worker.id}",
+        detail=detail,
+        reason=Reason.LOST_WORKER,
+        host=worker.host,
+    )
 
 
 def _changed(store: Store, statement: str, params: Sequence[Any]) -> bool:

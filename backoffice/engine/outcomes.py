@@ -32,13 +32,12 @@ from backoffice.states import (
     RETRACTED,
     SCHEDULED,
     SUCCEEDED,
+    Reason,
 )
 
 MAX_LOSSES = 5  # of its worker, before a task is set aside
 LONGEST_BACKOFF = timedelta(hours=1)
 LONGEST_MESSAGE = 4000  # characters; the rest is in the log
-# How messages begin of what was ended for its time; alerts look for them.
-STALLED, TOOK_TOO_LONG = "stalled: no progress for", "took longer than its time limit of"
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,7 @@ class Outcome:
 
     state: str
     message: str = ""
+    reason: Reason = Reason.NONE
     retry: bool = True  # of a failed one: could another try help?
     outputs: Sequence[MadeFile] = ()
     facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -137,7 +137,7 @@ def _end_attempt(
     store: Store, held: Held, outcome: Outcome, step: transitions.Step, now: datetime
 ) -> list[events.Event]:
     outcome = replace(outcome, message=outcome.message[:LONGEST_MESSAGE])
-    step.message = outcome.message
+    step.message, step.reason = outcome.message, outcome.reason
     step.state, happened = _AFTER[outcome.state](store, held, outcome, step, now)
     step.progress = 100.0 * (step.state == SUCCEEDED)
     _close_attempt(store, held, outcome, now)
@@ -162,27 +162,20 @@ def _failed(
         return _cancelled(store, held, outcome, step, now)
     failures = step.failures + 1
     if not outcome.retry or failures >= step.max_attempts:
-        _put(store, held, FAILED, failures=failures, finished=now, message=outcome.message)
-        return FAILED, [_event(held, FAILED, f"{step.name}: {outcome.message}")]
+        _put(store, held, FAILED, step, failures=failures, finished=now)
+        return FAILED, [_event(held, FAILED, f"{step.name}: {outcome.message}", step.reason)]
     run_at = now + backoff(step.spec["backoff"], failures)
-    _put(
-        store,
-        held,
-        SCHEDULED,
-        failures=failures,
-        run_at=run_at,
-        message=outcome.message,
-        worker_id=None,
-    )
+    _put(store, held, SCHEDULED, step, failures=failures, run_at=run_at, worker_id=None)
     detail = f"{step.name}: {outcome.message}; again at {run_at:%H:%M:%S} UTC"
-    return SCHEDULED, [_event(held, "retrying", detail)]
+    return SCHEDULED, [_event(held, "retrying", detail, step.reason)]
 
 
 def _cancelled(
     store: Store, held: Held, outcome: Outcome, step: transitions.Step, now: datetime
 ) -> _Moved:
-    _put(store, held, CANCELLED, finished=now, message=outcome.message)
-    return CANCELLED, [_event(held, CANCELLED, step.name)]
+    step.reason = Reason.CANCELLED
+    _put(store, held, CANCELLED, step, finished=now)
+    return CANCELLED, [_event(held, CANCELLED, step.name, step.reason)]
 
 
 def _lost(
@@ -191,22 +184,14 @@ def _lost(
     if step.cancelling:
         return _cancelled(store, held, outcome, step, now)
     losses = step.losses + 1
-    happened = [_event(held, LOST, f"{step.name}: {outcome.message}")]
+    happened = [_event(held, LOST, f"{step.name}: {outcome.message}", step.reason)]
     if losses < MAX_LOSSES:
-        _put(
-            store,
-            held,
-            READY,
-            losses=losses,
-            ready_at=now,
-            message=outcome.message,
-            worker_id=None,
-        )
+        _put(store, held, READY, step, losses=losses, ready_at=now, worker_id=None)
         return READY, happened
-    message = f"set aside: it lost its worker {losses} times; the last time: {outcome.message}"
-    step.message = message  # the job's own message is made of it
-    _put(store, held, FAILED, losses=losses, finished=now, message=message)
-    return FAILED, [*happened, _event(held, FAILED, f"{step.name}: {message}")]
+    step.message = f"set aside: it lost its worker {losses} times; the last time: {outcome.message}"
+    step.reason = Reason.LOST_TOO_OFTEN
+    _put(store, held, FAILED, step, losses=losses, finished=now)
+    return FAILED, [*happened, _event(held, FAILED, f"{step.name}: {step.message}", step.reason)]
 
 
 def _released(
@@ -214,8 +199,9 @@ def _released(
 ) -> _Moved:
     if step.cancelling:
         return _cancelled(store, held, outcome, step, now)
-    _put(store, held, READY, ready_at=now, message="", worker_id=None)
-    return READY, [_event(held, RELEASED, step.name)]
+    reason, step.message, step.reason = step.reason, "", Reason.NONE
+    _put(store, held, READY, step, ready_at=now, worker_id=None)
+    return READY, [_event(held, RELEASED, step.name, reason)]
 
 
 _AFTER = {
@@ -227,8 +213,8 @@ _AFTER = {
 }
 
 
-def _event(held: Held, action: str, detail: str) -> events.Event:
-    return events.of_task(action, held.job_id, held.task_id, detail)
+def _event(held: Held, action: str, detail: str, reason: Reason = Reason.NONE) -> events.Event:
+    return events.of_task(action, held.job_id, held.task_id, detail, reason)
 
 
 def _put_succeeded(store: Store, steps: Iterable[transitions.Step], now: datetime) -> None:
@@ -238,11 +224,21 @@ def _put_succeeded(store: Store, steps: Iterable[transitions.Step], now: datetim
         if step.state == SUCCEEDED:
             by_message.setdefault(step.message, []).append(step.id)
     for message, tasks in by_message.items():
-        _put_all(store, tasks, SUCCEEDED, progress=100.0, finished=now, message=message, eta=None)
+        _put_all(
+            store,
+            tasks,
+            SUCCEEDED,
+            progress=100.0,
+            finished=now,
+            message=message,
+            reason="",
+            eta=None,
+        )
 
 
-def _put(store: Store, held: Held, state: str, **columns: object) -> None:
-    _put_all(store, [held.task_id], state, **columns)
+def _put(store: Store, held: Held, state: str, step: transitions.Step, **columns: object) -> None:
+    why = {"message": step.message, "reason": str(step.reason)}
+    _put_all(store, [held.task_id], state, **why, **columns)
 
 
 def _put_all(store: Store, tasks: Sequence[int], state: str, **columns: object) -> None:
@@ -271,13 +267,14 @@ def _recorded(store: Store, held: Held, outcome: Outcome) -> bool:
 
 def _close_attempt(store: Store, held: Held, outcome: Outcome, now: datetime) -> None:
     store.execute(
-        "UPDATE attempt SET state = ?, finished = ?, message = ?, exit_status = ?,"
+        "UPDATE attempt SET state = ?, finished = ?, message = ?, reason = ?, exit_status = ?,"
         " cpu_seconds = ?, peak_memory = ?, wall_seconds = ?, commands = ?, ffmpeg = ?, log = ?,"
         " log_size = ?, report = ? WHERE task_id = ? AND number = ?",
         (
             outcome.state,
             now,
             outcome.message,
+            str(outcome.reason),
             outcome.exit_status,
             outcome.cpu_seconds,
             outcome.peak_memory,
@@ -453,4 +450,4 @@ def rescue(store: Store, lease: Lease, now: datetime) -> bool:
     ).get_one()
     place = f" on {worker[0]}, process {worker[1]}" if worker else ""
     message = f"worker {lease.held.worker_id}{place} was lost"
-    return finish(store, lease.held, Outcome(LOST, message), now)
+    return finish(store, lease.held, Outcome(LOST, message, Reason.LOST_WORKER), now)

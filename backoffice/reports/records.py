@@ -183,7 +183,7 @@ def job_attempts(store: Store, job_id: int) -> list[Record]:
 
 
 _ATTEMPT = (
-    *("number", "state", "host", "started", "finished", "message", "ffmpeg", "id"),
+    *("number", "state", "reason", "host", "started", "finished", "message", "ffmpeg", "id"),
     *("exit_status", "cpu_seconds", "peak_memory", "wall_seconds", "log", "log_size"),
 )
 
@@ -203,10 +203,15 @@ def _attempts(store: Store, condition: Any) -> list[Record]:
             "worker": worker,
             "argv": json.loads(commands),
             "report": json.loads(report),
-            **dict(zip(_ATTEMPT, row, strict=True)),
+            **_with_reason(dict(zip(_ATTEMPT, row, strict=True))),
         }
         for task, worker, commands, report, *row in rows
     ]
+
+
+def _with_reason(record: Record) -> Record:
+    """Its code, or None where there is none."""
+    return record | {"reason": record["reason"] or None}
 
 
 _TASK = {
@@ -214,6 +219,7 @@ _TASK = {
     **{"state": Task.state, "priority": Task.priority, "attempt": Task.attempt},
     **{"attempts": Task.max_attempts, "progress": Task.progress, "speed": Task.speed},
     **{"eta": Task.eta, "worker": Task.worker_id, "message": Task.message},
+    **{"reason": Task.reason},
     **{"run_at": Task.run_at, "started": Task.started, "finished": Task.finished},
     **{"ready_at": Task.ready_at},
     **{"spec": Task.spec_json, "queue": Lane.queue, "tags": Lane.tags},
@@ -243,7 +249,7 @@ def _task(record: Record) -> Record:
     spec = json.loads(record.pop("spec"))
     report = record.pop("report")
     running = record["state"] == RUNNING
-    return record | {
+    return _with_reason(record) | {
         "title": spec["title"] or record["name"],
         "needs": list(spec["needs"]),
         "tags": record["tags"].split(),
@@ -481,7 +487,10 @@ def _token_state(record: Record, now: datetime) -> str:
     return "expired" if record["expires"] is not None and record["expires"] <= now else "active"
 
 
-_EVENT = ("id", "at", "actor", "action", "subject", "job_id", "task_id", "detail")
+_EVENT = (
+    *("id", "at", "actor", "action", "subject", "job_id", "task_id", "detail"),
+    *("reason", "host"),
+)
 
 
 def events(
@@ -530,7 +539,8 @@ _EVENT_INDEXES = {
 def _event(row: Sequence[Any]) -> Record:
     record = dict(zip(_EVENT, row, strict=True))
     record["at"] = moment(record["at"])
-    return record | {"job": record.pop("job_id"), "task": record.pop("task_id")}
+    record |= {"job": record.pop("job_id"), "task": record.pop("task_id")}
+    return _with_reason(record) | {"host": record["host"] or None}
 
 
 def _job_of(store: Store, subject: str) -> int | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,10 +28,10 @@ from storm.locals import Store
 from backoffice.config.loading import Alert, Floor, Settings
 from backoffice.data import counters, events
 from backoffice.data.database import Database, clock, insert_many, marks, moment, use_index
-from backoffice.engine.outcomes import STALLED, TOOK_TOO_LONG
 from backoffice.reports import records
 from backoffice.scheduler import alert_channels
 from backoffice.scheduler.alert_channels import Item, Notice
+from backoffice.states import Reason
 from backoffice.system.disk_space import Disk, Room
 from backoffice.system.logs import line
 
@@ -55,24 +54,17 @@ class Kind(NamedTuple):
     says: Mapping[str, str]  # by action
     many: str
     task: str = ""  # only of tasks of this type
-    detail: re.Pattern[str] | None = None
-    why: str = ""  # where the event does not say
+    reasons: frozenset[str] = frozenset()  # only of these; empty: of any
 
-
-_STALLED = re.compile(f"[^:]*: ({STALLED}|{TOOK_TOO_LONG}) ")
 
 KINDS: Mapping[str, Kind] = {
     "job.failed": Kind({"job.failed": "failed"}, "jobs failed"),
     "task.stalled": Kind(
         {"task.retrying": "stalled", "task.failed": "stalled for the last time"},
         "tasks stalled",
-        detail=_STALLED,
+        reasons=frozenset({Reason.STALLED, Reason.TIMED_OUT}),
     ),
-    "worker.lost": Kind(
-        {"worker.lost": "is lost"},
-        "workers are lost",
-        why="it was not heard of for as long as its lease; others get its tasks",
-    ),
+    "worker.lost": Kind({"worker.lost": "is lost"}, "workers are lost"),
     "disk.low": Kind(
         {"disk.low": "is nearly full", "disk.ok": "has room again"},
         "disks are nearly full or have room again",
@@ -94,6 +86,8 @@ class Happening:
     job: int | None
     task: int | None
     detail: str
+    reason: str
+    host: str
     title: str | None
     workflow: str | None
     type: str | None  # of the task
@@ -288,7 +282,8 @@ def _since(store: Store, kind: Kind, after: int, newest: int) -> Iterator[Happen
     while after < newest:
         rows = store.execute(
             "SELECT e.id, e.at, e.action, e.subject, e.job_id, e.task_id,"
-            f" SUBSTR(e.detail, 1, {_LONGEST}), j.title, j.workflow, t.type"
+            f" SUBSTR(e.detail, 1, {_LONGEST}), e.reason, e.host,"
+            " j.title, j.workflow, t.type"
             f" FROM event e{use_index(store, 'event_action')}"
             " LEFT JOIN job j ON j.id = e.job_id LEFT JOIN task t ON t.id = e.task_id"
             f" WHERE e.action IN ({marks(tuple(kind.says))}) AND e.id > ? AND e.id <= ?"
@@ -303,7 +298,7 @@ def _since(store: Store, kind: Kind, after: int, newest: int) -> Iterator[Happen
 def _wanted(alert: Alert, kind: Kind, one: Happening) -> bool:
     if kind.task and one.type != kind.task:
         return False
-    if kind.detail and not kind.detail.match(one.detail):
+    if kind.reasons and one.reason not in kind.reasons:
         return False
     if one.job is None:
         return True  # nothing that a workflow could be asked of
@@ -337,7 +332,7 @@ def _item(store: Store, kind: Kind, one: Happening, url: str) -> Item:
         what=f"{subject} {kind.says[one.action]}",
         subject=one.subject,
         at=one.at,
-        why=one.detail or kind.why,
+        why=one.detail,
         event=one.id,
         job=one.job,
         task=one.task,
@@ -359,8 +354,7 @@ def _page(one: Happening) -> str:
 def _host(store: Store, one: Happening) -> str:
     """Where it happened; of a job that is where its last attempt ended."""
     if one.job is None:
-        known = one.action == "worker.lost"
-        return _worker_host(store, one.subject) if known else one.detail.partition(": ")[0]
+        return one.host
     which, key = ("a.task_id", one.task) if one.task is not None else ("t.job_id", one.job)
     row = store.execute(
         f"SELECT a.host FROM attempt a JOIN task t ON t.id = a.task_id WHERE {which} = ?"
@@ -368,12 +362,6 @@ def _host(store: Store, one: Happening) -> str:
         (key, one.at),
     ).get_one()
     return row[0] if row else ""
-
-
-def _worker_host(store: Store, subject: str) -> str:
-    worker = int(subject.partition(" ")[2])
-    row = store.execute("SELECT host, pid FROM worker WHERE id = ?", (worker,)).get_one()
-    return f"{row[0]}, process {row[1]}" if row else ""
 
 
 def trial(alert: Alert, url: str, now: datetime) -> Notice:
@@ -438,7 +426,7 @@ def _set_low(store: Store, host: str, name: str, detail: str) -> None:
         return
     now = clock(store)
     insert_many(store, "low_disk", ("host", "name", "since"), [(host, name, now)])
-    events.append(store, now, events.Event("disk.low", f"disk {name}", detail=detail))
+    events.append(store, now, events.Event("disk.low", f"disk {name}", detail=detail, host=host))
 
 
 def _set_ok(store: Store, host: str, names: Sequence[str], detail: str) -> None:
@@ -446,5 +434,5 @@ def _set_ok(store: Store, host: str, names: Sequence[str], detail: str) -> None:
         f"DELETE FROM low_disk WHERE host = ? AND name IN ({marks(names)})", (host, *names)
     )
     if gone.rowcount:
-        event = events.Event("disk.ok", f"disk {names[0]}", detail=detail)
+        event = events.Event("disk.ok", f"disk {names[0]}", detail=detail, host=host)
         events.append(store, clock(store), event)

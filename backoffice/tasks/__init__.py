@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from backoffice.errors import Invalid, TaskFailed
+from backoffice.states import Reason
 from backoffice.system.confinement import Confinement
 
 
@@ -190,7 +191,7 @@ def tolerates(parameters: Mapping[str, str]) -> bool:
     value = parameters.get("damage", "").strip() or REFUSE
     if value not in (REFUSE, TOLERATE):
         message = f"damage is {value!r}; it may be {REFUSE} or {TOLERATE}"
-        raise TaskFailed(message, retry=False)
+        raise TaskFailed(message, retry=False, reason=Reason.BAD_PARAMETER)
     return value == TOLERATE
 
 

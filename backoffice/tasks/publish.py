@@ -15,6 +15,7 @@ from backoffice import publishers
 from backoffice.config.loading import Target
 from backoffice.errors import TaskFailed
 from backoffice.publishers import Item
+from backoffice.states import Reason
 from backoffice.tasks import Context, Job, Plan, Published, Result, Source
 
 PARAMETERS: Mapping[str, str] = {
@@ -41,7 +42,11 @@ def run(context: Context) -> Result:
     overwrite = _overwrite(context.parameters)
     placed = _place(context.sources, _folder(context))
     if not placed:
-        raise TaskFailed("there is nothing to publish; no task has made a file", retry=False)
+        raise TaskFailed(
+            "there is nothing to publish; no task has made a file",
+            retry=False,
+            reason=Reason.MISSING_SOURCE,
+        )
     publisher = publishers.open(target)
     outcomes = publisher.publish(
         [item for _, item in placed],
@@ -80,14 +85,20 @@ def _target(context: Context) -> Target:
     targets: Mapping[str, Target] = context.settings.targets
     if name not in targets:
         there = ", ".join(sorted(targets)) or "none"
-        raise TaskFailed(f"there is no target {name!r}; there are {there}", retry=False)
+        raise TaskFailed(
+            f"there is no target {name!r}; there are {there}",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     return targets[name]
 
 
 def _overwrite(parameters: Mapping[str, str]) -> bool:
     value = parameters.get("overwrite", "false")
     if value not in ("true", "false"):
-        raise TaskFailed(f"overwrite is true or false, not {value!r}", retry=False)
+        raise TaskFailed(
+            f"overwrite is true or false, not {value!r}", retry=False, reason=Reason.BAD_PARAMETER
+        )
     return value == "true"
 
 
@@ -100,6 +111,7 @@ def _folder(context: Context) -> str:
         raise TaskFailed(
             f"the folder has {{{unknown.pop()}}} in it; known are {', '.join(sorted(values))}",
             retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     filled = re.sub(r"\{(\w+)\}", lambda match: values[match[1]], template)
     return filled.strip("/")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from backoffice import publishers
 from backoffice.config.loading import Target
 from backoffice.errors import TaskFailed
+from backoffice.states import Reason
 from backoffice.tasks import Context, Plan, Publication, Result
 
 PARAMETERS: Mapping[str, str] = {"publication": "numbers of publications, with spaces between"}
@@ -21,7 +22,11 @@ def plan(context: Context) -> Plan:
 def run(context: Context) -> Result:
     if not context.publications:
         asked = context.parameters.get("publication", "")
-        raise TaskFailed(f"there is no publication {asked!r} to retract", retry=False)
+        raise TaskFailed(
+            f"there is no publication {asked!r} to retract",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     # Unknown targets are found before anything is removed.
     openings = [(one, publishers.open(_target(context, one))) for one in context.publications]
     done = []
@@ -47,5 +52,6 @@ def _target(context: Context, publication: Publication) -> Target:
             f"publication {publication.id} is at target {publication.target!r}, which is no longer"
             f" configured; add [target {publication.target}] again to retract it",
             retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     return targets[publication.target]

@@ -29,10 +29,10 @@ from backoffice.data.database import Database, clock
 from backoffice.engine import assignments, attempt_metrics, claims, leases, outcomes
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Held
-from backoffice.engine.outcomes import STALLED, TOOK_TOO_LONG, Outcome
+from backoffice.engine.outcomes import Outcome
 from backoffice.errors import BackofficeError, DatabaseUnavailable
 from backoffice.media import ffmpeg as media
-from backoffice.states import CANCELLED, FAILED, LOST, RELEASED, SUCCEEDED
+from backoffice.states import CANCELLED, FAILED, LOST, RELEASED, SUCCEEDED, Reason
 from backoffice.system import confinement, preflight
 from backoffice.system.daemon import Daemon
 from backoffice.system.logs import line
@@ -298,7 +298,8 @@ class Worker:
             _log.warning(line("lease.ended", **one.assignment.ids))
         else:
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
-            self._put_out(one, Outcome(LOST, f"its process ended unexpectedly ({how})"))
+            message = f"its process ended unexpectedly ({how})"
+            self._put_out(one, Outcome(LOST, message, Reason.LOST_PROCESS))
 
     def _put_out(self, one: Running, outcome: Outcome) -> None:
         if one.discarded:
@@ -335,12 +336,19 @@ class Worker:
                     one.slot.signal(signal.SIGKILL)
             elif now - one.started > one.assignment.timeout > 0:
                 limit = f"{one.assignment.timeout:g} s"
-                self._end(one, Outcome(FAILED, f"{TOOK_TOO_LONG} {limit}"))
+                self._end(
+                    one,
+                    Outcome(
+                        FAILED, f"took longer than its time limit of {limit}", Reason.TIMED_OUT
+                    ),
+                )
             elif now - one.heard > one.assignment.stall > 0 and not one.fencing:
                 limit = f"{one.assignment.stall:g} s"
-                self._end(one, Outcome(FAILED, f"{STALLED} {limit}"))
+                self._end(one, Outcome(FAILED, f"stalled: no progress for {limit}", Reason.STALLED))
             elif self.stop_by is not None and now >= self.stop_by:
-                self._end(one, Outcome(RELEASED, "handed back: its worker stops"))
+                self._end(
+                    one, Outcome(RELEASED, "handed back: its worker stops", Reason.WORKER_STOPPED)
+                )
         self._retire_idle(now)
 
     def _end(self, one: Running, outcome: Outcome) -> None:
@@ -519,7 +527,7 @@ class Worker:
         self.draining = self.draining or turn.draining
         for one in self.running:
             if one.held in turn.cancelled and one.ending is None:
-                self._end(one, Outcome(CANCELLED, "cancelled on request"))
+                self._end(one, Outcome(CANCELLED, "cancelled on request", Reason.CANCELLED))
         for assignment in turn.claimed:
             self._start(assignment, now)
 
@@ -547,7 +555,7 @@ class Worker:
             except DatabaseError as error:
                 _log.exception(line("task.outcome-refused", **one.ids))
                 reason = f"what it made cannot be recorded: {error}"
-                outcome = Outcome(FAILED, reason, retry=False)
+                outcome = Outcome(FAILED, reason, Reason.NOT_RECORDED, retry=False)
                 ours = self._deliver(one, outcome)
                 attempt.discard(attempt.attempt_folder(self.settings, one))
             self.outbox.remove(entry)
@@ -564,7 +572,7 @@ class Worker:
                 self._renew(one, now)
             elif one.ending is None:
                 one.discarded = True
-                self._end(one, Outcome(LOST, "given to another worker"))
+                self._end(one, Outcome(LOST, "given to another worker", Reason.LEASE_LOST))
 
     def _renew(self, one: Running, asked: float) -> None:
         lease = self.settings.worker.lease
@@ -578,7 +586,7 @@ class Worker:
             slot = self._slot()
         except OSError as error:  # no more processes, memory or descriptors
             reason = f"no process can be started on {self.host}: {error.strerror}"
-            self._post(assignment, Outcome(FAILED, reason))
+            self._post(assignment, Outcome(FAILED, reason, Reason.NO_PROCESS))
             return
         one = Running(assignment, slot, started=now, heard=now)
         self._renew(one, now)

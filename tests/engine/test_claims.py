@@ -736,8 +736,8 @@ def test_a_lease_that_was_not_renewed_is_given_back(board: Board) -> None:
     (lease,) = board.read(leases.leases)
     assert (lease.held, lease.length) == (held, 60.0)
     assert board.do(outcomes.rescue, lease, board.clock())
-    assert task(board, held, "state, losses, message") == (
-        *(READY, 1),
+    assert task(board, held, "state, losses, reason, message") == (
+        *(READY, 1, "lost-worker"),
         f"worker {worker} on north, process 77 was lost",
     )
     assert not board.do(outcomes.rescue, lease, board.clock())
@@ -766,26 +766,27 @@ def test_of_rescuers_at_once_one_gives_the_task_back(board: Board) -> None:
 
 def test_a_lost_worker_that_beats_is_active_again(board: Board) -> None:
     worker = board.worker()
-    (beat,) = rows(board, "SELECT heartbeat FROM worker")[0]
-    board.do(leases.mark_lost_workers, [(worker, moment(beat))], board.clock())
+    board.do(leases.mark_lost_workers, board.read(leases.present), board.clock())
     assert rows(board, "SELECT state FROM worker") == [(LOST,)]
+    lost = rows(board, "SELECT reason, host FROM event WHERE action = 'worker.lost'")
+    assert lost == [("lost-worker", "here")]
     board.do(leases.beat, worker, [], 60.0, board.clock())
     assert rows(board, "SELECT state FROM worker") == [("active",)]
 
 
 def test_a_worker_that_has_beaten_since_is_not_lost(board: Board) -> None:
     worker = board.worker()
-    (before,) = rows(board, "SELECT heartbeat FROM worker")[0]
+    before = board.read(leases.present)
     board.do(leases.beat, worker, [], 60.0, board.clock())
-    board.do(leases.mark_lost_workers, [(worker, moment(before))], board.clock())
+    board.do(leases.mark_lost_workers, before, board.clock())
     assert rows(board, "SELECT state FROM worker") == [("active",)]
 
 
 def test_a_worker_that_signed_off_is_not_lost(board: Board) -> None:
     worker = board.worker()
+    before = board.read(leases.present)
     board.do(leases.sign_off, worker, board.clock())
-    (beat,) = rows(board, "SELECT heartbeat FROM worker")[0]
-    board.do(leases.mark_lost_workers, [(worker, moment(beat))], board.clock())
+    board.do(leases.mark_lost_workers, before, board.clock())
     assert rows(board, "SELECT state FROM worker") == [("stopped",)]
     assert rows(board, "SELECT action FROM event ORDER BY id") == [
         ("worker.started",),

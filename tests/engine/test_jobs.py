@@ -526,3 +526,21 @@ def test_a_failed_job_with_nothing_left_to_do_succeeds_when_retried(board: Board
     board.do(lambda store: store.execute("UPDATE job SET state = 'failed' WHERE id = ?", (job,)))
     board.do(jobs.retry, job, "alice")
     assert board.read(records.job, job)["state"] == SUCCEEDED
+
+
+# Which actions a state allows -------------------------------------------------
+
+
+@pytest.mark.parametrize("state", JOB_STATES)
+@pytest.mark.parametrize("action", JOB_ACTIONS)
+def test_an_action_is_refused_where_the_table_does_not_have_it(action: str, state: str) -> None:
+    if state in JOB_ACTIONS[action]:
+        jobs.guard(action, 7, state)
+        return
+    with pytest.raises(Conflict, match=f"job 7 is {state}; {action} is possible when it is"):
+        jobs.guard(action, 7, state)
+
+
+def test_a_refusal_names_the_states_in_the_order_of_a_jobs_life() -> None:
+    with pytest.raises(Conflict, match=r"when it is queued or running or paused$"):
+        jobs.guard("cancel", 1, FAILED)

@@ -31,9 +31,16 @@ from backoffice.config.redaction import Redaction, masked
 from backoffice.engine.assignments import Assignment, Reference
 from backoffice.engine.claims import Held
 from backoffice.engine.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile
-from backoffice.errors import BackofficeError, Invalid, LeaseLost, ProcessKilled, TaskFailed
+from backoffice.errors import (
+    BackofficeError,
+    Invalid,
+    LeaseLost,
+    ProcessKilled,
+    TaskFailed,
+    reason_of,
+)
 from backoffice.media import ffmpeg
-from backoffice.states import FAILED, LOST, SUCCEEDED
+from backoffice.states import FAILED, LOST, SUCCEEDED, Reason
 from backoffice.system import files, logs
 from backoffice.system.confinement import Confinement, of_tools
 from backoffice.system.logs import line
@@ -317,19 +324,19 @@ def _outcome(context: RealContext, opened: ExitStack) -> Outcome:
     except TaskFailed as error:
         context.log(f"failed: {error}")
         deliveries = [_delivery(one) for one in getattr(error, "deliveries", ())]
-        return Outcome(FAILED, str(error), retry=error.retry, deliveries=deliveries)
+        return Outcome(FAILED, str(error), error.reason, retry=error.retry, deliveries=deliveries)
     except ProcessKilled as error:
         context.log(f"killed: {error}")
-        return Outcome(LOST, str(error))
+        return Outcome(LOST, str(error), Reason.KILLED)
     except LeaseLost as error:
         context.log(f"given up: {error}")
-        return Outcome(LOST, str(error))
+        return Outcome(LOST, str(error), Reason.LEASE_LOST)
     except OSError as error:
         context.log(traceback.format_exc())
-        return Outcome(FAILED, _explain(error))
+        return Outcome(FAILED, _explain(error), reason_of(error))
     except BackofficeError as error:
         context.log(f"failed: {error}")
-        return Outcome(FAILED, str(error), retry=False)
+        return Outcome(FAILED, str(error), Reason.OTHER, retry=False)
     except Exception as error:  # a fault in a task module must not take the worker along
         outcome = _faulty(context, error)
         logs.flush()  # this process may have no other end than KILL
@@ -340,7 +347,8 @@ def _faulty(context: RealContext, error: Exception) -> Outcome:
     context.log(traceback.format_exc())
     _log.exception(line("task.crashed", **context.assignment.ids))
     kind = context.redact(f"{type(error).__name__}: {error}")
-    return Outcome(FAILED, f"fault in task type {context.assignment.type}: {kind}")
+    message = f"fault in task type {context.assignment.type}: {kind}"
+    return Outcome(FAILED, message, Reason.FAULT)
 
 
 def _forget_former(context: RealContext) -> None:
@@ -388,7 +396,7 @@ def _source(
     try:
         descriptor, real = files.open_beneath(reference.href, roots, parent=reference.tree)
     except Invalid as error:
-        raise TaskFailed(str(error), retry=False) from error
+        raise TaskFailed(str(error), retry=False, reason=Reason.MISSING_SOURCE) from error
     opened.callback(os.close, descriptor)
     place = Path(f"/proc/self/fd/{descriptor}")
     names[str(place)] = str(real.parent if reference.tree else real)
@@ -399,6 +407,7 @@ def _source(
             f"{reference.name} has changed since it was given: {reference.size} bytes then,"
             f" {size} now; submit it again when it is complete",
             retry=False,
+            reason=Reason.CHANGED_SOURCE,
         )
     return Source(
         role=reference.role,
@@ -446,7 +455,7 @@ def _made(context: RealContext, output: tasks.Output) -> MadeFile:
         )
     except Invalid as error:
         message = f"{output.path.name} is no file in its attempt's folder: {error}"
-        raise TaskFailed(message, retry=False) from error
+        raise TaskFailed(message, retry=False, reason=Reason.OUTPUT_TOO_SMALL) from error
     try:
         place = Path(f"/proc/self/fd/{descriptor}")
         digest = files.tree_sha256(place) if output.tree else files.sha256(place)
