@@ -30,10 +30,16 @@ Workers
 
 Files
     present     at its place, as far as is known.
+    removed     its job was pruned; known for the sake of its publication. Final.
 
 Publications
     published   at its target. In: publish.
     retracted   removed from its target, or replaced there. In: retract, publish. Final.
+
+API tokens
+    active      accepted. In: create.
+    revoked     In: revoke. Final.
+    expired     its time has passed. Final.
 
 A request to cancel is a time stamp on a running task, not a state.
 """
@@ -70,11 +76,16 @@ STOPPED = "stopped"
 WORKER_STATES = (ACTIVE, DRAINING, STOPPED, LOST)
 
 PRESENT = "present"
-FILE_STATES = (PRESENT,)
+REMOVED = "removed"
+FILE_STATES = (PRESENT, REMOVED)
 
 PUBLISHED = "published"
 RETRACTED = "retracted"
 PUBLICATION_STATES = (PUBLISHED, RETRACTED)
+
+REVOKED = "revoked"
+EXPIRED = "expired"
+TOKEN_STATES = (ACTIVE, REVOKED, EXPIRED)
 
 # action → states of the job in which it is possible
 JOB_ACTIONS: dict[str, frozenset[str]] = {

@@ -39,6 +39,9 @@ def test_schemas_list_every_reason_and_state() -> None:
     assert enumeration("job.xsd", "jobState") == list(states.JOB_STATES)
     assert enumeration("task.xsd", "taskState") == list(states.TASK_STATES)
     assert enumeration("attempt.xsd", "attemptState") == list(states.ATTEMPT_STATES)
+    assert enumeration("worker.xsd", "workerState") == list(states.WORKER_STATES)
+    assert enumeration("publication.xsd", "publicationState") == list(states.PUBLICATION_STATES)
+    assert enumeration("token.xsd", "tokenState") == list(states.TOKEN_STATES)
 
 
 def test_a_reason_fits_into_its_column() -> None:

@@ -13,6 +13,7 @@ from storm.locals import Store
 from backoffice.data import model
 from backoffice.data.database import marks
 from backoffice.engine.claims import Claimed, Held
+from backoffice.states import PRESENT, PUBLISHED
 from backoffice.tasks import Job, Publication
 
 
@@ -120,7 +121,7 @@ def _references(store: Store, job_id: int, wanted: Mapping[str, Any]) -> list[Re
         query = (
             "SELECT f.role, f.href, t.name, f.name, f.media_type, f.size, f.sha256, f.tree,"
             " f.facts, f.id FROM task t JOIN file f ON f.job_id = t.job_id AND f.task_id = t.id"
-            " WHERE t.job_id = ? AND t.name = ? AND f.state = 'present'"
+            f" WHERE t.job_id = ? AND t.name = ? AND f.state = '{PRESENT}'"
         )
         values: list[Any] = [job_id, wanted["task"]]
         if wanted["role"]:
@@ -148,7 +149,9 @@ def _row(row: tuple[Any, ...]) -> dict[str, Any]:
 
 def _publications(store: Store, claimed: Claimed) -> list[Publication]:
     """Those to be retracted, or those of the job for a message about it."""
-    query = "SELECT id, target, path, sha256, tree FROM publication WHERE state = 'published' AND "
+    query = (
+        f"SELECT id, target, path, sha256, tree FROM publication WHERE state = '{PUBLISHED}' AND "
+    )
     if claimed.type == "retract":
         named = claimed.spec["parameters"].get("publication", "").split()
         values = [int(one) for one in named if one.isdigit()]

@@ -37,6 +37,7 @@ from backoffice.states import (
     JOB_ACTIONS,
     JOB_STATES,
     PAUSED,
+    PRESENT,
     PUBLISHED,
     QUEUED,
     READY,
@@ -196,7 +197,7 @@ def cancel(store: Store, job_id: int, actor: str) -> None:
     now = clock(store)
     store.execute("UPDATE job SET cancel_requested = ? WHERE id = ?", (now, job_id))
     store.execute(
-        "UPDATE task SET cancel_requested = ? WHERE job_id = ? AND state = 'running'",
+        f"UPDATE task SET cancel_requested = ? WHERE job_id = ? AND state = '{RUNNING}'",
         (now, job_id),
     )
     whole.cancelling = True
@@ -220,9 +221,9 @@ def retry(store: Store, job_id: int, actor: str) -> None:
     guard("retry", job_id, whole.state)
     again = [step for step in whole.steps if step.state in (FAILED, CANCELLED)]
     store.execute(
-        "UPDATE task SET state = 'blocked', failures = 0, losses = 0, progress = 0, message = '',"
-        " reason = '', finished = NULL, cancel_requested = NULL"
-        " WHERE job_id = ? AND state IN ('failed', 'cancelled')",
+        f"UPDATE task SET state = '{BLOCKED}', failures = 0, losses = 0, progress = 0,"
+        " message = '', reason = '', finished = NULL, cancel_requested = NULL"
+        f" WHERE job_id = ? AND state IN ('{FAILED}', '{CANCELLED}')",
         (job_id,),
     )
     for step in again:
@@ -551,7 +552,7 @@ def known_file(store: Store, path: Path, size: int, now: datetime) -> int:
         file.size = -1
         store.add(file)
     if file.size != size:
-        file.size, file.sha256, file.facts_json, file.state = size, "", "{}", "present"
+        file.size, file.sha256, file.facts_json, file.state = size, "", "{}", PRESENT
     store.flush()
     file_id: int = file.id
     return file_id

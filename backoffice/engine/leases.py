@@ -19,16 +19,9 @@ from backoffice.data import events, model
 from backoffice.data.database import for_update, marks, moment
 from backoffice.engine import transitions
 from backoffice.engine.claims import Held
-from backoffice.states import (
-    ACTIVE,
-    DRAINING,
-    LOST,
-    RUNNING,
-    STOPPED,
-    Reason,
-)
+from backoffice.states import ACTIVE, DRAINING, LOST, RUNNING, STOPPED, Reason
 
-OURS = "id = ? AND attempt = ? AND worker_id = ? AND state = 'running'"
+OURS = f"id = ? AND attempt = ? AND worker_id = ? AND state = '{RUNNING}'"
 
 
 def register(
@@ -47,7 +40,7 @@ def register(
     worker = model.Worker()
     worker.host, worker.pid, worker.slots = host, pid, slots
     worker.queues, worker.tags = " ".join(queues), " ".join(sorted(tags))
-    worker.state, worker.started, worker.heartbeat = "active", now, now
+    worker.state, worker.started, worker.heartbeat = ACTIVE, now, now
     worker.lease, worker.version = lease, version
     store.add(worker)
     store.flush()
@@ -103,7 +96,7 @@ def beat(store: Store, worker_id: int, held: Sequence[Held], lease: float, now: 
     )
     _changed(
         store,
-        "UPDATE worker SET heartbeat = ?, state = CASE state WHEN 'lost' THEN 'active'"
+        f"UPDATE worker SET heartbeat = ?, state = CASE state WHEN '{LOST}' THEN '{ACTIVE}'"
         " ELSE state END WHERE id = ?",
         (now, worker_id),
     )
@@ -206,7 +199,7 @@ def leases(store: Store) -> list[Lease]:
     """Every lease there is now."""
     rows = store.execute(
         "SELECT t.id, t.attempt, t.worker_id, t.job_id, t.lease_until, w.lease, t.name, t.type"
-        " FROM task t LEFT JOIN worker w ON w.id = t.worker_id WHERE t.state = 'running'"
+        f" FROM task t LEFT JOIN worker w ON w.id = t.worker_id WHERE t.state = '{RUNNING}'"
     ).get_all()
     return [
         Lease(Held(task, attempt, worker, job), moment(until) or datetime.min, lease or 0.0, *told)
@@ -219,7 +212,7 @@ def living(store: Store, attempts: Iterable[tuple[int, int]]) -> set[tuple[int, 
     asked = set(attempts)
     tasks = sorted({task for task, _ in asked})
     rows = store.execute(
-        f"SELECT id, attempt FROM task WHERE state = 'running' AND id IN ({marks(tasks)})", tasks
+        f"SELECT id, attempt FROM task WHERE state = '{RUNNING}' AND id IN ({marks(tasks)})", tasks
     ).get_all()
     return asked & {(task, attempt) for task, attempt in rows}
 
@@ -236,7 +229,8 @@ class Present(NamedTuple):
 
 def present(store: Store) -> list[Present]:
     rows = store.execute(
-        "SELECT id, heartbeat, lease, host, pid FROM worker WHERE state IN ('active', 'draining')"
+        "SELECT id, heartbeat, lease, host, pid FROM worker"
+        f" WHERE state IN ('{ACTIVE}', '{DRAINING}')"
     ).get_all()
     return [Present(one, moment(beat) or datetime.min, *rest) for one, beat, *rest in rows]
 

@@ -159,7 +159,7 @@ def _cancel_waiting(store: Store, whole: Whole, now: datetime) -> list[events.Ev
     waiting = [step for step in whole.steps if step.state in (BLOCKED, SCHEDULED, READY)]
     _move(store, waiting, CANCELLED, finished=now, reason=str(Reason.CANCELLED))
     return [
-        events.of_task("cancelled", whole.id, step.id, step.name, Reason.CANCELLED)
+        events.of_task(CANCELLED, whole.id, step.id, step.name, Reason.CANCELLED)
         for step in waiting
     ]
 
@@ -186,7 +186,7 @@ def _start_what_can(store: Store, whole: Whole, now: datetime) -> list[events.Ev
         if when and not workflows.holds(when, facts or {}):
             message = "because not " + " and ".join(workflows.describe(c) for c in when)
             _move(store, [step], SKIPPED, finished=now, message=message, reason=str(Reason.SKIPPED))
-            skipped = events.of_task("skipped", whole.id, step.id, message, Reason.SKIPPED)
+            skipped = events.of_task(SKIPPED, whole.id, step.id, message, Reason.SKIPPED)
             happened.append(skipped)
         elif step.spec["delay"] and not step.waited:
             _move(store, [step], SCHEDULED, run_at=now + timedelta(seconds=step.spec["delay"]))

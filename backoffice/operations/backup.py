@@ -45,6 +45,7 @@ from backoffice.config.loading import Settings
 from backoffice.data import migrations
 from backoffice.data.database import NO_SUCH_TABLE, Database, code, is_mysql
 from backoffice.errors import BackofficeError, Conflict, Invalid, SchemaMismatch
+from backoffice.states import PRESENT, PUBLISHED
 from backoffice.system import files
 
 FORMAT = 1
@@ -61,10 +62,10 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=st
 _LISTS = {
     "publication": (
         "published.jsonl.gz",
-        "published",
+        PUBLISHED,
         ("id", "target", "path", "tree", "size", "sha256", "published", "href"),
     ),
-    "file": ("files.jsonl.gz", "present", ("id", "href", "tree", "size", "sha256")),
+    "file": ("files.jsonl.gz", PRESENT, ("id", "href", "tree", "size", "sha256")),
 }
 
 

@@ -31,6 +31,7 @@ from backoffice.engine import leases
 from backoffice.engine.outcomes import place_key
 from backoffice.errors import BackofficeError
 from backoffice.publishers.folder import STAGING
+from backoffice.states import PRESENT, PUBLISHED, RETRACTED, RUNNING
 from backoffice.system import files
 from backoffice.system.blocking_io import Away, Beat, Looks
 
@@ -351,17 +352,17 @@ class _Parts:
 # The database ----------------------------------------------------------------
 
 _PUBLICATIONS = "SELECT id, target, path, tree, size, sha256 FROM publication WHERE id > ?"
-_PUBLISHED = f"{_PUBLICATIONS} AND state = 'published' ORDER BY id LIMIT ?"
-_RETRACTED = f"{_PUBLICATIONS} AND state = 'retracted' ORDER BY id LIMIT ?"
-_STILL_PUBLISHED = "SELECT id FROM publication WHERE state = 'published' AND id"
+_PUBLISHED = f"{_PUBLICATIONS} AND state = '{PUBLISHED}' ORDER BY id LIMIT ?"
+_RETRACTED = f"{_PUBLICATIONS} AND state = '{RETRACTED}' ORDER BY id LIMIT ?"
+_STILL_PUBLISHED = f"SELECT id FROM publication WHERE state = '{PUBLISHED}' AND id"
 _FILES = (
     "SELECT id, href, tree, size, sha256, task_id FROM file"
-    " WHERE id > ? AND state = 'present' ORDER BY id LIMIT ?"
+    f" WHERE id > ? AND state = '{PRESENT}' ORDER BY id LIMIT ?"
 )
-_STILL_PRESENT = "SELECT id FROM file WHERE state = 'present' AND id"
+_STILL_PRESENT = f"SELECT id FROM file WHERE state = '{PRESENT}' AND id"
 _LOGS = (
     "SELECT id, task_id, log, log_size FROM attempt"
-    " WHERE host = ? AND id > ? AND log <> '' AND state <> 'running' ORDER BY id LIMIT ?"
+    f" WHERE host = ? AND id > ? AND log <> '' AND state <> '{RUNNING}' ORDER BY id LIMIT ?"
 )
 
 
@@ -373,7 +374,8 @@ def _all(store: Store, query: str, values: Sequence[Any]) -> list[Any]:
 def _busy_since(store: Store) -> float | None:
     """Since when tasks that change a target have been running; None: none runs."""
     (first,) = store.execute(
-        "SELECT MIN(started) FROM task WHERE state = 'running' AND type IN ('publish', 'retract')"
+        f"SELECT MIN(started) FROM task WHERE state = '{RUNNING}'"
+        " AND type IN ('publish', 'retract')"
     ).get_one()
     began = moment(first)
     return began.replace(tzinfo=UTC).timestamp() - _CLOCKS if began else None
@@ -384,7 +386,7 @@ def _used(store: Store, jobs: Sequence[int]) -> tuple[list[Any], list[Any]]:
     if not jobs:
         return [], []
     where = f"job_id IN ({marks(jobs)})"
-    running = f"SELECT job_id, name, attempt FROM task WHERE {where} AND state = 'running'"
+    running = f"SELECT job_id, name, attempt FROM task WHERE {where} AND state = '{RUNNING}'"
     return _all(store, running, jobs), _all(
         store, f"SELECT job_id, href FROM file WHERE {where}", jobs
     )

@@ -20,7 +20,7 @@ from backoffice.data.database import clock, marks, moment, use_index
 from backoffice.engine import claims
 from backoffice.reports import records
 from backoffice.reports.records import Record
-from backoffice.states import FAILED, RUNNING, SUCCEEDED
+from backoffice.states import ACTIVE, FAILED, PAUSED, READY, RUNNING, SCHEDULED, SUCCEEDED
 
 COUNTED = 10_000  # of one kind, at most; what counts one more says "more than"
 _SAMPLE = 500  # newest ends of tasks that tell how fast queues go
@@ -148,7 +148,7 @@ def _running(store: Store) -> list[tuple[int, int]]:
     """Lane and worker of each task that runs: no more than workers have slots."""
     rows: list[tuple[int, int]] = store.execute(
         f"SELECT lane_id, worker_id FROM task{use_index(store, 'task_claim')}"
-        " WHERE state = 'running'"
+        f" WHERE state = '{RUNNING}'"
     ).get_all()
     return rows
 
@@ -159,7 +159,7 @@ def _first_ready(store: Store, lane: int) -> datetime | None:
     first: tuple[int, datetime] | None = None
     priority = -1
     while row := store.execute(
-        "SELECT priority, id, ready_at FROM task WHERE state = 'ready' AND lane_id = ?"
+        f"SELECT priority, id, ready_at FROM task WHERE state = '{READY}' AND lane_id = ?"
         " AND priority > ? ORDER BY priority, id LIMIT 1",
         (lane, priority),
     ).get_one():
@@ -171,7 +171,7 @@ def _first_ready(store: Store, lane: int) -> datetime | None:
 
 def count_ready(store: Store, lane: int) -> int:
     """At most COUNTED + 1."""
-    return count(store, "task WHERE state = 'ready' AND lane_id = ?", lane, most=COUNTED + 1)
+    return count(store, f"task WHERE state = '{READY}' AND lane_id = ?", lane, most=COUNTED + 1)
 
 
 def _rates(store: Store, now: datetime, queues: Mapping[int, str]) -> dict[str, float]:
@@ -221,7 +221,7 @@ class _Worker:
 def _workers(store: Store, busy: Mapping[int, int]) -> list[_Worker]:
     """Those that are active."""
     rows = store.execute(
-        "SELECT id, queues, tags, slots FROM worker WHERE state = 'active'"
+        f"SELECT id, queues, tags, slots FROM worker WHERE state = '{ACTIVE}'"
     ).get_all()
     return [
         _Worker(queues.split(), frozenset(tags.split()), slots, busy.get(worker, 0))
@@ -277,13 +277,13 @@ def _tags(lanes: Sequence[_Lane]) -> str:
 
 def paused_jobs(store: Store) -> int:
     """At most COUNTED + 1."""
-    return count(store, "job WHERE state = 'paused'", most=COUNTED + 1)
+    return count(store, f"job WHERE state = '{PAUSED}'", most=COUNTED + 1)
 
 
 def scheduled_tasks(store: Store) -> tuple[int, datetime | None]:
     """How many tasks wait for a time, at most COUNTED + 1, and the next of these times."""
-    tasks = count(store, "task WHERE state = 'scheduled'", most=COUNTED + 1)
-    (coming,) = store.execute("SELECT MIN(run_at) FROM task WHERE state = 'scheduled'").get_one()
+    tasks = count(store, f"task WHERE state = '{SCHEDULED}'", most=COUNTED + 1)
+    (coming,) = store.execute(f"SELECT MIN(run_at) FROM task WHERE state = '{SCHEDULED}'").get_one()
     return tasks, moment(coming)
 
 

@@ -23,7 +23,7 @@ from backoffice.data.model import Attempt, File, Job, JobInput, Lane, Publicatio
 from backoffice.data.search import EVERYTHING
 from backoffice.data.search import Filter as Filter
 from backoffice.errors import NotFound
-from backoffice.states import RUNNING
+from backoffice.states import ACTIVE, EXPIRED, READY, REVOKED, RUNNING
 
 Record = dict[str, Any]
 
@@ -397,7 +397,7 @@ def _workers(store: Store, *conditions: Any, limit: int | None = None) -> list[R
         for queues, tags, *row in rows
     ]
     running: dict[int, list[int]] = {}
-    held = store.execute("SELECT worker_id, id FROM task WHERE state = 'running' ORDER BY id")
+    held = store.execute(f"SELECT worker_id, id FROM task WHERE state = '{RUNNING}' ORDER BY id")
     for owner, one in held.get_all():
         running.setdefault(owner, []).append(one)
     for record in found:
@@ -416,8 +416,8 @@ def queues(store: Store) -> list[Record]:
     tasks to be submitted has been ready. Only the index is read, however many
     tasks there are."""
     now = clock(store)
-    running = _count(store, "SELECT lane_id, COUNT(*), 0 FROM task WHERE state = 'running'")
-    ready = _count(store, "SELECT lane_id, COUNT(*), MIN(id) FROM task WHERE state = 'ready'")
+    running = _count(store, f"SELECT lane_id, COUNT(*), 0 FROM task WHERE state = '{RUNNING}'")
+    ready = _count(store, f"SELECT lane_id, COUNT(*), MIN(id) FROM task WHERE state = '{READY}'")
     since = _ready_since(store, [first for _, _, first in ready])
     found: dict[str, Record] = {}
     lanes: dict[int, Record] = {}
@@ -483,8 +483,8 @@ def tokens(store: Store) -> list[Record]:
 
 def _token_state(record: Record, now: datetime) -> str:
     if record["revoked"] is not None:
-        return "revoked"
-    return "expired" if record["expires"] is not None and record["expires"] <= now else "active"
+        return REVOKED
+    return EXPIRED if record["expires"] is not None and record["expires"] <= now else ACTIVE
 
 
 _EVENT = (

@@ -18,6 +18,7 @@ from backoffice.data.model import Job, Lane, Task
 from backoffice.engine import claims, transitions
 from backoffice.engine.transitions import DONE, Step
 from backoffice.states import (
+    ACTIVE,
     BLOCKED,
     CANCELLED,
     FAILED,
@@ -127,13 +128,12 @@ def _task(store: Store, row: Task, job_row: Job, steps: Sequence[Step], now: dat
 
 def _own(store: Store, row: Task, job_row: Job, now: datetime) -> list[str]:
     """What can be said of the task itself: the rest of sentences about it."""
-    match row.state:
-        case "scheduled":
-            return [_scheduled(row, now)]
-        case "ready":
-            return _ready(store, row)
-        case "running":
-            return _running(store, row, now)
+    if row.state == SCHEDULED:
+        return [_scheduled(row, now)]
+    if row.state == READY:
+        return _ready(store, row)
+    if row.state == RUNNING:
+        return _running(store, row, now)
     return [_ended(store, row, job_row)]
 
 
@@ -264,8 +264,8 @@ def _tags(wanted: frozenset[str]) -> str:
 def _active(store: Store) -> list[_Worker]:
     rows = store.execute(
         "SELECT w.slots, COUNT(t.id), w.queues, w.tags FROM worker w"
-        " LEFT JOIN task t ON t.worker_id = w.id AND t.state = 'running'"
-        " WHERE w.state = 'active' GROUP BY w.id, w.slots, w.queues, w.tags"
+        f" LEFT JOIN task t ON t.worker_id = w.id AND t.state = '{RUNNING}'"
+        f" WHERE w.state = '{ACTIVE}' GROUP BY w.id, w.slots, w.queues, w.tags"
     ).get_all()
     return [
         _Worker(slots, busy, queues.split(), frozenset(tags.split()))
@@ -276,7 +276,7 @@ def _active(store: Store) -> list[_Worker]:
 def _ahead(store: Store, row: Task, queue: str) -> int:
     lanes = [lane for (lane,) in store.execute("SELECT id FROM lane WHERE queue = ?", (queue,))]
     (count,) = store.execute(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM task WHERE state = 'ready'"
+        f"SELECT COUNT(*) FROM (SELECT 1 FROM task WHERE state = '{READY}'"
         f" AND lane_id IN ({marks(lanes)}) AND (priority < ? OR (priority = ? AND id < ?))"
         " LIMIT ?) ahead",
         (*lanes, row.priority, row.priority, row.id, COUNTED + 1),

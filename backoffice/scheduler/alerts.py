@@ -31,7 +31,7 @@ from backoffice.data.database import Database, clock, insert_many, marks, moment
 from backoffice.reports import records
 from backoffice.scheduler import alert_channels
 from backoffice.scheduler.alert_channels import Item, Notice
-from backoffice.states import Reason
+from backoffice.states import FAILED, LOST, Reason
 from backoffice.system.disk_space import Disk, Room
 from backoffice.system.logs import line
 
@@ -358,7 +358,8 @@ def _host(store: Store, one: Happening) -> str:
     which, key = ("a.task_id", one.task) if one.task is not None else ("t.job_id", one.job)
     row = store.execute(
         f"SELECT a.host FROM attempt a JOIN task t ON t.id = a.task_id WHERE {which} = ?"
-        " AND a.finished <= ? AND a.state IN ('failed', 'lost') ORDER BY a.finished DESC LIMIT 1",
+        f" AND a.finished <= ? AND a.state IN ('{FAILED}', '{LOST}')"
+        " ORDER BY a.finished DESC LIMIT 1",
         (key, one.at),
     ).get_one()
     return row[0] if row else ""

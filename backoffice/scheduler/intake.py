@@ -24,7 +24,7 @@ from backoffice.data.database import clock, for_update, insert_many, marks
 from backoffice.engine import jobs
 from backoffice.engine.jobs import Prepared
 from backoffice.scheduler.arrivals import Arrival, Group, Stamp
-from backoffice.states import JOB_ACTIONS
+from backoffice.states import JOB_ACTIONS, SUCCEEDED
 
 _BATCH = 500  # rows asked for at once
 _COLUMNS = (
@@ -118,7 +118,7 @@ def finished(store: Store, watch: str) -> list[str]:
     """URLs of what lies where it was taken, and whose job has succeeded."""
     rows = store.execute(
         "SELECT w.href FROM watched w JOIN job j ON j.id = w.job_id"
-        " WHERE w.watch = ? AND w.moved = 0 AND j.state = 'succeeded'",
+        f" WHERE w.watch = ? AND w.moved = 0 AND j.state = '{SUCCEEDED}'",
         (watch,),
     ).get_all()
     return [href for (href,) in rows]

@@ -25,11 +25,10 @@ from storm.locals import Store
 from backoffice.config.loading import Settings
 from backoffice.data import events, search
 from backoffice.data.database import Database, clock, for_update, marks
-from backoffice.states import PUBLISHED
+from backoffice.states import LOST, PUBLISHED, REMOVED, RUNNING, STOPPED
 
 Counts = dict[str, int]  # kind of thing → how many
 
-REMOVED = "removed"  # state of a file that is known for its publication alone
 _AT_ONCE = 500  # keys in one statement
 
 
@@ -178,8 +177,9 @@ def _remove(store: Store, table: str, keys: Sequence[int], batch: _Batch) -> Non
 def _remove_workers(store: Store, before: datetime) -> int:
     """Those that have been gone for as long, and hold nothing."""
     gone = store.execute(
-        "SELECT w.id FROM worker w WHERE w.state IN ('stopped', 'lost') AND w.heartbeat < ?"
-        " AND NOT EXISTS (SELECT 1 FROM task t WHERE t.state = 'running' AND t.worker_id = w.id)",
+        f"SELECT w.id FROM worker w WHERE w.state IN ('{STOPPED}', '{LOST}') AND w.heartbeat < ?"
+        f" AND NOT EXISTS (SELECT 1 FROM task t WHERE t.state = '{RUNNING}'"
+        " AND t.worker_id = w.id)",
         (before,),
     ).get_all()
     batch = _Batch()
