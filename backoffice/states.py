@@ -85,7 +85,7 @@ PUBLICATION_STATES = (PUBLISHED, RETRACTED)
 
 REVOKED = "revoked"
 EXPIRED = "expired"
-TOKEN_STATES = (ACTIVE, REVOKED, EXPIRED)
+TOKEN_STATES = (ACTIVE, EXPIRED, REVOKED)
 
 # action → states of the job in which it is possible
 JOB_ACTIONS: dict[str, frozenset[str]] = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from storm.locals import Store
@@ -16,6 +18,7 @@ from backoffice.engine.claims import Claimed, Held
 from backoffice.engine.outcomes import Outcome
 from backoffice.engine.workflows import InputRef, InputSpec, ParameterSpec, TaskSpec, Workflow
 from backoffice.states import FAILED, SUCCEEDED
+from backoffice.tasks import Output, Result
 
 
 def chain(*names: str, name: str = "chain", **changes: Any) -> Workflow:
@@ -46,6 +49,25 @@ ENCODE = recipe(
     name="encode",
     inputs=(InputSpec("source"),),
 )
+
+
+def made_file(
+    href: str,
+    name: str,
+    role: str,
+    media_type: str,
+    tree: bool = False,
+    size: int = 0,
+    sha256: str = "",
+    facts: Mapping[str, Any] | None = None,
+) -> Output:
+    """An output as the executor has measured it."""
+    path = Path(href.removeprefix("file://"))
+    assert path.name == name
+    return Output(role, path, media_type, tree, facts or {}, size, sha256)
+
+
+RESULT = {field.name for field in fields(Result)}
 
 
 class Board:
@@ -112,8 +134,16 @@ class Board:
         take = claims.waiting(store, lanes, limit)
         return claims.claim(store, worker, host, take, 60, clock(store))
 
-    def finish(self, held: Held, state: str = SUCCEEDED, message: str = "", **rest: Any) -> None:
-        outcome = Outcome(state, message, **rest)
+    def finish(
+        self,
+        held: Held,
+        state: str = SUCCEEDED,
+        message: str = "",
+        **given: Any,
+    ) -> None:
+        """``given`` are further fields of the Outcome, or of its Result."""
+        made = {name: given.pop(name) for name in RESULT & given.keys()}
+        outcome = Outcome(state, message, result=Result(**made), **given)
         assert self.do(lambda store: outcomes.finish(store, held, outcome, clock(store)))
 
     def run(self, worker: int, *, fail: Mapping[str, str] | None = None) -> None:

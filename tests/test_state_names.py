@@ -32,9 +32,9 @@ def bare_states(tree: ast.AST) -> Iterator[tuple[int, str]]:
             for constant in ast.walk(value):
                 if isinstance(constant, ast.Constant) and constant.value in STATES:
                     yield constant.lineno, str(constant.value)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if found := IN_SQL.search(node.value):
-                yield node.lineno, found[0]
+        text = node.value if isinstance(node, ast.Constant) else ""
+        if isinstance(text, str) and (found := IN_SQL.search(text)):
+            yield node.lineno, found[0]
 
 
 def _compared(node: ast.AST) -> list[ast.expr]:

@@ -10,11 +10,12 @@ from typing import Any
 
 from storm.locals import Store
 
+from backoffice import tasks
 from backoffice.data import model
 from backoffice.data.database import marks
 from backoffice.engine.claims import Claimed, Held
 from backoffice.states import PRESENT, PUBLISHED
-from backoffice.tasks import Job, Publication
+from backoffice.tasks import Job, Publication, Trait
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def build(store: Store, claimed: Sequence[Claimed]) -> list[Assignment]:
 
 def _assignment(store: Store, claimed: Claimed, found: tuple[Job, str]) -> Assignment:
     spec, (job, request) = claimed.spec, found
-    if claimed.type == "notify":
+    if tasks.has(claimed.type, Trait.REPORT):
         job = _with_tasks(store, job)
     return Assignment(
         held=claimed.held,
@@ -152,11 +153,11 @@ def _publications(store: Store, claimed: Claimed) -> list[Publication]:
     query = (
         f"SELECT id, target, path, sha256, tree FROM publication WHERE state = '{PUBLISHED}' AND "
     )
-    if claimed.type == "retract":
+    if tasks.has(claimed.type, Trait.RETRACT):
         named = claimed.spec["parameters"].get("publication", "").split()
         values = [int(one) for one in named if one.isdigit()]
         query += f"id IN ({marks(values)})"
-    elif claimed.type == "notify":
+    elif tasks.has(claimed.type, Trait.REPORT):
         values = [claimed.held.job_id]
         query += "job_id = ?"
     else:

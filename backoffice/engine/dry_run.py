@@ -21,7 +21,7 @@ from backoffice.engine.jobs import Prepared
 from backoffice.engine.workflows import InputRef, TaskSpec
 from backoffice.errors import BackofficeError
 from backoffice.system.confinement import NOTHING, Confinement
-from backoffice.tasks import Job, Plan, Publication, Source
+from backoffice.tasks import Job, Plan, Publication, Source, Trait
 
 JOB = "JOB"
 
@@ -132,12 +132,9 @@ class _Walk:
         return DryTask(spec.name, spec.type, None, commands, paths, notes)
 
     def _plan(self, spec: TaskSpec, context: _Context) -> Plan:
-        if spec.type == "retract":  # its publications are in the database alone
-            asked = spec.parameters.get("publication", "")
-            return Plan(notes=[f"retracts these publications if they are there: {asked}"])
         module = task_types.load(spec.type)
         plan: Plan = module.plan(context)
-        if spec.type == "probe":  # only reads, and all that follows depends on it
+        if task_types.has(spec.type, Trait.PROBE):  # all that follows depends on its facts
             self.facts.update(module.run(context).facts)
         return plan
 

@@ -35,43 +35,11 @@ from backoffice.states import (
     SUCCEEDED,
     Reason,
 )
+from backoffice.tasks import Output, Published, Result
 
 MAX_LOSSES = 5  # of its worker, before a task is set aside
 LONGEST_BACKOFF = timedelta(hours=1)
 LONGEST_MESSAGE = 4000  # characters; the rest is in the log
-
-
-@dataclass(frozen=True)
-class MadeFile:
-    """An output as it is stored; size and digest of the folder for a tree."""
-
-    href: str
-    name: str
-    role: str
-    media_type: str
-    tree: bool
-    size: int
-    sha256: str
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    file_id: int
-    target: str
-    path: str
-    href: str
-    tree: bool
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
-class DeliveryMade:
-    url: str
-    status: int
-    message: str
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -83,13 +51,7 @@ class Outcome:
     message: str = ""
     reason: Reason = Reason.NONE
     retry: bool = True  # of a failed one: could another try help?
-    outputs: Sequence[MadeFile] = ()
-    facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-    checksums: Mapping[int, str] = field(default_factory=dict)
-    report: Mapping[str, Any] = field(default_factory=dict)
-    published: Sequence[PublishedFile] = ()
-    retracted: Sequence[int] = ()
-    deliveries: Sequence[DeliveryMade] = ()
+    result: Result = field(default_factory=Result)  # of a failed one: only its deliveries
     exit_status: int | None = None
     cpu_seconds: float | None = None
     peak_memory: int | None = None  # bytes
@@ -151,14 +113,14 @@ _Moved = tuple[str, list[events.Event]]  # the task's new state, and what happen
 def _succeeded(
     store: Store, held: Held, outcome: Outcome, step: transitions.Step, now: datetime
 ) -> _Moved:
-    _store_outputs(store, held, outcome, now)
+    _store_result(store, held, outcome.result, now)
     return SUCCEEDED, [_event(held, SUCCEEDED, step.name)]
 
 
 def _failed(
     store: Store, held: Held, outcome: Outcome, step: transitions.Step, now: datetime
 ) -> _Moved:
-    _store_deliveries(store, held, outcome, now)
+    _store_deliveries(store, held, outcome.result, now)
     if step.cancelling:
         return _cancelled(store, held, outcome, step, now)
     failures = step.failures + 1
@@ -284,7 +246,7 @@ def _close_attempt(store: Store, held: Held, outcome: Outcome, now: datetime) ->
             outcome.ffmpeg,
             outcome.log,
             outcome.log_size,
-            model.dump(outcome.report),
+            model.dump(outcome.result.report),
             held.task_id,
             held.attempt,
         ),
@@ -292,60 +254,45 @@ def _close_attempt(store: Store, held: Held, outcome: Outcome, now: datetime) ->
     )
 
 
-def _store_outputs(store: Store, held: Held, outcome: Outcome, now: datetime) -> None:
-    insert_many(
-        store,
-        "file",
-        (
-            "href",
-            "name",
-            "role",
-            "media_type",
-            "tree",
-            "size",
-            "sha256",
-            "state",
-            "facts",
-            "job_id",
-            "task_id",
-            "created",
-        ),
-        [
-            (
-                f.href,
-                f.name[:255],
-                f.role,
-                f.media_type,
-                f.tree,
-                f.size,
-                f.sha256,
-                PRESENT,
-                model.dump(f.facts),
-                held.job_id,
-                held.task_id,
-                now,
-            )
-            for f in outcome.outputs
-        ],
-    )
-    for file_id, facts in outcome.facts.items():
+_FILE = (
+    *("href", "name", "role", "media_type", "tree", "size", "sha256", "state", "facts"),
+    *("job_id", "task_id", "created"),
+)
+_PUBLICATION = (
+    *("active_key", "file_id", "job_id", "task_id", "target", "path", "href", "state", "tree"),
+    *("sha256", "size", "published"),
+)
+
+
+def _store_result(store: Store, held: Held, result: Result, now: datetime) -> None:
+    insert_many(store, "file", _FILE, [_file(held, output, now) for output in result.outputs])
+    for file_id, facts in result.facts.items():
         _store_facts(store, file_id, facts)
-    for file_id, checksum in outcome.checksums.items():
+    for file_id, checksum in result.checksums.items():
         store.execute("UPDATE file SET sha256 = ? WHERE id = ?", (checksum, file_id))
-    for published in outcome.published:
+    for published in result.published:
         _store_publication(store, held, published, now)
-    for publication_id in outcome.retracted:
-        store.execute(
-            "UPDATE publication SET state = ?, active_key = NULL, retracted = ?"
-            " WHERE id = ? AND state = ?",
-            (RETRACTED, now, publication_id, PUBLISHED),
-        )
-        events.append(
-            store,
-            now,
-            events.Event("publication.retracted", f"publication {publication_id}", held.job_id),
-        )
-    _store_deliveries(store, held, outcome, now)
+    for publication_id in result.retracted:
+        _store_retraction(store, held, publication_id, now)
+    _store_deliveries(store, held, result, now)
+
+
+def _file(held: Held, output: Output, now: datetime) -> tuple[object, ...]:
+    path = output.path
+    measured = output.media_type, output.tree, output.size, output.sha256
+    facts = model.dump(output.facts)
+    made_by = held.job_id, held.task_id, now
+    return path.as_uri(), path.name[:255], output.role, *measured, PRESENT, facts, *made_by
+
+
+def _store_retraction(store: Store, held: Held, publication_id: int, now: datetime) -> None:
+    store.execute(
+        "UPDATE publication SET state = ?, active_key = NULL, retracted = ?"
+        " WHERE id = ? AND state = ?",
+        (RETRACTED, now, publication_id, PUBLISHED),
+    )
+    subject = f"publication {publication_id}"
+    events.append(store, now, events.Event("publication.retracted", subject, held.job_id))
 
 
 def place_key(target: str, path: str) -> str:
@@ -365,75 +312,41 @@ def _store_facts(store: Store, file_id: int, facts: Mapping[str, Any]) -> None:
     store.execute(f"UPDATE file SET {columns} WHERE id = ?", (*given, file_id))
 
 
-def _store_publication(store: Store, held: Held, published: PublishedFile, now: datetime) -> None:
+def _store_publication(store: Store, held: Held, published: Published, now: datetime) -> None:
     """One row a place: what was already there with the same content keeps its
     row, what was overwritten is retracted."""
     key = place_key(published.target, published.path)
-    row = store.execute(
+    former = store.execute(
         f"SELECT id, sha256 FROM publication WHERE active_key = ?{for_update(store)}", (key,)
     ).get_one()
-    if row is not None and row[1] == published.sha256:
+    if former is not None and former[1] == published.sha256:
         return
-    if row is not None:
+    if former is not None:
         store.execute(
             "UPDATE publication SET state = ?, active_key = NULL, retracted = ? WHERE id = ?",
-            (RETRACTED, now, row[0]),
+            (RETRACTED, now, former[0]),
         )
-    insert_many(
-        store,
-        "publication",
-        (
-            "active_key",
-            "file_id",
-            "job_id",
-            "task_id",
-            "target",
-            "path",
-            "href",
-            "state",
-            "tree",
-            "sha256",
-            "size",
-            "published",
-        ),
-        [
-            (
-                key,
-                published.file_id,
-                held.job_id,
-                held.task_id,
-                published.target,
-                published.path,
-                published.href,
-                PUBLISHED,
-                published.tree,
-                published.sha256,
-                published.size,
-                now,
-            )
-        ],
-    )
-    events.append(
-        store,
-        now,
-        events.Event(
-            "publication.published",
-            f"file {published.file_id}",
-            held.job_id,
-            held.task_id,
-            published.href,
-        ),
-    )
+    insert_many(store, "publication", _PUBLICATION, [_publication(held, published, key, now)])
+    subject, ids = f"file {published.file_id}", (held.job_id, held.task_id)
+    event = events.Event("publication.published", subject, *ids, published.href)
+    events.append(store, now, event)
 
 
-def _store_deliveries(store: Store, held: Held, outcome: Outcome, now: datetime) -> None:
+def _publication(held: Held, published: Published, key: str, now: datetime) -> tuple[object, ...]:
+    made_by = published.file_id, held.job_id, held.task_id
+    place = published.target, published.path, published.href
+    content = published.tree, published.sha256, published.size
+    return key, *made_by, *place, PUBLISHED, *content, now
+
+
+def _store_deliveries(store: Store, held: Held, result: Result, now: datetime) -> None:
     insert_many(
         store,
         "delivery",
         ("task_id", "number", "at", "url", "status", "message", "seconds"),
         [
-            (held.task_id, held.attempt, now, d.url, d.status, d.message, d.seconds)
-            for d in outcome.deliveries
+            (held.task_id, held.attempt, now, sent.url, sent.status, sent.message, sent.seconds)
+            for sent in result.deliveries
         ],
     )
 

@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from storm.locals import Store
-
 from backoffice import publishers
 from backoffice.config.loading import Settings, Target
-from backoffice.data.database import Database, marks, moment
+from backoffice.data.database import Database
 from backoffice.engine import leases
 from backoffice.engine.outcomes import place_key
 from backoffice.errors import BackofficeError
 from backoffice.publishers.folder import STAGING
-from backoffice.states import PRESENT, PUBLISHED, RETRACTED, RUNNING
+from backoffice.reports import reconciliation
+from backoffice.reports.reconciliation import Present
 from backoffice.system import files
 from backoffice.system.blocking_io import Away, Beat, Looks
 
@@ -39,7 +38,7 @@ T = TypeVar("T")
 
 WAIT = 10.0  # seconds without an answer after which a disk counts as hung
 DEEP_WAIT = 600.0  # the checksum of one large file takes its time
-PAGE = 500  # rows, or names in a folder, at a time
+PAGE = 500  # names in a folder, at a time
 _CLOCKS = 60.0  # seconds by which the clocks of a disk and the database may differ
 _FILE_URL = "file://"
 _NOBODYS = (0, 0)  # an attempt that there is not
@@ -135,18 +134,18 @@ class _Parts:
     # Publications
 
     def publications(self) -> Iterator[Difference]:
-        for rows in self._rows(_PUBLISHED):
+        for rows in reconciliation.published(self.database):
             for number, target, *_ in rows:
                 if self._root(target) is None:
                     message = f"the settings have no folder of a target {target!r}"
                     subject = f"publication {number}"
                     yield Difference("publication-missing", subject, "", None, message)
             found = self._look_at(self._expected(rows), partial(_compare, self.deep))
-            yield from self._still(found, _STILL_PUBLISHED)
+            yield from self._still(found, reconciliation.still_published)
 
     def lingering(self) -> Iterator[Difference]:
         """What was retracted, and is still where it was."""
-        for rows in self._rows(_RETRACTED):
+        for rows in reconciliation.retracted(self.database):
             taken = self._taken([place_key(target, path) for _, target, path, *_ in rows])
             gone = [row for row in rows if place_key(row[1], row[2]) not in taken]
             for one in self._look_at(self._expected(gone), partial(_lingers, self.deep)):
@@ -196,7 +195,8 @@ class _Parts:
         return [name for name, key in keys.items() if key not in taken]
 
     def _taken(self, keys: Sequence[str]) -> set[str]:
-        return set(self._column("SELECT active_key FROM publication WHERE active_key", keys))
+        taken: set[str] = self.database.read(reconciliation.taken_places, keys)
+        return taken
 
     def _root(self, target: str) -> Path | None:
         known = self.settings.targets.get(target)
@@ -214,10 +214,10 @@ class _Parts:
     # Files and logs
 
     def files(self) -> Iterator[Difference]:
-        for rows in self._rows(_FILES):
+        for rows in reconciliation.present(self.database):
             expected = [one for row in rows if (one := self._file(*row))]
             yield from self._still(
-                self._look_at(expected, partial(_compare, self.deep)), _STILL_PRESENT
+                self._look_at(expected, partial(_compare, self.deep)), reconciliation.still_present
             )
 
     def _file(
@@ -234,7 +234,7 @@ class _Parts:
 
     def logs(self) -> Iterator[Difference]:
         """Of the attempts that ran on this host."""
-        for rows in self._rows(_LOGS, socket.gethostname()):
+        for rows in reconciliation.logs(self.database, socket.gethostname()):
             for one in self._look_at([self._log(*row) for row in rows], _is_missing):
                 yield Difference("log-missing", one.subject, str(one.path), one.size)
 
@@ -272,7 +272,7 @@ class _Parts:
                 return  # made with the first of them
         for entries in self._entries(root, ""):
             jobs = {int(e.name) for e in entries if e.folder and re.fullmatch(r"\d{1,18}", e.name)}
-            yield root, jobs, set(self._column("SELECT id FROM job WHERE id", sorted(jobs)))
+            yield root, jobs, self.database.read(reconciliation.known_jobs, sorted(jobs))
 
     def _attempts(self, root: Path, jobs: Iterable[int]) -> set[tuple[str, str]]:
         """Job and folder, of all the folders that the jobs have there."""
@@ -286,7 +286,8 @@ class _Parts:
 
     def _in_use(self, jobs: Iterable[int]) -> set[tuple[str, str]]:
         """Those of attempts that run, or made a file that is known."""
-        running, made = self.database.read(_used, sorted(jobs))
+        running = self.database.read(reconciliation.running_attempts, sorted(jobs))
+        made = self.database.read(reconciliation.made_files, sorted(jobs))
         found = {(str(job), f"{name}-{attempt}") for job, name, attempt in running}
         for job, href in made:
             parts = _path(href).parts
@@ -300,18 +301,6 @@ class _Parts:
             yield Difference(kind, subject, str(path), size)
 
     # How all of it is read
-
-    def _rows(self, query: str, *before: object) -> Iterator[Sequence[Any]]:
-        after = 0
-        while rows := self.database.read(_all, query, (*before, after, PAGE)):
-            yield rows
-            after = rows[-1][0]
-
-    def _column(self, query: str, values: Sequence[Any]) -> list[Any]:
-        if not values:
-            return []
-        rows = self.database.read(_all, f"{query} IN ({marks(values)})", values)
-        return [value for (value,) in rows]
 
     def _look_at(
         self, expected: Iterable[_Expected], look: Callable[[_Expected, Beat], T | None]
@@ -327,13 +316,16 @@ class _Parts:
 
     def _settled(self, found: Sequence[_Found]) -> list[_Found]:
         """Without what a task that runs may have done itself a moment ago."""
-        since = self.database.read(_busy_since) if found else None
-        return [one for one in found if since is None or one.changed < since]
+        began = self.database.read(reconciliation.targets_busy_since) if found else None
+        if began is None:
+            return list(found)
+        since = began.replace(tzinfo=UTC).timestamp() - _CLOCKS
+        return [one for one in found if one.changed < since]
 
-    def _still(self, found: Iterable[_Found], query: str) -> Iterator[Difference]:
+    def _still(self, found: Iterable[_Found], query: Present) -> Iterator[Difference]:
         """Those of which the database still says the same."""
         settled = self._settled(list(found))
-        still = set(self._column(query, [one.id for one in settled]))
+        still = self.database.read(query, [one.id for one in settled])
         yield from (one.difference for one in settled if one.id in still)
 
     def _entries(self, root: Path, folder: str) -> Iterator[list[_Entry]]:
@@ -347,49 +339,6 @@ class _Parts:
                 return  # it went while we came
             except OSError as error:
                 self.looks.away[root / folder] = f"cannot be read: {error.strerror}"
-
-
-# The database ----------------------------------------------------------------
-
-_PUBLICATIONS = "SELECT id, target, path, tree, size, sha256 FROM publication WHERE id > ?"
-_PUBLISHED = f"{_PUBLICATIONS} AND state = '{PUBLISHED}' ORDER BY id LIMIT ?"
-_RETRACTED = f"{_PUBLICATIONS} AND state = '{RETRACTED}' ORDER BY id LIMIT ?"
-_STILL_PUBLISHED = f"SELECT id FROM publication WHERE state = '{PUBLISHED}' AND id"
-_FILES = (
-    "SELECT id, href, tree, size, sha256, task_id FROM file"
-    f" WHERE id > ? AND state = '{PRESENT}' ORDER BY id LIMIT ?"
-)
-_STILL_PRESENT = f"SELECT id FROM file WHERE state = '{PRESENT}' AND id"
-_LOGS = (
-    "SELECT id, task_id, log, log_size FROM attempt"
-    f" WHERE host = ? AND id > ? AND log <> '' AND state <> '{RUNNING}' ORDER BY id LIMIT ?"
-)
-
-
-def _all(store: Store, query: str, values: Sequence[Any]) -> list[Any]:
-    rows: list[Any] = store.execute(query, values).get_all()
-    return rows
-
-
-def _busy_since(store: Store) -> float | None:
-    """Since when tasks that change a target have been running; None: none runs."""
-    (first,) = store.execute(
-        f"SELECT MIN(started) FROM task WHERE state = '{RUNNING}'"
-        " AND type IN ('publish', 'retract')"
-    ).get_one()
-    began = moment(first)
-    return began.replace(tzinfo=UTC).timestamp() - _CLOCKS if began else None
-
-
-def _used(store: Store, jobs: Sequence[int]) -> tuple[list[Any], list[Any]]:
-    """Tasks of the jobs that run, and where the files are that they made."""
-    if not jobs:
-        return [], []
-    where = f"job_id IN ({marks(jobs)})"
-    running = f"SELECT job_id, name, attempt FROM task WHERE {where} AND state = '{RUNNING}'"
-    return _all(store, running, jobs), _all(
-        store, f"SELECT job_id, href FROM file WHERE {where}", jobs
-    )
 
 
 def _place_key(target: str, name: str) -> str:

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from storm.locals import Store
 
+from backoffice import tasks
 from backoffice.config.loading import Alert, Floor, Settings
 from backoffice.data import counters, events
 from backoffice.data.database import Database, clock, insert_many, marks, moment, use_index
@@ -34,6 +35,7 @@ from backoffice.scheduler.alert_channels import Item, Notice
 from backoffice.states import FAILED, LOST, Reason
 from backoffice.system.disk_space import Disk, Room
 from backoffice.system.logs import line
+from backoffice.tasks import Trait
 
 FIRST_AGAIN = timedelta(seconds=10)  # after a try that failed
 LAST_AGAIN = timedelta(minutes=15)  # it grows up to this
@@ -53,7 +55,7 @@ class Kind(NamedTuple):
 
     says: Mapping[str, str]  # by action
     many: str
-    task: str = ""  # only of tasks of this type
+    trait: Trait | None = None  # only of tasks whose type has it
     reasons: frozenset[str] = frozenset()  # only of these; empty: of any
 
 
@@ -70,7 +72,7 @@ KINDS: Mapping[str, Kind] = {
         "disks are nearly full or have room again",
     ),
     "publish.refused": Kind(
-        {"task.failed": "could not publish"}, "tasks could not publish", task="publish"
+        {"task.failed": "could not publish"}, "tasks could not publish", trait=Trait.PUBLISH
     ),
 }
 
@@ -296,7 +298,7 @@ def _since(store: Store, kind: Kind, after: int, newest: int) -> Iterator[Happen
 
 
 def _wanted(alert: Alert, kind: Kind, one: Happening) -> bool:
-    if kind.task and one.type != kind.task:
+    if kind.trait and not tasks.has(one.type or "", kind.trait):
         return False
     if kind.reasons and one.reason not in kind.reasons:
         return False

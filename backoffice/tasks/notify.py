@@ -19,10 +19,11 @@ from backoffice.config.redaction import shown
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.states import Reason
 from backoffice.system import webhooks
-from backoffice.tasks import Context, Delivery, Plan, Publication, Result
+from backoffice.tasks import Context, Delivery, Plan, Publication, Result, Trait
 
 PARAMETERS: Mapping[str, str] = {"url": "an http or https URL that gets the message"}
 REQUIRED: frozenset[str] = frozenset({"url"})
+TRAITS = frozenset({Trait.REPORT})
 
 _LATER = (408, 425, 429)  # of 4xx, those that another try may mend
 

@@ -8,13 +8,14 @@ from typing import Any
 from backoffice.errors import TaskFailed
 from backoffice.media import decoding, ffmpeg, pictures, scan, soundtracks, truncation
 from backoffice.states import Reason
-from backoffice.tasks import DAMAGE, Context, Plan, Result, Source, tolerates
+from backoffice.tasks import DAMAGE, Context, Plan, Result, Source, Trait, tolerates
 
 PARAMETERS: Mapping[str, str] = {
     "require": "what each source must have: video, audio or any (the default)",
     "damage": DAMAGE,
 }
 REQUIRED: frozenset[str] = frozenset()
+TRAITS = frozenset({Trait.PROBE})
 
 _NEEDS = ("video", "audio", "any")
 

@@ -16,7 +16,7 @@ from backoffice.config.loading import Target
 from backoffice.errors import TaskFailed
 from backoffice.publishers import Item
 from backoffice.states import Reason
-from backoffice.tasks import Context, Job, Plan, Published, Result, Source
+from backoffice.tasks import Context, Job, Plan, Published, Result, Source, Trait
 
 PARAMETERS: Mapping[str, str] = {
     "target": "where to publish: a [target NAME] of the configuration",
@@ -25,6 +25,7 @@ PARAMETERS: Mapping[str, str] = {
     "overwrite": "true: replace other content that is already there (default false)",
 }
 REQUIRED: frozenset[str] = frozenset({"target"})
+TRAITS = frozenset({Trait.PUBLISH})
 
 _LONGEST = 100  # bytes of one folder name
 
@@ -61,10 +62,11 @@ def run(context: Context) -> Result:
         context.log(f"{'adopted' if outcome.adopted else 'published'} {href}")
         published.append(
             Published(
-                source=source,
+                file_id=source.file_id,
                 target=target.name,
                 path=outcome.name,
                 href=href,
+                tree=source.tree,
                 sha256=outcome.sha256,
                 size=outcome.size,
                 adopted=outcome.adopted,

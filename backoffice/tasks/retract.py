@@ -8,15 +8,17 @@ from backoffice import publishers
 from backoffice.config.loading import Target
 from backoffice.errors import TaskFailed
 from backoffice.states import Reason
-from backoffice.tasks import Context, Plan, Publication, Result
+from backoffice.tasks import Context, Plan, Publication, Result, Trait
 
 PARAMETERS: Mapping[str, str] = {"publication": "numbers of publications, with spaces between"}
 REQUIRED: frozenset[str] = frozenset({"publication"})
+TRAITS = frozenset({Trait.RETRACT})
 
 
 def plan(context: Context) -> Plan:
-    notes = [f"removes {p.path} from target {p.target}" for p in context.publications]
-    return Plan(notes=notes or ["removes nothing: there is no such publication"])
+    """Which they are is known to the database alone, which a plan does not read."""
+    numbers = context.parameters.get("publication", "")
+    return Plan(notes=[f"retracts these publications if they are there: {numbers}"])
 
 
 def run(context: Context) -> Result:

@@ -37,6 +37,7 @@ from backoffice.system import confinement, preflight
 from backoffice.system.daemon import Daemon
 from backoffice.system.logs import line
 from backoffice.system.prctl import adopt_orphans
+from backoffice.tasks import Trait
 from backoffice.workers.executors import attempt, bounded_log
 from backoffice.workers.executors.local import Slot, kill_orphans, kill_strays
 
@@ -579,7 +580,7 @@ class Worker:
         one.slot.lease.deadline = asked + lease * (1 - LEASE_MARGIN)
 
     def _start(self, assignment: Assignment, now: float) -> None:
-        if _trivial(assignment.type):
+        if tasks.has(assignment.type, Trait.TRIVIAL):
             self._post(assignment, attempt.run_here(assignment, self.settings))
             return
         try:
@@ -603,14 +604,6 @@ class Worker:
         return Slot(self.settings)
 
 
-def _trivial(kind: str) -> bool:
-    """What cannot be loaded is not: its own process tells what is wrong with it."""
-    try:
-        return tasks.trivial(kind)
-    except Exception:
-        return False
-
-
 def _send(slot: Slot, message: object) -> None:
     with suppress(OSError):  # it has died; the pipe's end will tell
         slot.pipe.send(message)
@@ -632,7 +625,7 @@ def main(settings: Settings) -> int:
     if lacks := confinement.missing():
         _log.warning(line("confinement.incomplete", missing="; ".join(lacks)))
     database = Database(settings.database)
-    for name in sorted(tasks.names() - {"notify"}):
+    for name in sorted(tasks.names()):
         tasks.load(name)  # before forking, so that no attempt pays for it
     Worker(settings, database).run()
     database.close()

@@ -12,7 +12,7 @@ from storm.locals import Store
 from backoffice.data.database import clock, insert_many, moment
 from backoffice.engine import claims, jobs, leases, outcomes
 from backoffice.engine.claims import Claimed, Held
-from backoffice.engine.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile
+from backoffice.engine.outcomes import Outcome
 from backoffice.engine.workflows import TaskSpec
 from backoffice.reports import records
 from backoffice.states import (
@@ -26,7 +26,8 @@ from backoffice.states import (
     SCHEDULED,
     SUCCEEDED,
 )
-from tests.board import Board, chain, recipe
+from backoffice.tasks import Delivery, Published, Result
+from tests.board import Board, chain, made_file, recipe
 from tests.conftest import MariaDB
 from tests.crowd import processes, together
 
@@ -61,15 +62,15 @@ def names(claimed: Sequence[Claimed]) -> list[str]:
 
 # Fencing --------------------------------------------------------------------
 
-FILES = [MadeFile("file:///x/out.mp4", "out.mp4", "made", "video/mp4", False, 1, "a" * 64, {})]
-PUBLISHED = [PublishedFile(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 1)]
+FILES = [made_file("file:///x/out.mp4", "out.mp4", "made", "video/mp4", False, 1, "a" * 64, {})]
+PUBLISHED = [Published(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 1)]
 WHOLE: dict[str, Any] = {
     "outputs": FILES,
     "facts": {1: {"duration": 1}},
     "checksums": {1: "b" * 64},
     "published": PUBLISHED,
     "retracted": [1],
-    "deliveries": [DeliveryMade("http://x", 200, "", 0.1)],
+    "deliveries": [Delivery("http://x", 200, "", 0.1)],
 }
 NOT_LOST = [state for state in ATTEMPT_STATES if state not in (RUNNING, LOST)]
 
@@ -81,7 +82,7 @@ REPORTS: dict[str, Report] = {
     "fence": lambda s, held: leases.fence(s, held, 999.0, clock(s)),
     **{
         f"finish {state}": lambda s, held, state=state: outcomes.finish(  # type: ignore[misc]
-            s, held, Outcome(state, "late", **WHOLE), clock(s)
+            s, held, Outcome(state, "late", result=Result(**WHOLE)), clock(s)
         )
         for state in NOT_LOST
     },
@@ -619,7 +620,7 @@ def test_several_attempts_end_in_one_transaction_each_in_its_own_way(board: Boar
     held = {one.name: one.held for one in board.claim(worker, 9)}
     board.finish(held["b"], LOST, "gone")
     ended = [
-        (held["a"], Outcome(SUCCEEDED, "a warning", outputs=FILES)),
+        (held["a"], Outcome(SUCCEEDED, "a warning", result=Result(outputs=FILES))),
         (held["b"], Outcome(SUCCEEDED)),
         (held["d"], Outcome(SUCCEEDED)),
         (held["one"], Outcome(FAILED, "no luck")),
@@ -644,7 +645,7 @@ def test_several_attempts_end_in_one_transaction_each_in_its_own_way(board: Boar
 def test_the_same_place_has_one_publication(board: Board) -> None:
     def publish(digest: str) -> None:
         board.submit(chain("one"))
-        one = PublishedFile(1, "site", "a.mp4", "http://x/a.mp4", False, digest * 64, 1)
+        one = Published(1, "site", "a.mp4", "http://x/a.mp4", False, digest * 64, 1)
         board.finish(started(board, board.worker()), published=[one])
 
     for digest in "aab":

@@ -18,12 +18,12 @@ import pytest
 from backoffice.config import loading
 from backoffice.config.loading import Target
 from backoffice.engine.claims import Held
-from backoffice.engine.outcomes import MadeFile, PublishedFile
 from backoffice.operations import reconcile
 from backoffice.operations.reconcile import Difference
 from backoffice.system import files
 from backoffice.system.blocking_io import Away, Looks
-from tests.board import ENCODE, Board
+from backoffice.tasks import Published
+from tests.board import ENCODE, Board, made_file
 
 FILM = b"film" * 100
 
@@ -64,7 +64,7 @@ class Shelf:
         log.parent.mkdir(parents=True)
         log.write_text("log")
         digest = hashlib.sha256(FILM).hexdigest()
-        made = MadeFile(
+        made = made_file(
             files.href(path), path.name, "film", "video/mp4", False, len(FILM), digest, {}
         )
         self.board.finish(held, outputs=[made], log=str(log), log_size=3)
@@ -83,7 +83,7 @@ class Shelf:
     def record(self, name: str, path: Path, tree: bool = False) -> None:
         size = files.size_of(path / "a" if tree else path, tree)
         digest = files.tree_sha256(path) if tree else files.sha256(path)
-        published = PublishedFile(1, "site", name, "", tree, digest, size)
+        published = Published(1, "site", name, "", tree, digest, size)
         self.board.finish(self.claim(), published=[published])
 
     def retract(self, number: int) -> None:
@@ -365,6 +365,7 @@ def test_every_row_is_looked_at_over_many_pages(
         path.unlink()
         path.with_name("strange").write_bytes(b"")
     monkeypatch.setattr(reconcile, "PAGE", 2)
+    monkeypatch.setattr(reconciliation, "PAGE", 2)
     found = each_shelf.look()
     assert paths(found)["publication-missing"] == list(map(str, gone))
     assert len(found["publication-unknown"]) == 5

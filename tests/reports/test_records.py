@@ -15,14 +15,14 @@ from backoffice.data.database import clock
 from backoffice.data.search import Filter
 from backoffice.documents import safe_xml
 from backoffice.engine import jobs, leases
-from backoffice.engine.outcomes import MadeFile, PublishedFile
 from backoffice.engine.workflows import InputSpec, TaskSpec
 from backoffice.errors import NotFound
 from backoffice.reports import records
 from backoffice.states import FAILED, LOST
 from backoffice.system import files
+from backoffice.tasks import Output, Published
 from backoffice.web import documents
-from tests.board import SOURCE, Board, chain, recipe
+from tests.board import SOURCE, Board, chain, made_file, recipe
 
 WITH_INPUT = recipe(
     TaskSpec(name="encode", type="noop", inputs=(SOURCE,)),
@@ -38,8 +38,8 @@ def board(settings: Settings) -> Iterator[Board]:
     board.close()
 
 
-def made(path: Path) -> MadeFile:
-    return MadeFile(files.href(path), path.name, "rendition", "video/mp4", False, 9, "a" * 64, {})
+def made(path: Path) -> Output:
+    return made_file(files.href(path), path.name, "rendition", "video/mp4", False, 9, "a" * 64, {})
 
 
 def finished_job(board: Board, source: Path) -> int:
@@ -57,7 +57,7 @@ def finished_job(board: Board, source: Path) -> int:
     board.finish(
         one.held,
         outputs=[made(work / "out.mp4")],
-        published=[PublishedFile(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 9)],
+        published=[Published(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 9)],
         report={"speed": 2},
         cpu_seconds=1.5,
     )

@@ -9,16 +9,17 @@ from backoffice.config.loading import Settings
 from backoffice.engine import assignments, jobs
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Claimed
-from backoffice.engine.outcomes import MadeFile, Outcome
+from backoffice.engine.outcomes import Outcome
 from backoffice.reports import records
 from backoffice.states import SUCCEEDED
+from backoffice.tasks import Output, Result
 from backoffice.workers.executors.local import Slot
 from backoffice.workers.worker import Running, Worker
-from tests.board import Board, chain
+from tests.board import Board, chain, made_file
 
 
-def made(href: str) -> MadeFile:
-    return MadeFile(href, "x.mp4", "rendition", "video/mp4", False, 1, "0" * 64, {})
+def made(href: str) -> Output:
+    return made_file(href, "x.mp4", "rendition", "video/mp4", False, 1, "0" * 64, {})
 
 
 def ended(board: Board, claimed: Claimed, outcome: Outcome) -> tuple[Assignment, Outcome]:
@@ -35,7 +36,7 @@ def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
     twice = [made("file:///a"), made("file:///a")]  # two files cannot be in one place
     worker.outbox = [
         ended(board, good, Outcome(SUCCEEDED)),
-        ended(board, bad, Outcome(SUCCEEDED, outputs=twice)),
+        ended(board, bad, Outcome(SUCCEEDED, result=Result(outputs=twice))),
         ended(board, also_good, Outcome(SUCCEEDED)),
     ]
     worker._talk()

@@ -30,7 +30,7 @@ from backoffice.config.loading import Settings
 from backoffice.config.redaction import Redaction, masked
 from backoffice.engine.assignments import Assignment, Reference
 from backoffice.engine.claims import Held
-from backoffice.engine.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile
+from backoffice.engine.outcomes import Outcome
 from backoffice.errors import (
     BackofficeError,
     Invalid,
@@ -44,7 +44,7 @@ from backoffice.states import FAILED, LOST, SUCCEEDED, Reason
 from backoffice.system import files, logs
 from backoffice.system.confinement import Confinement, of_tools
 from backoffice.system.logs import line
-from backoffice.tasks import Source
+from backoffice.tasks import Output, Result, Source
 from backoffice.workers.executors import bounded_log
 from backoffice.workers.executors.bounded_log import BoundedLog
 from backoffice.workers.executors.lease import Lease
@@ -70,7 +70,7 @@ def serve(pipe: Connection, lease: Lease, settings: Settings) -> None:
 
 
 def run_here(assignment: Assignment, settings: Settings) -> Outcome:
-    """Run a trivial task (see ``tasks.trivial``) in this process, with no
+    """Run a trivial task (``Trait.TRIVIAL``) in this process, with no
     sources: it uses none."""
     log = AttemptLog(settings, assignment)
     context = RealContext(assignment, None, settings, log)
@@ -278,7 +278,7 @@ class RealContext:
 
     def _tell(self, message: tuple[Any, ...]) -> Connection:
         if self.pipe is None:
-            raise RuntimeError("a trivial task has nobody to talk to; see tasks.trivial")
+            raise RuntimeError("a trivial task has nobody to talk to; see Trait.TRIVIAL")
         self.pipe.send(message)
         return self.pipe
 
@@ -302,17 +302,13 @@ def _attempt(assignment: Assignment, pipe: Connection, settings: Settings) -> Ou
     if outcome.state != SUCCEEDED:
         discard(attempt_folder(settings, assignment))
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return _with_usage(
+    return replace(
         outcome,
         exit_status=context.exit_status,
         cpu_seconds=_cpu_seconds() - cpu,
         peak_memory=max(context.peak_memory, own),
         wall_seconds=time.monotonic() - began,
     )
-
-
-def _with_usage(outcome: Outcome, **usage: Any) -> Outcome:
-    return Outcome(**{**outcome.__dict__, **usage})
 
 
 def _outcome(context: RealContext, opened: ExitStack) -> Outcome:
@@ -323,8 +319,8 @@ def _outcome(context: RealContext, opened: ExitStack) -> Outcome:
         return _accepted(context, result)
     except TaskFailed as error:
         context.log(f"failed: {error}")
-        deliveries = [_delivery(one) for one in getattr(error, "deliveries", ())]
-        return Outcome(FAILED, str(error), error.reason, retry=error.retry, deliveries=deliveries)
+        result = Result(deliveries=getattr(error, "deliveries", ()))
+        return Outcome(FAILED, str(error), error.reason, retry=error.retry, result=result)
     except ProcessKilled as error:
         context.log(f"killed: {error}")
         return Outcome(LOST, str(error), Reason.KILLED)
@@ -424,31 +420,19 @@ def _source(
     )
 
 
-def _accepted(context: RealContext, result: tasks.Result) -> Outcome:
+def _accepted(context: RealContext, result: Result) -> Outcome:
     outputs = [_made(context, output) for output in result.outputs]
     if outputs:
         files.sync(context.folder)
     else:
         discard(attempt_folder(context.settings, context.assignment))
-    return Outcome(
-        SUCCEEDED,
-        "; ".join(result.warnings),
-        outputs=outputs,
-        facts=dict(result.facts),
-        checksums=dict(result.checksums),
-        report=dict(result.report),
-        published=[
-            PublishedFile(
-                p.source.file_id, p.target, p.path, p.href, p.source.tree, p.sha256, p.size
-            )
-            for p in result.published
-        ],
-        retracted=list(result.retracted),
-        deliveries=[_delivery(one) for one in result.deliveries],
-    )
+    message = "; ".join(result.warnings)
+    return Outcome(SUCCEEDED, message, result=replace(result, outputs=outputs))
 
 
-def _made(context: RealContext, output: tasks.Output) -> MadeFile:
+def _made(context: RealContext, output: Output) -> Output:
+    """The output as it is stored: its real path, size and digest. Raises TaskFailed for
+    what is no regular file in the attempt's folder."""
     try:
         descriptor, real = files.open_beneath(
             str(output.path.absolute()), [context.folder], parent=output.tree
@@ -462,20 +446,7 @@ def _made(context: RealContext, output: tasks.Output) -> MadeFile:
         size = files.size_of(place / real.name if output.tree else place, output.tree)
     finally:
         os.close(descriptor)
-    return MadeFile(
-        href=files.href(real),
-        name=real.name,
-        role=output.role,
-        media_type=output.media_type,
-        tree=output.tree,
-        size=size,
-        sha256=digest,
-        facts=dict(output.facts),
-    )
-
-
-def _delivery(made: tasks.Delivery) -> DeliveryMade:
-    return DeliveryMade(made.url, made.status, made.message, made.seconds)
+    return replace(output, path=real, size=size, sha256=digest)
 
 
 def _explain(error: OSError) -> str:
