@@ -19,8 +19,8 @@ from backoffice.config import loading
 from backoffice.config.loading import Target
 from backoffice.engine.claims import Held
 from backoffice.engine.outcomes import MadeFile, PublishedFile
-from backoffice.operations import reconcile
-from backoffice.operations.reconcile import Difference
+from backoffice.operations import disk_contents, reconcile
+from backoffice.operations.disk_contents import Difference
 from backoffice.system import files
 from backoffice.system.blocking_io import Away, Looks
 from tests.board import ENCODE, Board
@@ -380,14 +380,14 @@ def test_a_disk_that_hangs_is_told_and_the_others_are_looked_at(
     for name in ("a.mp4", "b.mp4"):
         shelf.published(name)
     made.unlink()
-    free, inner = threading.Event(), reconcile._trouble
+    free, inner = threading.Event(), disk_contents.difference_of
 
     def hangs(deep: bool, one: Any, beat: Any) -> str:
         if one.path.is_relative_to(shelf.site):
             free.wait(60)
         return inner(deep, one, beat)
 
-    monkeypatch.setattr(reconcile, "_trouble", hangs)
+    monkeypatch.setattr(disk_contents, "difference_of", hangs)
     found = shelf.look(wait=0.5)
     free.set()
     assert paths(found) == {"file-missing": [str(made)], "disk-away": [str(shelf.site)]}
