@@ -34,9 +34,9 @@ from backoffice.engine.outcomes import Outcome
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
 from backoffice.operations import backup
 from backoffice.operations.backup import Archive, Table
-from backoffice.scheduler.scheduler import next_run
+from backoffice.scheduler.schedules import next_run
 from backoffice.states import QUEUED, RELEASED, RUNNING
-from backoffice.system import pidfile
+from backoffice.system import job_folders, pidfile
 from backoffice.system.blocking_io import Away, Beat, Looks
 
 PATIENCE = 600.0  # seconds for one statement: some read a whole table
@@ -224,7 +224,7 @@ def finish(
 def _newest_folder(settings: Settings) -> int:
     """The highest number of a job that has left anything on the disks."""
     looks, newest = Looks(_WAIT), 0
-    for folder in (settings.paths.work / "jobs", settings.paths.logs / "attempts"):
+    for folder in (job_folders.work_root(settings.paths), job_folders.log_root(settings.paths)):
         with suppress(Away, OSError):
             names = looks.look(folder, partial(_names, folder))
             newest = max([newest, *(int(name) for name in names if name.isdecimal())])

@@ -22,12 +22,10 @@ from pathlib import Path
 
 from backoffice.config.loading import Target
 from backoffice.errors import Invalid, TaskFailed, reason_of
-from backoffice.publishers import Fence, Item, Outcome, Tick, check_name, url
+from backoffice.publishers import Fence, Item, PublishedItem, Tick, check_name, staging, url
 from backoffice.states import Reason
 from backoffice.system import files
 from backoffice.system.renames import exchange, rename_new
-
-STAGING = ".backoffice-"
 
 
 def open(target: Target) -> FolderPublisher:
@@ -54,20 +52,20 @@ class FolderPublisher:
 
     def publish(
         self, items: Sequence[Item], *, token: str, overwrite: bool, fence: Fence, tick: Tick
-    ) -> list[Outcome]:
+    ) -> list[PublishedItem]:
         self._check(items)
-        with self._explained(), self._staging(token) as staging:
+        with self._explained(), self._staging(token) as folder:
             copier = _Copier(sum(_size(item.path, item.tree) for item in items), tick)
-            ready = [self._stage(n, item, staging, copier) for n, item in enumerate(items)]
+            ready = [self._stage(n, item, folder, copier) for n, item in enumerate(items)]
             for one in ready:
                 self._look(one, overwrite)
             fence()
             self._place_all(ready, overwrite, fence)
-            return [Outcome(o.name, o.sha256, o.size, o.adopted) for o in ready]
+            return [PublishedItem(o.name, o.sha256, o.size, o.adopted) for o in ready]
 
     def retract(self, name: str, *, sha256: str, tree: bool, token: str, fence: Fence) -> bool:
         check_name(name)
-        with self._explained(), self._staging(token) as staging:
+        with self._explained(), self._staging(token) as folder:
             final = self._final(name)
             if not os.path.lexists(final):
                 return False
@@ -78,7 +76,7 @@ class FolderPublisher:
                     reason=Reason.TARGET_CONFLICT,
                 )
             fence()
-            os.rename(final, staging / "retracted")
+            os.rename(final, folder / "retracted")
             _sync_folder(final.parent)
             self._remove_empty(final.parent)
             return True
@@ -88,11 +86,11 @@ class FolderPublisher:
             if not self.root.is_dir():
                 return []
             names = (entry.name for entry in os.scandir(self.root))
-            return [n.removeprefix(STAGING) for n in names if n.startswith(STAGING)]
+            return [staging.token_of(name) for name in names if staging.is_staging(name)]
 
     def clear(self, token: str) -> bool:
         with self._explained():
-            return _remove_dead(self.root / f"{STAGING}{token}")
+            return _remove_dead(self.root / staging.name(token))
 
     # Checks
 
@@ -173,7 +171,7 @@ class FolderPublisher:
                 reason=Reason.TARGET_FAILED,
             )
         self._sweep(token)
-        folder = self.root / f"{STAGING}{token}"
+        folder = self.root / staging.name(token)
         lock = _make_locked(folder)
         try:
             yield folder
@@ -184,17 +182,17 @@ class FolderPublisher:
 
     def _sweep(self, token: str) -> None:
         """Remove what this task's earlier attempts, or dead ones, have left."""
-        own = f"{STAGING}{token.rpartition('-')[0]}-"
-        for folder in self.root.glob(f"{STAGING}*"):
+        own = staging.task_prefix(token)
+        for folder in self.root.glob(f"{staging.PREFIX}*"):
             if folder.name.startswith(own):
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 _remove_dead(folder)
 
-    def _stage(self, number: int, item: Item, staging: Path, copier: _Copier) -> _Staged:
+    def _stage(self, number: int, item: Item, folder: Path, copier: _Copier) -> _Staged:
         """A verified copy, synced to the disk, in the staging folder."""
         final = self._final(item.name)
-        copy = staging / str(number)
+        copy = folder / str(number)
         read = copier.tree(item.path, copy) if item.tree else copier.file(item.path, copy)
         if item.sha256 and read != item.sha256:
             raise TaskFailed(

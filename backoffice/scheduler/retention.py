@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from storm.locals import Store
 
@@ -26,6 +25,7 @@ from backoffice.config.loading import Settings
 from backoffice.data import events, search
 from backoffice.data.database import Database, clock, for_update, marks
 from backoffice.states import LOST, PUBLISHED, REMOVED, RUNNING, STOPPED
+from backoffice.system import job_folders
 
 Counts = dict[str, int]  # kind of thing → how many
 
@@ -188,13 +188,5 @@ def _remove_workers(store: Store, before: datetime) -> int:
 
 
 def _delete(settings: Settings, job: int) -> None:
-    for folder in folders(settings, job):
+    for folder in job_folders.of_job(settings.paths, job):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def folders(settings: Settings, job: int) -> tuple[Path, Path]:
-    """Where a job's outputs and its logs are."""
-    return (
-        settings.paths.work / "jobs" / str(job),
-        settings.paths.logs / "attempts" / str(job),
-    )

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from backoffice import publishers
 from backoffice.config.loading import Target
 from backoffice.errors import TaskFailed
-from backoffice.publishers import Item
+from backoffice.publishers import Item, staging
 from backoffice.states import Reason
 from backoffice.tasks import Context, Job, Plan, Published, Result, Source, Trait
 
@@ -51,7 +51,7 @@ def run(context: Context) -> Result:
     publisher = publishers.open(target)
     outcomes = publisher.publish(
         [item for _, item in placed],
-        token=f"{context.id}-{context.attempt}",
+        token=staging.token(context.id, context.attempt),
         overwrite=overwrite,
         fence=context.fence,
         tick=context.progress,

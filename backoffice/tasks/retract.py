@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from backoffice import publishers
 from backoffice.config.loading import Target
 from backoffice.errors import TaskFailed
+from backoffice.publishers import staging
 from backoffice.states import Reason
 from backoffice.tasks import Context, Plan, Publication, Result, Trait
 
@@ -37,7 +38,7 @@ def run(context: Context) -> Result:
             one.path,
             sha256=one.sha256,
             tree=one.tree,
-            token=f"{context.id}-{context.attempt}",
+            token=staging.token(context.id, context.attempt),
             fence=context.fence,
         )
         word = "removed" if there else "was gone already:"

@@ -18,8 +18,9 @@ import pytest
 from backoffice.config import loading
 from backoffice.config.loading import Target
 from backoffice.engine.claims import Held
-from backoffice.operations import reconcile
-from backoffice.operations.reconcile import Difference
+from backoffice.operations import disk_contents, reconcile
+from backoffice.operations.disk_contents import Difference
+from backoffice.reports import expected_files
 from backoffice.system import files
 from backoffice.system.blocking_io import Away, Looks
 from backoffice.tasks import Published
@@ -365,7 +366,7 @@ def test_every_row_is_looked_at_over_many_pages(
         path.unlink()
         path.with_name("strange").write_bytes(b"")
     monkeypatch.setattr(reconcile, "PAGE", 2)
-    monkeypatch.setattr(reconciliation, "PAGE", 2)
+    monkeypatch.setattr(expected_files, "PAGE", 2)
     found = each_shelf.look()
     assert paths(found)["publication-missing"] == list(map(str, gone))
     assert len(found["publication-unknown"]) == 5
@@ -381,14 +382,14 @@ def test_a_disk_that_hangs_is_told_and_the_others_are_looked_at(
     for name in ("a.mp4", "b.mp4"):
         shelf.published(name)
     made.unlink()
-    free, inner = threading.Event(), reconcile._trouble
+    free, inner = threading.Event(), disk_contents.difference_of
 
     def hangs(deep: bool, one: Any, beat: Any) -> str:
         if one.path.is_relative_to(shelf.site):
             free.wait(60)
         return inner(deep, one, beat)
 
-    monkeypatch.setattr(reconcile, "_trouble", hangs)
+    monkeypatch.setattr(disk_contents, "difference_of", hangs)
     found = shelf.look(wait=0.5)
     free.set()
     assert paths(found) == {"file-missing": [str(made)], "disk-away": [str(shelf.site)]}

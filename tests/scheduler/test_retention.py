@@ -7,7 +7,7 @@ from pathlib import Path
 from backoffice.engine import jobs
 from backoffice.reports import records
 from backoffice.scheduler import retention
-from backoffice.system import files
+from backoffice.system import files, job_folders
 from backoffice.tasks import Delivery
 from tests.board import ENCODE, Board, chain, made_file
 
@@ -33,7 +33,7 @@ def encoded(board: Board, source: Path, *, publish: bool = False) -> tuple[int, 
     """An old job with an output and a log on disk, and that output."""
     job = board.submit(ENCODE, inputs=[("source", str(source))])
     (one,) = board.claim(board.worker())
-    work, logs = retention.folders(board.settings, job)
+    work, logs = job_folders.of_job(board.settings.paths, job)
     for folder in (work, logs):
         folder.mkdir(parents=True)
     made = work / "out.mp4"
@@ -74,7 +74,10 @@ def test_its_files_and_logs_go_from_the_disk_and_its_input_stays(
 ) -> None:
     job, _ = encoded(board, source)
     retention.prune(board.database, board.settings, MONTH)
-    assert [folder.exists() for folder in retention.folders(board.settings, job)] == [False, False]
+    assert [folder.exists() for folder in job_folders.of_job(board.settings.paths, job)] == [
+        False,
+        False,
+    ]
     assert source.exists()
     assert [file["href"] for file in board.read(records.files, limit=9)] == [files.href(source)]
 

@@ -129,8 +129,8 @@ def test_a_forked_process_that_let_go_of_descriptors_reports_too(sentry: Sentry)
 def test_a_sentry_that_does_not_answer_holds_up_the_end_for_two_seconds_at_most() -> None:
     code = """
 import logging, pathlib, sys, time
-from backoffice import logs
-from backoffice.config import LogSettings
+from backoffice.system import logs
+from backoffice.config.loading import LogSettings
 logs.setup(LogSettings("stderr", pathlib.Path("x"), "info", "plain", sys.argv[1]))
 begun = time.monotonic()
 for _ in range(1000):

@@ -27,8 +27,8 @@ OTHER_MEANINGS = {
     "operations.check": {"notify"},
     "states": {"quality"},
     "web.documents": {"command"},
-    "workers.worker": {"command"},
-    "workers.executors.attempt": {"command"},
+    "workers.running": {"command"},
+    "workers.executors.task_context": {"command"},
 }
 
 

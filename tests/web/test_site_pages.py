@@ -16,7 +16,8 @@ from backoffice import __version__
 from backoffice.config.loading import Schedule, Settings, Watch
 from backoffice.data import counter_store
 from backoffice.engine import catalogue, jobs
-from backoffice.scheduler.scheduler import WatchFolder, fire_schedules
+from backoffice.scheduler.schedules import fire_schedules
+from backoffice.scheduler.watch_folders import WatchFolder
 from backoffice.web.app import make_app
 from tests.board import Board, chain
 from tests.web.visitor import FORM, Visitor

@@ -13,8 +13,9 @@ from backoffice.engine.outcomes import Outcome
 from backoffice.reports import records
 from backoffice.states import SUCCEEDED
 from backoffice.tasks import Output, Result
-from backoffice.workers.executors.local import Slot
-from backoffice.workers.worker import Running, Worker
+from backoffice.workers.executors.local import ChildProcess
+from backoffice.workers.running import RunningAttempt
+from backoffice.workers.worker import Worker
 from tests.board import Board, chain, made_file
 
 
@@ -31,15 +32,15 @@ def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
     titles = ("good", "bad", "also good")
     submitted = [board.submit(chain("one"), title=title) for title in titles]
     worker = Worker(board.settings, board.database, monotonic=lambda: 0.0)
-    worker.id = board.worker(slots=3)
-    good, bad, also_good = board.claim(worker.id, 3)
+    worker.state.id = board.worker(slots=3)
+    good, bad, also_good = board.claim(worker.state.id, 3)
     twice = [made("file:///a"), made("file:///a")]  # two files cannot be in one place
-    worker.outbox = [
+    worker.outbox.entries = [
         ended(board, good, Outcome(SUCCEEDED)),
         ended(board, bad, Outcome(SUCCEEDED, result=Result(outputs=twice))),
         ended(board, also_good, Outcome(SUCCEEDED)),
     ]
-    worker._talk()
+    worker.sync.run()
     assert not worker.outbox
     states = [board.read(records.job, job)["state"] for job in submitted]
     assert states == ["succeeded", "failed", "succeeded"]
@@ -47,7 +48,9 @@ def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
 
 
 @pytest.mark.parametrize("request_id", ["", "0123456789abcdef"])
-def test_who_works_on_a_job_knows_which_request_brought_it(board: Board, request_id: str) -> None:
+def test_an_assignment_names_the_request_that_submitted_its_job(
+    board: Board, request_id: str
+) -> None:
     prepared = jobs.prepare(jobs.Request("chain"), {"chain": chain("one")}, ())
     job, _ = board.do(jobs.submit, prepared, "ann", request_id)
     (claimed,) = board.claim(board.worker())
@@ -56,19 +59,30 @@ def test_who_works_on_a_job_knows_which_request_brought_it(board: Board, request
     assert assignment.ids == ids | ({"request": request_id} if request_id else {})
 
 
+class FakeLease:
+    time = 0.0
+
+
 @dataclass
-class Stub:
-    """Stands for a process for attempts."""
+class FakeProcess:
+    """Stands for a child process."""
 
     settings: Settings
-    buried: bool = False
+    reaped: bool = False
     pid: int = 0
+    lease: Any = FakeLease
+
+    def ended(self) -> bool:
+        return False
 
     def retire(self) -> None:
         pass
 
-    def bury(self) -> int:
-        self.buried = True
+    def signal(self, number: int) -> None:
+        pass
+
+    def reap(self) -> int:
+        self.reaped = True
         return 0
 
 
@@ -76,36 +90,68 @@ def changed(settings: Settings, **values: Any) -> Settings:
     return replace(settings, worker=replace(settings.worker, **values))
 
 
-def test_a_reload_ends_idle_processes_and_tells_the_database(board: Board) -> None:
+def test_a_reload_ends_idle_processes_and_updates_the_workers_row(board: Board) -> None:
     worker = Worker(board.settings, board.database)
-    worker.id = board.worker(slots=2)
-    idle = Stub(board.settings)
-    worker.idle = [(cast(Slot, idle), 0.0)]
+    worker.state.id = board.worker(slots=2)
+    idle = FakeProcess(board.settings)
+    worker.pool.idle = [(cast(ChildProcess, idle), 0.0)]
     worker.reload(changed(board.settings, slots=5, queues=("a", "b*"), lease=90.0))
-    worker._talk()
-    assert (idle.buried, worker.idle) == (True, [])
+    worker.sync.run()
+    assert (idle.reaped, worker.pool.idle) == (True, [])
     row = board.read(
         lambda s: s.execute(
-            "SELECT slots, queues, lease FROM worker WHERE id = ?", (worker.id,)
+            "SELECT slots, queues, lease FROM worker WHERE id = ?", (worker.state.id,)
         ).get_one()
     )
     assert tuple(row) == (5, "a b*", 90.0)
 
 
-def test_an_attempt_that_began_before_a_reload_ends_with_its_process(
-    board: Board, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Ours are not all children of the worker.
-    monkeypatch.setattr("backoffice.workers.worker.kill_strays", lambda slots: None)
+@pytest.fixture
+def no_strays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test process has children that are not the worker's."""
+    monkeypatch.setattr("backoffice.workers.process_pool.kill_strays", lambda keep: None)
+
+
+def run(worker: Worker, assignment: Assignment, process: FakeProcess) -> RunningAttempt:
+    """An attempt that is running in ``process``."""
+    child = cast(ChildProcess, process)
+    running = RunningAttempt(assignment, child, started=0.0, heard=0.0)
+    worker.pool.busy.append(child)
+    worker.attempts.running.append(running)
+    return running
+
+
+@pytest.mark.usefixtures("no_strays")
+def test_an_attempt_that_began_before_a_reload_ends_with_its_process(board: Board) -> None:
     board.submit(chain("one"))
     worker = Worker(board.settings, board.database)
-    worker.id = board.worker()
-    (claimed,) = board.claim(worker.id, 1)
+    worker.state.id = board.worker()
+    (claimed,) = board.claim(worker.state.id, 1)
     assignment, outcome = ended(board, claimed, Outcome(SUCCEEDED))
-    old, new = Stub(board.settings), Stub(changed(board.settings, slots=5))
-    worker.settings = new.settings
-    for slot in (old, new):
-        one = Running(assignment, cast(Slot, slot), started=0.0, heard=0.0)
-        worker.running = [one]
-        worker._done(one, outcome)
-    assert (old.buried, new.buried) == (True, False)
+    old, new = FakeProcess(board.settings), FakeProcess(changed(board.settings, slots=5))
+    worker.state.settings = new.settings
+    for process in (old, new):
+        worker.attempts.done(run(worker, assignment, process), outcome)
+    assert (old.reaped, new.reaped) == (True, False)
+    assert worker.pool.busy == []
+
+
+@pytest.mark.usefixtures("no_strays")
+def test_progress_that_is_not_due_yet_is_written_later(board: Board) -> None:
+    job = board.submit(chain("one"))
+    now = [1000.0]
+    worker = Worker(board.settings, board.database, monotonic=lambda: now[0])
+    worker.state.id = board.worker()
+    (claimed,) = board.claim(worker.state.id, 1)
+    assignment, _ = ended(board, claimed, Outcome(SUCCEEDED))
+    running = run(worker, assignment, FakeProcess(board.settings))
+    for seconds, fraction in ((1.0, 0.25), (0.5, 0.5)):
+        now[0] += seconds
+        running.fraction = fraction
+        running.heard = now[0]
+        worker.sync.leases.next_beat = 0.0  # a transaction is due, whatever else is
+        worker.sync.run()
+    assert board.read(records.job, job)["progress"] == 25
+    now[0] += 0.6
+    worker.sync.run()
+    assert board.read(records.job, job)["progress"] == 50

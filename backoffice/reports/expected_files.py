@@ -20,7 +20,7 @@ from backoffice.tasks import Trait
 PAGE = 500  # rows
 
 Rows = Sequence[Any]
-Present = Callable[[Store, Sequence[int]], set[int]]
+StillExpected = Callable[[Store, Sequence[int]], set[int]]
 
 _PUBLICATIONS = "SELECT id, target, path, tree, size, sha256 FROM publication WHERE id > ?"
 _PUBLISHED = f"{_PUBLICATIONS} AND state = '{PUBLISHED}' ORDER BY id LIMIT ?"
