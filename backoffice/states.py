@@ -110,6 +110,7 @@ class Reason(StrEnum):
     LOST_TOO_OFTEN = "lost-too-often"  # set aside after MAX_LOSSES
     LEASE_LOST = "lease-lost"  # another worker has the task
     WORKER_STOPPED = "worker-stopped"  # handed back
+    RESTORED = "restored"  # handed back: the database is an older one
     NO_PROCESS = "no-process"  # the host could start none
 
     # Time, and people

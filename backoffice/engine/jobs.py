@@ -187,6 +187,14 @@ def guard(action: str, job_id: int, state: str) -> None:
         raise Conflict(f"job {job_id} is {state}; {action} is possible when it is {wanted}")
 
 
+def unfinished(store: Store) -> list[int]:
+    """The ids of jobs that are queued or running."""
+    rows = store.execute(
+        f"SELECT id FROM job WHERE state IN ('{QUEUED}', '{RUNNING}') ORDER BY id"
+    ).get_all()
+    return [job for (job,) in rows]
+
+
 def cancel(store: Store, job_id: int, actor: str) -> None:
     """Ask for the end of a job: what waits is cancelled now, what runs is told
     to stop. Asking twice changes nothing."""

@@ -229,6 +229,12 @@ def _workers(store: Store, busy: Mapping[int, int]) -> list[_Worker]:
     ]
 
 
+def worker_slots(store: Store) -> int:
+    """How many tasks all active workers may run at once."""
+    (slots,) = store.execute(f"SELECT SUM(slots) FROM worker WHERE state = '{ACTIVE}'").get_one()
+    return int(slots or 0)
+
+
 def serves(worker: Record, queue: str) -> bool:
     """Whether a worker (a record) takes tasks of the queue."""
     return claims.serves(worker["queues"], queue)

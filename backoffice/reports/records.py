@@ -557,6 +557,12 @@ def _job_of(store: Store, subject: str) -> int | None:
     return found[0] if found else None
 
 
+def last_event(store: Store) -> int:
+    """The highest id; those below it may still be about to be committed."""
+    (last,) = store.execute("SELECT MAX(id) FROM event").get_one()
+    return int(last or 0)
+
+
 def newest_event(store: Store) -> int:
     """The last event that is given out so far; 0 if there is none.
 

@@ -28,9 +28,9 @@ from backoffice import __version__, tasks
 from backoffice.data import counter_store, counters, migrations
 from backoffice.data.cluster import DOWN, Status
 from backoffice.data.counters import Key
-from backoffice.reports import gauges, records
+from backoffice.reports import gauges, queue_statistics, records
 from backoffice.reports.records import Record
-from backoffice.states import ACTIVE, ATTEMPT_STATES, RUNNING, WORKER_STATES
+from backoffice.states import ATTEMPT_STATES, RUNNING, WORKER_STATES
 from backoffice.system import disk_space
 from backoffice.system.disk_space import Disk
 from backoffice.web.call import Call
@@ -102,9 +102,9 @@ def _workers(store: Store) -> Iterator[Metric]:
     counts = records.worker_counts(store)
     values = {state: counts.get(state, 0) for state in WORKER_STATES}
     yield _gauge("workers", "Workers by state", "state", values)
-    (slots,) = store.execute(f"SELECT SUM(slots) FROM worker WHERE state = '{ACTIVE}'").get_one()
+    slots = queue_statistics.worker_slots(store)
     text = "Tasks that all active workers may run at once"
-    yield GaugeMetricFamily(f"{PREFIX}worker_slots", text, slots or 0)
+    yield GaugeMetricFamily(f"{PREFIX}worker_slots", text, slots)
 
 
 def _tick(kept: Counts) -> Metric:

@@ -68,7 +68,7 @@ class Shared:
         self._made: dict[tuple[str, bool], _Made] = {}
 
     def main(self, call: Call) -> Markup:
-        (event,) = call.store.execute("SELECT MAX(id) FROM event").get_one()
+        event = records.last_event(call.store)
         kind = (call.url("/"), call.may("operator"))
         with self._lock:  # one makes it, the others wait for it
             made = self._made.get(kind)

@@ -409,7 +409,7 @@ def test_claimers_at_once_never_get_the_same(board: Board) -> None:
 
 CLAIM_ALL = """
 import json, sys
-from backoffice.config import load
+from backoffice.config.loading import load
 from tests.board import Board
 from tests.engine.test_claims import claim_all
 GO

@@ -34,7 +34,7 @@ def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
     worker = Worker(board.settings, board.database, monotonic=lambda: 0.0)
     worker.state.id = board.worker(slots=3)
     good, bad, also_good = board.claim(worker.state.id, 3)
-    twice = [made("file:///a"), made("file:///a")]  # two files cannot be in one place
+    twice = [made("file:///a/x.mp4"), made("file:///a/x.mp4")]  # two files cannot be in one place
     worker.outbox.entries = [
         ended(board, good, Outcome(SUCCEEDED)),
         ended(board, bad, Outcome(SUCCEEDED, result=Result(outputs=twice))),
