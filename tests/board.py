@@ -13,7 +13,7 @@ from storm.locals import Store
 from backoffice.config.loading import Settings
 from backoffice.data import migrations
 from backoffice.data.database import Database, clock
-from backoffice.engine import claims, jobs, leases, outcomes
+from backoffice.engine import claims, outcomes, submission, worker_registry
 from backoffice.engine.claims import Claimed, Held
 from backoffice.engine.outcomes import Outcome
 from backoffice.engine.workflows import InputRef, InputSpec, ParameterSpec, TaskSpec, Workflow
@@ -93,9 +93,9 @@ class Board:
         **request: Any,
     ) -> int:
         workflow = workflow or chain("one", "two")
-        asked = jobs.Request(workflow=workflow.name, inputs=inputs, **request)
-        prepared = jobs.prepare(asked, {workflow.name: workflow}, self.settings.paths.roots)
-        job: int = self.do(jobs.submit, prepared, submitter)[0]
+        asked = submission.JobRequest(workflow=workflow.name, inputs=inputs, **request)
+        prepared = submission.prepare(asked, {workflow.name: workflow}, self.settings.paths.roots)
+        job: int = self.do(submission.submit, prepared, submitter)[0]
         return job
 
     def worker(
@@ -108,7 +108,7 @@ class Board:
         slots: int = 2,
     ) -> int:
         worker: int = self.do(
-            lambda store: leases.register(
+            lambda store: worker_registry.register(
                 store,
                 clock(store),
                 host=host,

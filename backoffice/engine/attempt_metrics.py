@@ -8,7 +8,7 @@ from collections.abc import Collection
 from backoffice import tasks
 from backoffice.data import counters
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.leases import Lease
+from backoffice.engine.leases import LeaseRecord
 from backoffice.engine.outcomes import Outcome
 from backoffice.states import LOST
 from backoffice.tasks import Trait
@@ -34,7 +34,7 @@ def _known(target: str, targets: Collection[str]) -> str:
     return target if target in targets else counters.UNKNOWN
 
 
-def rescued(lease: Lease) -> None:
+def rescued(lease: LeaseRecord) -> None:
     """A task was taken from a worker that was not heard of."""
     counters.LEASES_LOST.count()
     counters.ATTEMPTS.count(lease.type, LOST)

@@ -17,7 +17,7 @@ from backoffice import tasks as task_types
 from backoffice.config.loading import Settings
 from backoffice.config.redaction import Redaction
 from backoffice.engine import workflows
-from backoffice.engine.jobs import Prepared
+from backoffice.engine.submission import PreparedJob
 from backoffice.engine.workflows import InputRef, TaskSpec
 from backoffice.errors import BackofficeError
 from backoffice.system.confinement import NOTHING, Confinement
@@ -90,7 +90,7 @@ class _Walk:
     """How far the job has come. ``made`` has an entry for each task that is
     done or skipped."""
 
-    prepared: Prepared
+    prepared: PreparedJob
     settings: Settings
     inputs: list[Source]
     facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class _Walk:
         return workflows.facts(self.prepared.parameters, inputs)
 
 
-def plan(prepared: Prepared, settings: Settings) -> list[DryTask]:
+def plan(prepared: PreparedJob, settings: Settings) -> list[DryTask]:
     """What each task would do, in the order of the workflow."""
     inputs = [
         Source(role=role, path=path, name=path.name, size=size, file_id=number)

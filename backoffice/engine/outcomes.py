@@ -20,7 +20,7 @@ from backoffice.data import events, model
 from backoffice.data.database import for_update, insert_many, marks, moment
 from backoffice.engine import transitions
 from backoffice.engine.claims import Held
-from backoffice.engine.leases import OURS, Lease, own_step
+from backoffice.engine.leases import OURS, LeaseRecord, own_step
 from backoffice.media import media_types
 from backoffice.states import (
     CANCELLED,
@@ -351,7 +351,7 @@ def _store_deliveries(store: Store, held: Held, result: Result, now: datetime) -
     )
 
 
-def rescue(store: Store, lease: Lease, now: datetime) -> bool:
+def rescue(store: Store, lease: LeaseRecord, now: datetime) -> bool:
     """Give back the task of a lease that has ended, unless it was renewed
     meanwhile. Its worker counts as lost."""
     row = store.execute(

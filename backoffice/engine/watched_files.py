@@ -21,8 +21,8 @@ from storm.locals import Store
 
 from backoffice.data import events
 from backoffice.data.database import clock, for_update, insert_many, marks
-from backoffice.engine import jobs
-from backoffice.engine.jobs import Prepared
+from backoffice.engine import jobs, submission
+from backoffice.engine.submission import PreparedJob
 from backoffice.states import JOB_ACTIONS, SUCCEEDED
 
 _BATCH = 500  # rows asked for at once
@@ -77,7 +77,7 @@ class Taking:
     watch: str
     group: Group
     identity: str
-    prepared: Prepared | None
+    prepared: PreparedJob | None
     refusal: str = ""
     unused: tuple[Arrival, ...] = ()  # sidecars that the workflow has no input for
 
@@ -131,7 +131,7 @@ def take(store: Store, taking: Taking) -> Taken:
     if taking.prepared is None:
         _refuse(store, taking, row, now)
         return Taken(None, refused=True)
-    job, _ = jobs.submit(store, taking.prepared, taking.actor)
+    job, _ = submission.submit(store, taking.prepared, taking.actor)
     if former is not None:
         _supersede(store, taking, former, job, now)
     _record(store, taking, row, job, now)

@@ -139,7 +139,9 @@ class _Reconciliation:
         attempts = {
             name: staging.attempt_of(token) or _NO_ATTEMPT for name, token in tokens.items()
         }
-        living = self.database.read(leases.living, list(attempts.values())) if attempts else set()
+        living = (
+            self.database.read(leases.still_running, list(attempts.values())) if attempts else set()
+        )
         for name, attempt in attempts.items():
             if attempt not in living:
                 yield from self._left("staging-left", "", root, root / name)

@@ -29,7 +29,7 @@ from backoffice.config.loading import Settings
 from backoffice.data import events, migrations, schedules, tables
 from backoffice.data.database import Database, clock
 from backoffice.data.tables import Table
-from backoffice.engine import jobs, leases, outcomes
+from backoffice.engine import jobs, leases, outcomes, worker_registry
 from backoffice.engine.claims import Held
 from backoffice.engine.outcomes import Outcome
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
@@ -114,8 +114,8 @@ def _require_no_workers(database: Database) -> None:
         )
 
 
-def _workers(store: Store) -> tuple[list[leases.Present], datetime]:
-    return leases.present(store), clock(store)
+def _workers(store: Store) -> tuple[list[worker_registry.LivingWorker], datetime]:
+    return worker_registry.living(store), clock(store)
 
 
 # The rows ----------------------------------------------------------------------
@@ -227,14 +227,14 @@ def next_number(last: int) -> int:
 
 def _give_back(database: Database) -> None:
     """No worker of the dump lives, or may go on with what it had."""
-    held = [lease.held for lease in database.read(leases.leases)]
+    held = [lease.held for lease in database.read(leases.current)]
     for start in range(0, len(held), _AT_ONCE):
         some = [
             (one, Outcome(RELEASED, "the database was restored", Reason.RESTORED))
             for one in held[start:][:_AT_ONCE]
         ]
         database.transact(_end, some)
-    database.transact(leases.mark_lost_workers, *database.read(_workers))
+    database.transact(worker_registry.mark_lost, *database.read(_workers))
 
 
 def _end(store: Store, some: Sequence[tuple[Held, Outcome]]) -> None:

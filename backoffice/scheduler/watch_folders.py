@@ -24,9 +24,10 @@ from storm.locals import Store
 
 from backoffice.config.loading import Settings, Watch
 from backoffice.data.database import Database
-from backoffice.engine import jobs, watched_files
+from backoffice.engine import submission, watched_files
 from backoffice.engine.catalogue import Catalogue
-from backoffice.engine.jobs import LONGEST, Prepared, Request
+from backoffice.engine.field_limits import LONGEST
+from backoffice.engine.submission import JobRequest, PreparedJob
 from backoffice.engine.watched_files import Arrival, Group, Stamp, Taking, shown
 from backoffice.errors import BackofficeError
 from backoffice.media import truncation
@@ -271,13 +272,13 @@ class WatchFolder:
 
     def _request(
         self, film: Arrival, used: list[tuple[str, Arrival]], unused: list[Arrival]
-    ) -> Request:
+    ) -> JobRequest:
         watch = self.watch
         metadata = {"watch:path": shown(film)}
         if unused:
             metadata["watch:sidecars"] = ", ".join(map(shown, unused))
         inputs = [(watch.role, film), *used]
-        return Request(
+        return JobRequest(
             workflow=watch.workflow,
             inputs=[(role, str(one.path)) for role, one in inputs],
             title=shown(film)[: LONGEST["title"]].strip(),
@@ -286,9 +287,11 @@ class WatchFolder:
             metadata=metadata,
         )
 
-    def _prepare(self, request: Request) -> tuple[Prepared | None, str]:
+    def _prepare(self, request: JobRequest) -> tuple[PreparedJob | None, str]:
         try:
-            return jobs.prepare(request, self.recipes.workflows, self.settings.paths.roots), ""
+            return submission.prepare(
+                request, self.recipes.workflows, self.settings.paths.roots
+            ), ""
         except BackofficeError as error:
             return None, str(error)
 

@@ -37,10 +37,10 @@ class LeaseKeeper:
     def due(self, now: float) -> bool:
         return now >= self.next_beat
 
-    def beat(self, store: Store, now: datetime) -> leases.Beat:
-        return leases.beat(store, self._worker.id, self.held, self._length, now)
+    def beat(self, store: Store, now: datetime) -> leases.HeartbeatResult:
+        return leases.heartbeat(store, self._worker.id, self.held, self._length, now)
 
-    def apply(self, beat: leases.Beat, asked: float) -> None:
+    def apply(self, beat: leases.HeartbeatResult, asked: float) -> None:
         """Renew here what the database renewed. ``asked`` is before it was asked."""
         self.next_beat = asked + self._worker.settings.worker.heartbeat
         for running in self._attempts.running:

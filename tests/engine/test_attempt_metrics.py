@@ -13,7 +13,7 @@ from backoffice.data.counters import Key
 from backoffice.engine import attempt_metrics
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Held
-from backoffice.engine.leases import Lease
+from backoffice.engine.leases import LeaseRecord
 from backoffice.engine.outcomes import Outcome
 from backoffice.states import FAILED, LOST, RELEASED, SUCCEEDED
 from backoffice.tasks import Delivery, Job, Publication, Result
@@ -81,7 +81,7 @@ def test_a_message_is_counted_by_whether_it_arrived(status: int, told: str) -> N
 
 
 def test_a_rescue_is_a_lost_lease_and_a_lost_attempt() -> None:
-    attempt_metrics.rescued(Lease(HELD, datetime.min, 60, "encode", "transcode"))
+    attempt_metrics.rescued(LeaseRecord(HELD, datetime.min, 60, "encode", "transcode"))
     assert counters.take() == {("leases_lost", ()): 1, ("attempts", ("transcode", LOST)): 1}
 
 

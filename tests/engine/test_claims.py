@@ -10,7 +10,7 @@ import pytest
 from storm.locals import Store
 
 from backoffice.data.database import clock, insert_many, moment
-from backoffice.engine import claims, jobs, leases, outcomes
+from backoffice.engine import claims, jobs, leases, outcomes, queue_control, worker_registry
 from backoffice.engine.claims import Claimed, Held
 from backoffice.engine.outcomes import Outcome
 from backoffice.engine.workflows import TaskSpec
@@ -191,8 +191,8 @@ def test_a_beat_keeps_only_what_is_ours(board: Board) -> None:
     given_to_another(board, gone)
     until = task(board, gone, "lease_until")
     now = board.clock()
-    beat = board.do(leases.beat, worker, [gone, ours], 500.0, now)
-    assert beat == leases.Beat(frozenset({ours}), frozenset(), False)
+    beat = board.do(leases.heartbeat, worker, [gone, ours], 500.0, now)
+    assert beat == leases.HeartbeatResult(frozenset({ours}), frozenset(), False)
     assert moment(task(board, ours, "lease_until")[0]) == now + timedelta(seconds=500)
     assert task(board, gone, "lease_until") == until
 
@@ -203,9 +203,9 @@ def test_a_beat_brings_the_wish_to_cancel_and_to_drain(board: Board) -> None:
     worker = board.worker()
     held, other = started(board, worker), started(board, worker)
     board.do(jobs.cancel, job, "alice")
-    board.do(jobs.drain, worker, "alice")
-    beat = board.do(leases.beat, worker, [held, other], 60.0, board.clock())
-    assert beat == leases.Beat(frozenset({held, other}), frozenset({held}), True)
+    board.do(worker_registry.drain, worker, "alice")
+    beat = board.do(leases.heartbeat, worker, [held, other], 60.0, board.clock())
+    assert beat == leases.HeartbeatResult(frozenset({held, other}), frozenset({held}), True)
 
 
 def test_what_others_can_see_is_refused_once_cancel_was_asked(board: Board) -> None:
@@ -271,9 +271,9 @@ def test_a_paused_queue_gives_nothing_until_it_is_resumed(board: Board) -> None:
     board.submit(chain("one", queue="encode"))
     board.submit(chain("two"))
     worker = board.worker()
-    board.do(jobs.pause_queue, "encode", "admin")
+    board.do(queue_control.pause, "encode", "admin")
     assert names(board.claim(worker, 9)) == ["two"]
-    board.do(jobs.resume_queue, "encode", "admin")
+    board.do(queue_control.resume, "encode", "admin")
     assert names(board.claim(worker, 9)) == ["one"]
 
 
@@ -299,7 +299,7 @@ def test_a_claim_records_who_runs_what_and_until_when(board: Board) -> None:
 def test_a_limit_is_kept_within_one_claim(board: Board) -> None:
     for _ in range(5):
         board.submit(chain("one"))
-    board.do(jobs.limit_queue, "default", 2, "admin")
+    board.do(queue_control.limit, "default", 2, "admin")
     worker = board.worker()
     claimed = board.claim(worker, 9)
     assert len(claimed) == 2
@@ -310,7 +310,7 @@ def test_a_limit_is_kept_within_one_claim(board: Board) -> None:
 def test_a_limit_is_of_the_queue_whatever_tags_its_tasks_ask_for(board: Board) -> None:
     for tags in ((), ("gpu",), ("big",), ("big", "gpu")):
         board.submit(chain("one", tags=frozenset(tags)))
-    board.do(jobs.limit_queue, "default", 2, "admin")
+    board.do(queue_control.limit, "default", 2, "admin")
     assert len(board.claim(board.worker(tags=["gpu", "big"]), 9)) == 2
 
 
@@ -318,7 +318,7 @@ def test_a_full_queue_does_not_hide_the_others(board: Board) -> None:
     for _ in range(3):
         board.submit(chain("one", queue="encode"), priority=1)
     board.submit(chain("two"), priority=90)
-    board.do(jobs.limit_queue, "encode", 1, "admin")
+    board.do(queue_control.limit, "encode", 1, "admin")
     worker = board.worker()
     assert names(board.claim(worker, 2)) == ["one", "two"]
     board.submit(chain("three"), priority=90)
@@ -331,15 +331,15 @@ def test_a_limit_of_none_is_no_limit_and_of_0_lets_nothing_run(
 ) -> None:
     for _ in range(5):
         board.submit(chain("one"))
-    board.do(jobs.limit_queue, "default", 3, "admin")
-    board.do(jobs.limit_queue, "default", limit, "admin")
+    board.do(queue_control.limit, "default", 3, "admin")
+    board.do(queue_control.limit, "default", limit, "admin")
     assert len(board.claim(board.worker(), 9)) == running
 
 
 def test_a_limit_is_never_exceeded_by_claimers_at_once(board: Board) -> None:
     for number in range(40):
         board.submit(chain("one", tags=frozenset({"gpu"} if number % 2 else ())))
-    board.do(jobs.limit_queue, "default", 3, "admin")
+    board.do(queue_control.limit, "default", 3, "admin")
     worker = board.worker(tags=["gpu"], slots=9)
     seen: list[int] = []
 
@@ -734,7 +734,7 @@ def test_a_lease_that_was_not_renewed_is_given_back(board: Board) -> None:
     board.submit(ONE)
     worker = board.worker(host="north", pid=77)
     held = started(board, worker)
-    (lease,) = board.read(leases.leases)
+    (lease,) = board.read(leases.current)
     assert (lease.held, lease.length) == (held, 60.0)
     assert board.do(outcomes.rescue, lease, board.clock())
     assert task(board, held, "state, losses, reason, message") == (
@@ -748,8 +748,8 @@ def test_a_lease_that_was_renewed_meanwhile_is_left_alone(board: Board) -> None:
     board.submit(ONE)
     worker = board.worker()
     held = started(board, worker)
-    (lease,) = board.read(leases.leases)
-    board.do(leases.beat, worker, [held], 60.0, board.clock() + SOON)
+    (lease,) = board.read(leases.current)
+    board.do(leases.heartbeat, worker, [held], 60.0, board.clock() + SOON)
     before = everything(board)
     assert not board.do(outcomes.rescue, lease, board.clock())
     assert everything(board) == before
@@ -758,7 +758,7 @@ def test_a_lease_that_was_renewed_meanwhile_is_left_alone(board: Board) -> None:
 def test_of_rescuers_at_once_one_gives_the_task_back(board: Board) -> None:
     board.submit(ONE)
     held = started(board, board.worker())
-    (lease,) = board.read(leases.leases)
+    (lease,) = board.read(leases.current)
     now = board.clock()
     given = together(board.database, *[partial(board.do, outcomes.rescue, lease, now)] * 4)
     assert sorted(given) == [False, False, False, True]
@@ -767,27 +767,27 @@ def test_of_rescuers_at_once_one_gives_the_task_back(board: Board) -> None:
 
 def test_a_lost_worker_that_beats_is_active_again(board: Board) -> None:
     worker = board.worker()
-    board.do(leases.mark_lost_workers, board.read(leases.present), board.clock())
+    board.do(worker_registry.mark_lost, board.read(worker_registry.living), board.clock())
     assert rows(board, "SELECT state FROM worker") == [(LOST,)]
     lost = rows(board, "SELECT reason, host FROM event WHERE action = 'worker.lost'")
     assert lost == [("lost-worker", "here")]
-    board.do(leases.beat, worker, [], 60.0, board.clock())
+    board.do(leases.heartbeat, worker, [], 60.0, board.clock())
     assert rows(board, "SELECT state FROM worker") == [("active",)]
 
 
 def test_a_worker_that_has_beaten_since_is_not_lost(board: Board) -> None:
     worker = board.worker()
-    before = board.read(leases.present)
-    board.do(leases.beat, worker, [], 60.0, board.clock())
-    board.do(leases.mark_lost_workers, before, board.clock())
+    before = board.read(worker_registry.living)
+    board.do(leases.heartbeat, worker, [], 60.0, board.clock())
+    board.do(worker_registry.mark_lost, before, board.clock())
     assert rows(board, "SELECT state FROM worker") == [("active",)]
 
 
 def test_a_worker_that_signed_off_is_not_lost(board: Board) -> None:
     worker = board.worker()
-    before = board.read(leases.present)
-    board.do(leases.sign_off, worker, board.clock())
-    board.do(leases.mark_lost_workers, before, board.clock())
+    before = board.read(worker_registry.living)
+    board.do(worker_registry.sign_off, worker, board.clock())
+    board.do(worker_registry.mark_lost, before, board.clock())
     assert rows(board, "SELECT state FROM worker") == [("stopped",)]
     assert rows(board, "SELECT action FROM event ORDER BY id") == [
         ("worker.started",),

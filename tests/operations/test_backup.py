@@ -384,7 +384,7 @@ def test_what_was_running_is_given_back_and_its_worker_lost(board: Board, tmp_pa
     backup.write(board.database, board.settings, tmp_path / "b")
     board.do(lambda s: s.execute("UPDATE worker SET state = 'stopped'"))
     take_back(board.database, board.settings, tmp_path / "b", hold=False)
-    assert board.read(leases.leases) == []
+    assert board.read(leases.current) == []
     assert rows(board.database, "SELECT state FROM worker") == [("lost",)]
     (again,) = board.claim(board.worker())
     assert (again.held.job_id, again.held.attempt) == (job, claimed.held.attempt + 1)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -346,15 +347,15 @@ def test_what_was_recorded_while_we_looked_is_no_difference(
     film, new = shelf.published("film.mp4"), shelf.site / "new.mp4"
     film.unlink()
     new.write_bytes(FILM)
-    inner = reconcile._busy_since
+    inner = expected_files.targets_busy_since
     turns = iter([lambda: shelf.retract(1), lambda: shelf.record("new.mp4", new)])
 
-    def meanwhile(store: Any) -> float | None:
+    def meanwhile(store: Any) -> datetime | None:
         store.rollback()
         next(turns, lambda: None)()
         return inner(store)
 
-    monkeypatch.setattr(reconcile, "_busy_since", meanwhile)
+    monkeypatch.setattr(expected_files, "targets_busy_since", meanwhile)
     assert shelf.look() == {}
 
 

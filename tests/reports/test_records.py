@@ -14,7 +14,7 @@ from backoffice.config.loading import Settings
 from backoffice.data.database import clock
 from backoffice.data.search import Filter
 from backoffice.documents import safe_xml
-from backoffice.engine import jobs, leases
+from backoffice.engine import leases, queue_control
 from backoffice.engine.workflows import InputSpec, TaskSpec
 from backoffice.errors import NotFound
 from backoffice.reports import records
@@ -217,8 +217,8 @@ def test_queues_show_what_waits_and_what_runs(board: Board) -> None:
     for tags in (frozenset({"gpu"}), frozenset[str]()):
         board.submit(chain("one", queue="encode", tags=tags))
     board.submit(chain("one", queue="quick"))
-    board.do(jobs.limit_queue, "encode", 3, "admin")
-    board.do(jobs.pause_queue, "quick", "admin")
+    board.do(queue_control.limit, "encode", 3, "admin")
+    board.do(queue_control.pause, "quick", "admin")
     board.claim(board.worker(tags=["gpu"], queues=["encode"]), 1)
     encode, quick = board.read(records.queues)
     assert (encode["name"], encode["limit"], encode["paused"]) == ("encode", 3, False)

@@ -23,7 +23,7 @@ from backoffice.config import addresses, loading, webhook_keys
 from backoffice.config.loading import ALERT_KINDS, Alert, Floor
 from backoffice.data import events
 from backoffice.data.alert_states import AlertState
-from backoffice.engine import jobs, leases
+from backoffice.engine import jobs, worker_registry
 from backoffice.engine.workflows import TaskSpec
 from backoffice.reports.alert_events import AlertEvent
 from backoffice.scheduler import alert_channels, alerts, disk_alerts, scheduler
@@ -192,7 +192,7 @@ def test_a_task_that_failed_for_another_reason_has_not_stalled(ops: Ops) -> None
 
 
 def test_a_lost_worker_is_told_with_its_host(ops: Ops) -> None:
-    ops.board.do(leases.mark_lost_workers, ops.board.read(leases.present), ops.now)
+    ops.board.do(worker_registry.mark_lost, ops.board.read(worker_registry.living), ops.now)
     ops.dispatcher.run()
     assert ops.headlines == [f"Worker {ops.worker} is lost"]
     (item,) = ops.told[0]["data"]["items"]

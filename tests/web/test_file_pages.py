@@ -12,7 +12,7 @@ import pytest
 from backoffice.config import loading
 from backoffice.config.loading import Settings
 from backoffice.data.database import insert_many, insert_one
-from backoffice.engine import jobs
+from backoffice.engine import file_registry
 from backoffice.reports import lineage
 from backoffice.tasks import Output, Published
 from backoffice.web import file_pages
@@ -136,7 +136,7 @@ def test_a_file_that_was_removed_has_no_player(board: Board, reader: Reader, med
 @pytest.mark.parametrize("name", ["<script>alert(1)<.mp4", "שלום.mp4", "🎬 x.mp4"])
 def test_odd_names_are_text(reader: Reader, media: Media, name: str, board: Board) -> None:
     path = media(name)
-    board.do(jobs.register_file, path, 10, "tester", {EVIL[:100]: LONG[:9000]})
+    board.do(file_registry.register, path, 10, "tester", {EVIL[:100]: LONG[:9000]})
     assert reader.open("/files").all("//tbody//a")[0] == name
     page = reader.open("/files/1")
     assert page.all("//h1") == [name]

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from backoffice.config.loading import Settings
-from backoffice.engine import assignments, jobs
+from backoffice.engine import assignments, submission
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Claimed
 from backoffice.engine.outcomes import Outcome
@@ -51,8 +51,8 @@ def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
 def test_an_assignment_names_the_request_that_submitted_its_job(
     board: Board, request_id: str
 ) -> None:
-    prepared = jobs.prepare(jobs.Request("chain"), {"chain": chain("one")}, ())
-    job, _ = board.do(jobs.submit, prepared, "ann", request_id)
+    prepared = submission.prepare(submission.JobRequest("chain"), {"chain": chain("one")}, ())
+    job, _ = board.do(submission.submit, prepared, "ann", request_id)
     (claimed,) = board.claim(board.worker())
     (assignment,) = board.do(assignments.build, [claimed])
     ids = {"task": claimed.held.task_id, "job": job, "attempt": 1, "worker": 1}
