@@ -37,7 +37,7 @@ from backoffice.operations import check as checks
 from backoffice.operations import reconcile as reconciliation
 from backoffice.operations import restore as restoring
 from backoffice.operations.disk_contents import Difference
-from backoffice.reports import records, why
+from backoffice.reports import queue_depths, records, why
 from backoffice.scheduler import retention
 from backoffice.system import units
 from backoffice.web import documents
@@ -368,7 +368,7 @@ workers = _look(
         store, states=() if args.all else (states.ACTIVE, states.DRAINING)
     ),
 )
-queues = _look("queues", lambda store, args: records.queues(store))
+queues = _look("queues", lambda store, args: queue_depths.queues(store))
 events = _look(
     "events",
     lambda store, args: records.events(store, after=args.after, limit=args.limit, job=args.job),

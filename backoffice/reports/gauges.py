@@ -15,8 +15,8 @@ from storm.locals import Store
 from backoffice.data import counter_store
 from backoffice.data.counters import Key
 from backoffice.data.database import Database, use_index
-from backoffice.reports import queue_statistics
-from backoffice.reports.queue_statistics import COUNTED
+from backoffice.reports import queue_depths
+from backoffice.reports.queue_depths import COUNTED
 from backoffice.reports.records import Record
 from backoffice.states import JOB_STATES, READY
 
@@ -37,7 +37,7 @@ def queues(store: Store, kept: Kept) -> list[Record]:
     """Like ``figures.depths``, with all that is ready."""
     return [
         one | {"ready": _full(one["ready"], (READY_TASKS, (one["name"],)), kept)}
-        for one in queue_statistics.depths(store)
+        for one in queue_depths.queues(store, COUNTED + 1)
     ]
 
 
@@ -47,7 +47,7 @@ def _full(count: int, key: Key, kept: Kept) -> float:
 
 def _some(store: Store, state: str) -> int:
     rows = f"job{use_index(store, 'job_state')} WHERE state = ?"
-    return queue_statistics.count(store, rows, state, most=COUNTED + 1)
+    return queue_depths.count(store, rows, state, most=COUNTED + 1)
 
 
 class Census:
@@ -71,7 +71,9 @@ class Census:
 
 def _many(store: Store) -> dict[Key, float]:
     states = [state for state in JOB_STATES if _some(store, state) > COUNTED]
-    full = [one["name"] for one in queue_statistics.depths(store) if one["ready"] > COUNTED]
+    full = [
+        one["name"] for one in queue_depths.queues(store, COUNTED + 1) if one["ready"] > COUNTED
+    ]
     return {(JOBS, (state,)): _jobs(store, state) for state in states} | {
         (READY_TASKS, (name,)): _ready(store, name) for name in full
     }

@@ -23,7 +23,7 @@ from backoffice.data.model import Attempt, File, Job, JobInput, Lane, Publicatio
 from backoffice.data.search import EVERYTHING
 from backoffice.data.search import Filter as Filter
 from backoffice.errors import NotFound
-from backoffice.states import ACTIVE, EXPIRED, READY, REVOKED, RUNNING
+from backoffice.states import ACTIVE, EXPIRED, REVOKED, RUNNING
 
 Record = dict[str, Any]
 
@@ -409,49 +409,6 @@ def _workers(store: Store, *conditions: Any, limit: int | None = None) -> list[R
 def worker_counts(store: Store) -> dict[str, int]:
     """How many workers there are in each state that any is in."""
     return dict(store.execute("SELECT state, COUNT(*) FROM worker GROUP BY state").get_all())
-
-
-def queues(store: Store) -> list[Record]:
-    """Queues by name. ``oldest`` is for how many seconds the first of its ready
-    tasks to be submitted has been ready. Only the index is read, however many
-    tasks there are."""
-    now = clock(store)
-    running = _count(store, f"SELECT lane_id, COUNT(*), 0 FROM task WHERE state = '{RUNNING}'")
-    ready = _count(store, f"SELECT lane_id, COUNT(*), MIN(id) FROM task WHERE state = '{READY}'")
-    since = _ready_since(store, [first for _, _, first in ready])
-    found: dict[str, Record] = {}
-    lanes: dict[int, Record] = {}
-    # After what is in them: one may appear at any time, and none goes.
-    rows = store.execute(
-        "SELECT lane.id, lane.queue, queue.paused, queue.capacity FROM lane"
-        " LEFT JOIN queue ON queue.name = lane.queue ORDER BY lane.queue, lane.id"
-    ).get_all()
-    for lane, name, paused, capacity in rows:
-        empty = {"ready": 0, "running": 0, "oldest": None}
-        lanes[lane] = found.setdefault(
-            name, {"name": name, "paused": bool(paused), "limit": capacity, **empty}
-        )
-    for lane, count, _ in running:
-        lanes[lane]["running"] += count
-    for lane, count, first in ready:
-        queue = lanes[lane]
-        queue["ready"] += count
-        if first in since:
-            age = max(0.0, round((now - since[first]).total_seconds(), 1))
-            queue["oldest"] = max(age, queue["oldest"] or 0.0)
-    return list(found.values())
-
-
-def _count(store: Store, select: str) -> list[tuple[int, int, int]]:
-    rows: list[tuple[int, int, int]] = store.execute(f"{select} GROUP BY lane_id").get_all()
-    return rows
-
-
-def _ready_since(store: Store, tasks: Sequence[int]) -> dict[int, datetime]:
-    if not tasks:
-        return {}
-    rows = store.execute(f"SELECT id, ready_at FROM task WHERE id IN ({marks(tasks)})", tasks)
-    return {task: since for task, at in rows if (since := moment(at)) is not None}
 
 
 def schedules(store: Store) -> list[Record]:

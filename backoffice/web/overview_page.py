@@ -21,7 +21,7 @@ from storm.locals import Store
 from webob import Response
 
 from backoffice.data.database import Database, clock
-from backoffice.reports import failure_groups, queue_statistics, records
+from backoffice.reports import failure_groups, queue_depths, queue_statistics, records
 from backoffice.reports.failure_groups import Cause, Causes
 from backoffice.reports.records import Record
 from backoffice.states import ACTIVE, DRAINING, LOST
@@ -128,8 +128,8 @@ def _summary(queues: Sequence[Record], failed: Causes) -> Markup:
 
 def many(count: int) -> str:
     """A number that was counted no further than ``figures.COUNTED``."""
-    if count > queue_statistics.COUNTED:
-        return f"more than {queue_statistics.COUNTED:,}"
+    if count > queue_depths.COUNTED:
+        return f"more than {queue_depths.COUNTED:,}"
     return f"{count:,}"
 
 

@@ -15,7 +15,7 @@ from backoffice.engine import catalogue, queue_control, worker_registry
 from backoffice.engine.workflows import ParameterSpec, Workflow
 from backoffice.errors import Invalid, NotFound
 from backoffice.media.profiles import Profile
-from backoffice.reports import queue_statistics, records
+from backoffice.reports import queue_depths, queue_statistics, records
 from backoffice.reports.records import Record
 from backoffice.web import atom, queries
 from backoffice.web.call import Call
@@ -101,7 +101,7 @@ def _queues(call: Call) -> list[Record]:
     """A page tells more of them, but counts no further than people care to know."""
     if call.format == "html":
         return queue_statistics.queues(call.store)
-    return records.queues(call.store)
+    return queue_depths.queues(call.store)
 
 
 def _queue(call: Call, name: str) -> Record:

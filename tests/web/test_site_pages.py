@@ -83,7 +83,7 @@ def test_a_queue_is_paused_resumed_and_limited_by_its_page(board: Board, visitor
     press(visitor, "/queues/a-b", "Pause a-b")
     assert visitor.json("/queues/a-b")["paused"] is True
     assert "is paused" in main(visitor, "/queues/a-b")
-    assert "the queue is paused: resume it" in main(visitor, "/queues")
+    assert "queue a-b is paused: resume it" in main(visitor, "/queues")
     press(visitor, "/queues/a-b", "Resume a-b")
     assert visitor.json("/queues/a-b")["paused"] is False
     press(visitor, "/queues/a-b", "Set the limit", value="3")
