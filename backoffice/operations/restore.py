@@ -30,7 +30,7 @@ from backoffice.data import events, migrations, schedules, tables
 from backoffice.data.database import Database, clock
 from backoffice.data.tables import Table
 from backoffice.engine import jobs, leases, outcomes, worker_registry
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
 from backoffice.operations.backup import Archive
@@ -227,7 +227,7 @@ def next_number(last: int) -> int:
 
 def _give_back(database: Database) -> None:
     """No worker of the dump lives, or may go on with what it had."""
-    held = [lease.held for lease in database.read(leases.current)]
+    held = [lease.claim for lease in database.read(leases.current)]
     for start in range(0, len(held), _AT_ONCE):
         some = [
             (one, Outcome(RELEASED, "the database was restored", Reason.RESTORED))
@@ -237,7 +237,7 @@ def _give_back(database: Database) -> None:
     database.transact(worker_registry.mark_lost, *database.read(_workers))
 
 
-def _end(store: Store, some: Sequence[tuple[Held, Outcome]]) -> None:
+def _end(store: Store, some: Sequence[tuple[Claim, Outcome]]) -> None:
     outcomes.finish_all(store, some, clock(store))
 
 
