@@ -10,7 +10,8 @@ from pathlib import Path
 
 from storm.locals import Store
 
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import claims, worker_registry
 from backoffice.engine.submission import lane
 from bench.place import Failed, Place, Server

@@ -12,7 +12,8 @@ from storm.locals import Store
 
 from backoffice.config.loading import Settings
 from backoffice.data import migrations
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import claims, outcomes, submission, worker_registry
 from backoffice.engine.claims import Claim, ClaimedTask
 from backoffice.engine.outcomes import Outcome

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from storm.locals import Store
 
-from backoffice.data.database import insert_many, marks, moment
+from backoffice.data.sql import insert_many, marks, moment
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from storm.locals import Store
 
 from backoffice.data import counters
 from backoffice.data.counters import Key
-from backoffice.data.database import Database, clock, is_mysql
+from backoffice.data.database import Database
+from backoffice.data.sql import clock, is_mysql
 from backoffice.errors import BackofficeError
 from backoffice.system.logs import line
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from storm.locals import Store
 
-from backoffice.data.database import insert_many
+from backoffice.data.sql import insert_many
 from backoffice.states import Reason
 
 ENGINE = "backoffice"  # the actor of what the system does by itself

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from storm.locals import Store
 
-from backoffice.data.database import insert_many, marks, use_index
+from backoffice.data.sql import insert_many, marks, use_index
 
 
 def names(store: Store, host: str) -> set[str]:

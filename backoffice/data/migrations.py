@@ -25,7 +25,9 @@ from storm.exceptions import DatabaseError, Error
 from storm.locals import Store
 
 from backoffice.config import resources
-from backoffice.data.database import Database, clock, code
+from backoffice.data.database import Database
+from backoffice.data.database_errors import code, is_missing_table
+from backoffice.data.sql import clock
 from backoffice.errors import DatabaseUnavailable, SchemaMismatch
 
 LOCK_SECONDS = 60
@@ -155,7 +157,7 @@ def _applied(store: Store) -> dict[tuple[int, int], str]:
             "SELECT version, step, checksum FROM schema_step WHERE finished IS NOT NULL"
         ).get_all()
     except Error as error:
-        if code(error) == 1146 or "no such table" in str(error):
+        if is_missing_table(error):
             return {}
         raise
     return {(version, step): checksum for version, step, checksum in rows}

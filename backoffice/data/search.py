@@ -29,7 +29,7 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data import model
-from backoffice.data.database import clock, insert_many, is_mysql, marks, moment
+from backoffice.data.sql import clock, insert_many, is_mysql, marks, moment
 from backoffice.errors import Invalid
 from backoffice.states import JOB_STATES
 

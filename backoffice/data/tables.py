@@ -10,7 +10,8 @@ from storm.exceptions import DatabaseError
 from storm.locals import Store
 
 from backoffice.data import migrations
-from backoffice.data.database import NO_SUCH_TABLE, code, is_mysql, marks
+from backoffice.data.database_errors import NO_SUCH_TABLE, code
+from backoffice.data.sql import is_mysql, marks
 
 PAGE = 2000  # rows read at a time
 _TABLE = re.compile(r"^CREATE (?:VIRTUAL )?TABLE IF NOT EXISTS (\w+)", re.MULTILINE)

@@ -16,7 +16,8 @@ from storm.locals import Store
 
 from backoffice.config.loading import ROLES, TOKEN_ACTOR
 from backoffice.data import events
-from backoffice.data.database import Database, clock, insert_one, moment
+from backoffice.data.database import Database
+from backoffice.data.sql import clock, insert_one, moment
 from backoffice.errors import DatabaseUnavailable, Invalid, NotFound
 
 PREFIX = "bo_"  # by which people and scanners for leaked secrets know it

@@ -11,7 +11,7 @@ from storm.locals import Store
 
 from backoffice import tasks
 from backoffice.data import model
-from backoffice.data.database import marks
+from backoffice.data.sql import marks
 from backoffice.engine.claims import Claim, ClaimedTask
 from backoffice.states import PRESENT, PUBLISHED
 from backoffice.tasks import Job, Publication, Trait

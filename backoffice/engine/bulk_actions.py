@@ -13,8 +13,9 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data import search
-from backoffice.data.database import Database, marks
+from backoffice.data.database import Database
 from backoffice.data.search import Filter
+from backoffice.data.sql import marks
 from backoffice.engine import jobs
 from backoffice.engine.field_limits import check_priority
 from backoffice.errors import Conflict, Invalid, NotFound

@@ -20,7 +20,7 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data import events
-from backoffice.data.database import for_update, insert_many, marks
+from backoffice.data.sql import for_update, insert_many, marks
 from backoffice.states import BLOCKED, PAUSED, QUEUED, READY, RUNNING, SCHEDULED
 
 DUE_BATCH = 500

@@ -9,7 +9,7 @@ from pathlib import Path
 from storm.locals import Store
 
 from backoffice.data import events, model
-from backoffice.data.database import clock, insert_many, marks
+from backoffice.data.sql import clock, insert_many, marks
 from backoffice.engine.field_limits import check_pairs
 from backoffice.media import media_types
 from backoffice.states import PRESENT
@@ -26,7 +26,7 @@ def register(
     now = clock(store)
     known = store.find(model.File, href=files.href(path)).one()
     before = None if known is None else (known.size, _metadata(store, known.id))
-    file = known(store, path, size, now)
+    file = find_or_add(store, path, size, now)
     _add_metadata(store, file, metadata)
     if before != (size, _metadata(store, file)):
         action = "file.registered" if before is None else "file.changed"
@@ -49,7 +49,7 @@ def _add_metadata(store: Store, file: int, metadata: Mapping[str, str]) -> None:
     insert_many(store, "file_metadata", ("file_id", "name", "value"), rows)
 
 
-def known(store: Store, path: Path, size: int, now: datetime) -> int:
+def find_or_add(store: Store, path: Path, size: int, now: datetime) -> int:
     """The id of the file at ``path``; it is registered if it is new. If its size has
     changed, its digest and facts are dropped."""
     href = files.href(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from storm.locals import Store
 
 from backoffice.data import events
-from backoffice.data.database import clock, marks
+from backoffice.data.sql import clock, marks
 from backoffice.engine import transitions
 from backoffice.engine.field_limits import check_priority
 from backoffice.errors import Conflict, NotFound

@@ -15,7 +15,7 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data import model
-from backoffice.data.database import for_update, marks, moment
+from backoffice.data.sql import for_update, marks, moment
 from backoffice.engine import transitions, worker_registry
 from backoffice.engine.claims import Claim
 from backoffice.states import ACTIVE, LOST, RUNNING

@@ -17,7 +17,7 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data import events, model
-from backoffice.data.database import for_update, insert_many, marks, moment
+from backoffice.data.sql import for_update, insert_many, marks, moment
 from backoffice.engine import transitions
 from backoffice.engine.claims import Claim
 from backoffice.engine.leases import OURS, LeaseRecord, own_task

@@ -16,7 +16,7 @@ from datetime import datetime
 from storm.locals import Store
 
 from backoffice.data import events, search
-from backoffice.data.database import clock, for_update, marks
+from backoffice.data.sql import clock, for_update, marks
 from backoffice.states import LOST, PUBLISHED, REMOVED, RUNNING, STOPPED
 
 _AT_ONCE = 500  # keys in one statement

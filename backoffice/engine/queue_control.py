@@ -5,7 +5,7 @@ from __future__ import annotations
 from storm.locals import Store
 
 from backoffice.data import events, model
-from backoffice.data.database import clock
+from backoffice.data.sql import clock
 from backoffice.errors import Invalid, NotFound
 
 

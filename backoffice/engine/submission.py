@@ -19,7 +19,7 @@ from storm.exceptions import IntegrityError
 from storm.locals import Store
 
 from backoffice.data import events, model
-from backoffice.data.database import clock, insert_many, insert_one, is_mysql
+from backoffice.data.sql import clock, insert_many, insert_one, is_mysql
 from backoffice.engine import file_registry, transitions, workflows
 from backoffice.engine.field_limits import (
     DEFAULT_PRIORITY,
@@ -193,7 +193,7 @@ def _title(prepared: PreparedJob) -> str:
 
 def _insert_inputs(store: Store, job: int, prepared: PreparedJob, now: datetime) -> None:
     rows = [
-        (job, position, role, file_registry.known(store, path, size, now))
+        (job, position, role, file_registry.find_or_add(store, path, size, now))
         for position, (role, path, size) in enumerate(prepared.inputs)
     ]
     insert_many(store, "job_input", ("job_id", "position", "role", "file_id"), rows)

@@ -17,7 +17,7 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data import events, model
-from backoffice.data.database import for_update, marks, use_index
+from backoffice.data.sql import for_update, marks, use_index
 from backoffice.engine import workflows
 from backoffice.states import (
     BLOCKED,

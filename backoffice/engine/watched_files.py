@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes
 from storm.locals import Store
 
 from backoffice.data import events
-from backoffice.data.database import clock, for_update, insert_many, marks
+from backoffice.data.sql import clock, for_update, insert_many, marks
 from backoffice.engine import jobs, submission
 from backoffice.engine.submission import PreparedJob
 from backoffice.states import JOB_ACTIONS, SUCCEEDED

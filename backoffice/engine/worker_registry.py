@@ -13,7 +13,7 @@ from typing import NamedTuple
 from storm.locals import Store
 
 from backoffice.data import events, model
-from backoffice.data.database import clock, moment
+from backoffice.data.sql import clock, moment
 from backoffice.errors import Conflict
 from backoffice.states import ACTIVE, DRAINING, LOST, STOPPED, Reason
 

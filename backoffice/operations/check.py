@@ -30,7 +30,8 @@ from backoffice.config.loading import (
 )
 from backoffice.data import cluster, migrations
 from backoffice.data.cluster import Status
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import catalogue
 from backoffice.engine.catalogue import Catalogue
 from backoffice.errors import BackofficeError

@@ -27,7 +27,8 @@ from storm.locals import Store
 
 from backoffice.config.loading import Settings
 from backoffice.data import events, migrations, schedules, tables
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.data.tables import Table
 from backoffice.engine import jobs, leases, outcomes, worker_registry
 from backoffice.engine.claims import Claim

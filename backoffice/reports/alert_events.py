@@ -8,7 +8,7 @@ from datetime import datetime
 
 from storm.locals import Store
 
-from backoffice.data.database import marks, moment, use_index
+from backoffice.data.sql import marks, moment, use_index
 from backoffice.states import FAILED, LOST
 
 _PAGE = 1000  # events read at a time

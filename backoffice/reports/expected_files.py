@@ -13,7 +13,8 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice import tasks
-from backoffice.data.database import Database, marks, moment
+from backoffice.data.database import Database
+from backoffice.data.sql import marks, moment
 from backoffice.states import PRESENT, PUBLISHED, RETRACTED, RUNNING
 from backoffice.tasks import Trait
 

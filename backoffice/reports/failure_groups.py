@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from storm.locals import Store
 
-from backoffice.data.database import marks, moment, use_index
+from backoffice.data.sql import marks, moment, use_index
 from backoffice.states import FAILED
 
 LOOKED_AT = 1000  # newest failures, at most

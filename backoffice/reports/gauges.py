@@ -14,7 +14,8 @@ from storm.locals import Store
 
 from backoffice.data import counter_store
 from backoffice.data.counters import Key
-from backoffice.data.database import Database, use_index
+from backoffice.data.database import Database
+from backoffice.data.sql import use_index
 from backoffice.reports import queue_depths
 from backoffice.reports.queue_depths import COUNTED
 from backoffice.reports.records import Record

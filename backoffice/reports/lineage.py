@@ -6,7 +6,7 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice.data.database import marks
+from backoffice.data.sql import marks
 from backoffice.reports import records
 from backoffice.states import PRESENT
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice.data.database import clock, moment, use_index
+from backoffice.data.sql import clock, moment, use_index
 from backoffice.states import READY, RUNNING
 
 COUNTED = 10_000  # a count that is one more means "more than"

@@ -14,7 +14,7 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data import counter_store
-from backoffice.data.database import clock, marks, moment, use_index
+from backoffice.data.sql import clock, marks, moment, use_index
 from backoffice.engine import claims
 from backoffice.reports import obstacles, queue_depths, records
 from backoffice.reports.obstacles import ActiveWorker

@@ -18,10 +18,10 @@ from storm.locals import Store
 
 from backoffice.config.redaction import shown
 from backoffice.data import model, search
-from backoffice.data.database import clock, is_mysql, marks, moment, use_index
 from backoffice.data.model import Attempt, File, Job, JobInput, Lane, Publication, Task, Worker
 from backoffice.data.search import EVERYTHING
 from backoffice.data.search import Filter as Filter
+from backoffice.data.sql import clock, is_mysql, marks, moment, use_index
 from backoffice.errors import NotFound
 from backoffice.states import ACTIVE, EXPIRED, REVOKED, RUNNING
 

@@ -18,7 +18,8 @@ from itertools import repeat
 
 from storm.locals import Store
 
-from backoffice.data.database import Database, clock, is_mysql, moment, use_index
+from backoffice.data.database import Database
+from backoffice.data.sql import clock, is_mysql, moment, use_index
 from backoffice.states import JOB_ENDED
 
 WEEK = 7 * 24 * 60  # minutes

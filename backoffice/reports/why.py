@@ -12,8 +12,8 @@ from datetime import datetime
 from storm.locals import Store
 
 from backoffice.data import model
-from backoffice.data.database import clock, marks
 from backoffice.data.model import Job, Lane, Task
+from backoffice.data.sql import clock, marks
 from backoffice.engine import claims, transitions
 from backoffice.engine.transitions import DONE, JobTask
 from backoffice.reports import obstacles, queue_depths

@@ -22,7 +22,8 @@ from storm.locals import Store
 from backoffice.config.loading import Alert, Settings
 from backoffice.data import alert_states, counters, events, low_disks
 from backoffice.data.alert_states import AlertState
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.reports import records
 from backoffice.scheduler import alert_channels, notices
 from backoffice.scheduler.alert_channels import Notice, Sent

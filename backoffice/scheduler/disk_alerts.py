@@ -12,7 +12,8 @@ from storm.locals import Store
 
 from backoffice.config.loading import Floor
 from backoffice.data import events, low_disks
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.system.disk_space import Disk, Room
 
 _NAME = 100  # characters of a disk's name

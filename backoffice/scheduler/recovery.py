@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from storm.locals import Store
 
 from backoffice.config.loading import PathSettings
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import attempt_metrics, leases, outcomes, worker_registry
 from backoffice.scheduler.unchanged import Unchanged
 from backoffice.system import job_folders

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from backoffice.config.loading import Settings
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import pruning
 from backoffice.system import job_folders
 

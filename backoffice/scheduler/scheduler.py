@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 
 from backoffice.config.loading import Alert, Settings, Target, Watch
 from backoffice.data import counter_store, migrations, search
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import catalogue, claims
 from backoffice.reports import gauges
 from backoffice.scheduler import disk_alerts, retention, target_sweep

@@ -11,7 +11,8 @@ from storm.locals import Store
 from backoffice.config.loading import Schedule, Settings
 from backoffice.data import events
 from backoffice.data import schedules as schedule_table
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import submission
 from backoffice.engine.catalogue import Catalogue
 from backoffice.engine.submission import JobRequest, PreparedJob

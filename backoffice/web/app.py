@@ -19,7 +19,7 @@ from storm.locals import Store
 
 from backoffice.config.loading import TOKEN_ACTOR, AuthSettings, Settings
 from backoffice.config.resources import share
-from backoffice.data import counter_store, database, events, replication, tokens
+from backoffice.data import counter_store, database_errors, events, replication, tokens
 from backoffice.data.database import Database
 from backoffice.engine import catalogue
 from backoffice.system import logs
@@ -80,7 +80,7 @@ def make_app(
     router = Router(routes)
 
     app = application(site, router)
-    app = StorePerRequest(app, open=_opener(base, book), passing=database.again)
+    app = StorePerRequest(app, open=_opener(base, book), passing=database_errors.again)
     if base.replicated:
         app = OwnWrites(
             app, secret=_key(auth.secret), merged=replication.merged, header=TOKEN, cookie="own"

@@ -14,7 +14,7 @@ from genshi.core import Markup
 from webob import Response
 
 from backoffice.data import search
-from backoffice.data.database import clock
+from backoffice.data.sql import clock
 from backoffice.engine import bulk_actions
 from backoffice.errors import Invalid
 from backoffice.reports import records, why

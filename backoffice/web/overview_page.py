@@ -20,7 +20,8 @@ from genshi.core import Markup
 from storm.locals import Store
 from webob import Response
 
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.reports import failure_groups, queue_depths, queue_statistics, records
 from backoffice.reports.failure_groups import Cause, Causes
 from backoffice.reports.records import Record

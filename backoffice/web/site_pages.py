@@ -19,7 +19,7 @@ from backoffice import __version__
 from backoffice.config.loading import Settings, Watch
 from backoffice.data import migrations
 from backoffice.data.cluster import UP
-from backoffice.data.database import clock, server_version
+from backoffice.data.sql import clock, server_version
 from backoffice.errors import BackofficeError
 from backoffice.media import ffmpeg
 from backoffice.reports import queue_statistics, records

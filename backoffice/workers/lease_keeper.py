@@ -10,7 +10,8 @@ from datetime import datetime
 
 from storm.locals import Store
 
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import leases
 from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from storm.exceptions import DatabaseError
 
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import attempt_metrics, outcomes
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Claim

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from storm.exceptions import DatabaseError
 from storm.locals import Store
 
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import leases, outcomes, worker_registry
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Claim

@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection, wait
 from backoffice import __version__, tasks
 from backoffice.config.loading import Settings
 from backoffice.data import counter_store, migrations
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import worker_registry
 from backoffice.errors import BackofficeError, DatabaseUnavailable
 from backoffice.media import ffmpeg

@@ -23,7 +23,8 @@ from storm.locals import Store
 from backoffice.config import loading
 from backoffice.config.loading import Settings
 from backoffice.data import migrations
-from backoffice.data.database import Database, clock, moment
+from backoffice.data.database import Database
+from backoffice.data.sql import clock, moment
 from backoffice.engine import catalogue, leases, submission
 from backoffice.states import JOB_ENDED
 from backoffice.system import files

@@ -18,7 +18,7 @@ from backoffice.client import Client, Filter
 from backoffice.client.answers import build
 from backoffice.config.loading import Settings
 from backoffice.data import tokens
-from backoffice.data.database import insert_one
+from backoffice.data.sql import insert_one
 from backoffice.engine.claims import ClaimedTask
 from backoffice.errors import (
     BackofficeError,

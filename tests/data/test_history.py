@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from storm.locals import Store
 
-from backoffice.data.database import insert_many
+from backoffice.data.sql import insert_many
 from backoffice.engine import queue_control
 from backoffice.reports import records
 from backoffice.scheduler import retention

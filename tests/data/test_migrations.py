@@ -14,8 +14,8 @@ from tests.crowd import processes
 
 MIGRATE = """
 import sys
-from backoffice import migrations
-from backoffice.config import DatabaseSettings
+from backoffice.data import migrations
+from backoffice.config.loading import DatabaseSettings
 from backoffice.data.database import Database
 GO
 print(migrations.migrate(Database(DatabaseSettings(sys.argv[1], 10))))

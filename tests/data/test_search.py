@@ -9,8 +9,8 @@ import pytest
 from storm.locals import Store
 
 from backoffice.data import search
-from backoffice.data.database import insert_many
 from backoffice.data.search import Filter
+from backoffice.data.sql import insert_many
 from backoffice.engine import file_registry
 from backoffice.errors import Invalid
 from backoffice.reports import records

@@ -41,7 +41,7 @@ def test_a_preview_counts_and_changes_nothing(mixed: Board) -> None:
 
 
 def test_a_preview_counts_only_so_far(mixed: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "COUNTED", 3)
+    monkeypatch.setattr(bulk_actions, "COUNTED", 3)
     found = bulk_actions.preview(mixed.database, "cancel", Filter())
     assert (found["matched"], found["possible"], found["more"]) == (3, 3, True)
 
@@ -50,7 +50,7 @@ def test_a_preview_counts_only_so_far(mixed: Board, monkeypatch: pytest.MonkeyPa
 def test_an_action_reaches_every_job_that_matches(
     mixed: Board, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(jobs, "_BATCH", batch)
+    monkeypatch.setattr(bulk_actions, "_BATCH", batch)
     result = bulk_actions.apply(mixed.database, "cancel", Filter(), "bob")
     assert states(mixed) == ["failed"] * 3 + ["cancelled"] * 4
     assert (result["matched"], result["possible"], result["done"]) == (7, 4, 4)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from storm.locals import Store
 
-from backoffice.data.database import clock, insert_many, moment
+from backoffice.data.sql import clock, insert_many, moment
 from backoffice.engine import claims, jobs, leases, outcomes, queue_control, worker_registry
 from backoffice.engine.claims import Claim, ClaimedTask
 from backoffice.engine.outcomes import Outcome

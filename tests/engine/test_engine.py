@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from backoffice.data.database import clock
+from backoffice.data.sql import clock
 from backoffice.engine import claims, jobs, leases, outcomes
 from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from backoffice.data.database import moment
+from backoffice.data.sql import moment
 from backoffice.engine import claims, jobs, leases, transitions
 from backoffice.engine.claims import Claim
 from backoffice.engine.workflows import Condition, InputSpec, TaskSpec

@@ -22,7 +22,8 @@ import pytest
 from backoffice.config import loading
 from backoffice.config.loading import DatabaseSettings, Settings
 from backoffice.data import migrations, search, tables
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import jobs, leases
 from backoffice.errors import BackofficeError, Conflict, Invalid, SchemaMismatch
 from backoffice.operations import backup, restore
@@ -262,7 +263,7 @@ def test_pages_have_every_row_once(
     for number in range(5):
         filled.submit(metadata={f"{n}": "x" for n in range(number)})
     expected = contents(filled.database, tmp_path / "whole")
-    monkeypatch.setattr(backup, "PAGE", 2)
+    monkeypatch.setattr(tables, "PAGE", 2)
     assert contents(filled.database, tmp_path / "paged") == expected
 
 

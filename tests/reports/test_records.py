@@ -11,8 +11,8 @@ from storm.locals import Store
 from storm.tracer import install_tracer, remove_tracer
 
 from backoffice.config.loading import Settings
-from backoffice.data.database import clock
 from backoffice.data.search import Filter
+from backoffice.data.sql import clock
 from backoffice.documents import safe_xml
 from backoffice.engine import leases, queue_control
 from backoffice.engine.workflows import InputSpec, TaskSpec

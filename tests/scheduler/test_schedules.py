@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backoffice.config.loading import Schedule, Settings
-from backoffice.data.database import moment
+from backoffice.data.sql import moment
 from backoffice.engine.catalogue import Catalogue
 from backoffice.reports import records
 from backoffice.scheduler import schedules

@@ -11,7 +11,7 @@ import pytest
 
 from backoffice.config import loading
 from backoffice.config.loading import Settings
-from backoffice.data.database import insert_many, insert_one
+from backoffice.data.sql import insert_many, insert_one
 from backoffice.engine import file_registry
 from backoffice.reports import lineage
 from backoffice.tasks import Output, Published
