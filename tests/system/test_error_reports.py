@@ -19,7 +19,7 @@ import sentry_sdk
 
 from backoffice.config.loading import LogSettings, Settings
 from backoffice.errors import ConfigError
-from backoffice.reports import records
+from backoffice.reports import queue_depths
 from backoffice.system import logs
 from backoffice.web.app import make_app
 from tests.board import Board
@@ -92,7 +92,7 @@ def test_the_pages_tell_of_faults_and_not_of_whoever_met_them(
     setup(sentry.dsn)
     visitor = Visitor(make_app(settings))
     visitor.get("/jobs/1")
-    monkeypatch.setattr(records, "queues", lambda store: 1 / 0)
+    monkeypatch.setattr(queue_depths, "queues", lambda store: 1 / 0)
     private = {"HTTP_COOKIE": "-".join("cookie"), "HTTP_X_SECRET": "-".join("header")}
     assert visitor.get("/queues", **private).status == 500
     (event,) = told(sentry)

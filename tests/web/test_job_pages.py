@@ -11,7 +11,7 @@ from storm.locals import Store
 
 from backoffice.config import loading
 from backoffice.config.loading import Settings
-from backoffice.engine import jobs
+from backoffice.engine import bulk_actions, jobs
 from backoffice.reports import records
 from backoffice.tasks import Published
 from backoffice.web import action_pages
@@ -117,7 +117,7 @@ def test_an_old_cursor_still_leads_somewhere(board: Board, reader: Reader) -> No
 def test_more_jobs_than_are_counted_are_said_to_be_more(
     board: Board, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "COUNTED", 3)
+    monkeypatch.setattr(bulk_actions, "COUNTED", 3)
     for _ in range(5):
         board.submit()
     assert "more than 3 jobs match" in reader.open("/jobs?limit=2&state=queued").text()
