@@ -58,11 +58,11 @@ _log = logging.getLogger(__name__)
 class Database:
     """Stores on one database, one a thread. Open it after a fork, not before.
 
-    With ``replicas`` requests that only read are served by those that the
-    settings name, if any, and ``read`` by them when there is no primary. None is
-    used that has not all that was there when the first request came: whoever has
-    looked at the schema before finds it so on each. Without, all is done by the
-    primary, which is what whoever decides something needs.
+    With ``replicas``, requests that only read go to the replicas of the settings, if
+    any, and ``read`` goes there when there is no primary. A replica is used only once
+    it has everything that existed at the first request, so that a schema that was
+    checked before is the same on each. Without ``replicas`` everything goes to the
+    primary: code that decides something needs that.
     """
 
     def __init__(self, settings: DatabaseSettings, *, replicas: bool = False) -> None:
@@ -81,8 +81,8 @@ class Database:
         store: Store | None = getattr(self._local, "store", None)
         if store is None:
             try:
-                # What nobody refers to is let go of: Storm would keep a thousand
-                # objects a thread, for transactions that ended long ago.
+                # No cache: Storm would keep a thousand objects a thread, of
+                # transactions that ended long ago.
                 store = self._local.store = Store(self._storm, Cache(0))
             except Error as error:
                 raise unavailable(error) from error
@@ -97,11 +97,11 @@ class Database:
     def transact(
         self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run ``function(store, …)`` and commit; again from its start when the
-        database asks for it. Raises DatabaseUnavailable, or what it raises.
+        """Run ``function(store, …)`` and commit; retry from its start after a passing
+        error. Raises DatabaseUnavailable, or what ``function`` raises.
 
-        A server that does not answer at all is waited for once: whoever called
-        has other things to look after.
+        A server that does not answer at all is waited for once, because callers have
+        other work.
         """
         began = time.monotonic()
         for number in range(1, TRIES + 1):
@@ -112,7 +112,7 @@ class Database:
                     raise explained(error) from error
                 hung = time.monotonic() - began >= self._settings.timeout
                 if number == TRIES and code(error) == DUPLICATE:
-                    raise  # nobody came in between: what we insert is wrong
+                    raise  # no other transaction interferes: the row itself is wrong
                 if number == TRIES or (hung and isinstance(error, DisconnectionError)):
                     raise explained(error) from error
                 count_retry(error)
@@ -146,7 +146,7 @@ class Database:
         store = self.store()
         connection = self._connection()
         if connection is not None and connection.is_reading:
-            self.release()  # some body that this thread began is still being read
+            self.release()  # a response that this thread began is still being sent
         self._reading(reading)
         if reading and connection is not None:
             if self._floor is None:
@@ -155,9 +155,9 @@ class Database:
         return store
 
     def position(self) -> str:
-        """What this thread's last transaction has written or may have seen; empty
-        where there are no replicas, and for one that only read if it cannot be
-        asked any more. To be asked before ``release``."""
+        """What this thread's last transaction has written or may have seen. Empty where
+        there are no replicas, and for a read when the server is gone. Call before
+        ``release``."""
         store: Store | None = getattr(self._local, "store", None)
         if store is None or not self._replicas:
             return ""
@@ -167,8 +167,8 @@ class Database:
             return self._position_after(error)
 
     def _position_after(self, error: Error) -> str:
-        """The server went away after the commit. Where writes go to now, the head
-        covers what was committed, unless that is lost."""
+        """The server went away after the commit. The head of the server that takes writes
+        now covers the commit, unless it was lost."""
         _log.warning("the position cannot be asked: %s", error)
         connection = self._connection()
         if connection is None or connection.is_reading:
@@ -179,8 +179,8 @@ class Database:
             return ""
 
     def apart(self, *, replicas: bool = False) -> Database:
-        """The same with connections of its own, for what is done beside a request.
-        It looks at the servers with the same eyes."""
+        """The same database with its own connections, for work beside a request. Shares
+        what is known of the servers."""
         other = Database(self._settings, replicas=replicas)
         if self.replicated:
             other._storm = self._storm
@@ -192,16 +192,16 @@ class Database:
 
     @property
     def takes_writes(self) -> bool:
-        """Whether there is somebody to write to, as far as is known."""
+        """Whether a server takes writes, as far as is known."""
         known = self._storm
         return known.cluster.takes_writes() if isinstance(known, ReplicatedMySQL) else True
 
     def nodes(self) -> list[cluster.Status]:
-        """Its servers, the one that takes writes first; none if there is but one."""
+        """Its servers, the one that takes writes first; empty without replicas."""
         return self._storm.cluster.status() if isinstance(self._storm, ReplicatedMySQL) else []
 
     def _connection(self) -> ReplicatedConnection | None:
-        """This thread's, if it may read from replicas."""
+        """This thread's connection, if it may read from replicas."""
         if not (self._replicas and self.replicated):
             return None
         connection: ReplicatedConnection = self.store()._connection
@@ -229,7 +229,7 @@ class Database:
             store.commit()
             return result
         except BaseException:
-            # Also when the commit failed: the server may hold half of it.
+            # Also after a failed commit: the server may hold half of it.
             self._rollback(store)
             raise
 

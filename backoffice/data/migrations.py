@@ -1,5 +1,5 @@
-"""Bring the database's schema up to date, safely when killed half-way and when
-two do it at once.
+"""Migrations: bring the schema up to date; safe when killed half-way, and when two
+processes migrate at once.
 
 A migration is ``schema/<dialect>/NNNN-name.sql``: statements ended by ``;`` at
 the end of a line. MySQL commits each DDL by itself, so each statement is a
@@ -91,7 +91,7 @@ def migrate(
 
 
 def version(store: Store) -> int:
-    """Of the schema as it is; 0 for a database without tables of ours."""
+    """The schema version of the database; 0 for one without our tables."""
     return max((version for version, _ in _applied(store)), default=0)
 
 
@@ -100,7 +100,7 @@ def is_half_restored(store: Store) -> bool:
 
 
 def begin_restore(store: Store) -> None:
-    """From now on nobody but the restore uses the database."""
+    """From now on only the restore uses the database."""
     store.execute(_STEPS_TABLE)
     store.execute("DELETE FROM schema_step")
     mark = Step(*RESTORING, "")

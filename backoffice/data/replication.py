@@ -73,11 +73,11 @@ DISCONNECTED = frozenset({1053, 1079, 1152, 1158, 1159, 1160, 1161, 1927, 2006, 
 
 
 class NodeUnavailable(OperationalError):
-    """Nobody to read from or to write to. Its number is that of the last failure."""
+    """No server to read from or to write to. Its number is that of the last failure."""
 
 
 class PrimaryMoved(DisconnectionError):
-    """The primary takes no writes any more: run the transaction again."""
+    """The primary takes no writes any more; the transaction must be retried."""
 
 
 class TransactionOpen(ProgrammingError):
@@ -184,7 +184,7 @@ class ReplicatedConnection(mysql.MySQLConnection):
 
     @property
     def node(self) -> Node | None:
-        """Whom the open transaction is with."""
+        """The server of the open transaction."""
         return self._session.node if self._session is not None else None
 
     # Reading

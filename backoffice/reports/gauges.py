@@ -1,8 +1,7 @@
-"""How many there are of each, for Prometheus, who asks every few seconds.
+"""Gauges for Prometheus, which asks every few seconds: jobs and ready tasks by state.
 
-What is quickly counted is counted when somebody asks, and true at that moment.
-Of more than ``figures.COUNTED`` it tells what a scheduler has counted last,
-which takes a hundredth of its time at most. Reads indexes alone.
+Up to COUNTED are counted at each request. Larger numbers are those that a scheduler
+has counted last, which takes at most a hundredth of its time. Only indexes are read.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from backoffice.reports.records import Record
 from backoffice.states import JOB_STATES, READY
 
 EVERY = 15.0  # seconds between two counts, at least
-REST = 100  # and so many times as long as the last one took
+REST = 100  # pause after a count, in times of its duration
 JOBS, READY_TASKS = "jobs", "queue_ready_tasks"  # names of metrics
 
-Kept = Mapping[Key, float]  # of the ledger
+Kept = Mapping[Key, float]  # as ``counter_store.read`` gives them
 
 
 def jobs(store: Store, kept: Kept) -> dict[str, float]:
@@ -35,10 +34,10 @@ def jobs(store: Store, kept: Kept) -> dict[str, float]:
 
 
 def queues(store: Store, kept: Kept) -> list[Record]:
-    """Like ``figures.depths``, with all that is ready."""
+    """Like ``queue_depths.queues``, with all ready tasks."""
     return [
-        one | {"ready": _full(one["ready"], (READY_TASKS, (one["name"],)), kept)}
-        for one in queue_depths.queues(store, COUNTED + 1)
+        queue | {"ready": _full(queue["ready"], (READY_TASKS, (queue["name"],)), kept)}
+        for queue in queue_depths.queues(store, COUNTED + 1)
     ]
 
 
@@ -51,8 +50,8 @@ def _some(store: Store, state: str) -> int:
     return queue_depths.count(store, rows, state, most=COUNTED + 1)
 
 
-class Census:
-    """Counts what is too many to be counted whenever somebody asks."""
+class LargeCounts:
+    """Counts what is too much to be counted at each request."""
 
     def __init__(self, database: Database, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.database = database

@@ -47,7 +47,7 @@ class Scheduler:
         self.recipes = catalogue.load(settings)
         self.daemon = Daemon("scheduler", settings, reload=self.reload)
         self.recovery = Recovery(database, time.monotonic, settings.paths)
-        self.book = counter_store.Book(database, scheduler=True)
+        self.book = counter_store.CounterWriter(database, scheduler=True)
         self.watch_folders = ThreadGroup(self._watch)
         self.watch_checks = ThreadGroup(self._check)
         self.sweeps = ThreadGroup(self._sweep)
@@ -68,7 +68,7 @@ class Scheduler:
         """What has a thread of its own, with the pause between two calls in seconds."""
         return {
             "search index": (self._index, INDEX_EVERY),
-            "gauges": (gauges.Census(self.database).run, gauges.EVERY),
+            "gauges": (gauges.LargeCounts(self.database).run, gauges.EVERY),
             "retention": (self._prune, PRUNE_EVERY),
             "disks": (self._watch_disks, DISKS_EVERY),
         }

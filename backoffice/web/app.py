@@ -75,7 +75,7 @@ def make_app(
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     base = base or Database(settings.database, replicas=True)
-    book = counter_store.Book(base.apart(), apart=True)
+    book = counter_store.CounterWriter(base.apart(), apart=True)
     site = Site(settings, base, catalogue.load(settings), registry, pages.show)
     router = Router(routes)
 
@@ -128,7 +128,7 @@ class Unit:
 
     store: Store
     close: Callable[[], None]
-    book: counter_store.Book
+    book: counter_store.CounterWriter
 
     def commit(self) -> None:
         self.store.commit()
@@ -138,7 +138,7 @@ class Unit:
         self.store.rollback()
 
 
-def _opener(base: Database, book: counter_store.Book) -> Callable[[Environ], Unit]:
+def _opener(base: Database, book: counter_store.CounterWriter) -> Callable[[Environ], Unit]:
     def open(environ: Environ) -> Unit:
         reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
         store = base.request_store(reading, environ.get(AFTER, ""))

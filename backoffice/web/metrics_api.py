@@ -1,10 +1,10 @@
 """/metrics: what Prometheus is told.
 
 Of the whole: what the database holds, and what all processes have counted
-(``ledger``); every web server of one database tells the same of it. Of this
+(``counter_store``); every web server of one database tells the same of it. Of this
 process: its requests, and the servers of a replicated database as it sees them.
 Of this host: its disks. Owns the names; what is counted has its names in
-``tally``.
+``counters``.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Worker:
         self.outbox = Outbox(self.state, database)
         self.attempts = RunningAttempts(self.state, self.pool, self.outbox)
         self.sync = DatabaseSync(self.state, database, self.attempts, self.outbox)
-        self.book = counter_store.Book(database, monotonic=monotonic)
+        self.book = counter_store.CounterWriter(database, monotonic=monotonic)
 
     def run(self) -> None:
         """Work until drained or told to stop. Raises SchemaMismatch, and

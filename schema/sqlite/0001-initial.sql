@@ -274,7 +274,7 @@ CREATE TABLE IF NOT EXISTS token (
 
 CREATE UNIQUE INDEX IF NOT EXISTS token_digest ON token (digest);
 
-CREATE TABLE IF NOT EXISTS tally (
+CREATE TABLE IF NOT EXISTS counter (
     name TEXT NOT NULL,
     labels TEXT NOT NULL,
     value REAL NOT NULL,

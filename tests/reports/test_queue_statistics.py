@@ -49,7 +49,7 @@ def test_nothing_runs_on_an_empty_board(board: Board) -> None:
 
 def test_a_scheduler_that_is_not_there_is_told(board: Board) -> None:
     assert board.read(queue_statistics.no_scheduler) == "no scheduler has ever run: start one"
-    counter_store.Book(board.database, scheduler=True).write()
+    counter_store.CounterWriter(board.database, scheduler=True).write()
     assert board.read(queue_statistics.no_scheduler) == ""
     long_ago = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     board.do(counter_store.put, {counter_store.TICK: long_ago.timestamp()})

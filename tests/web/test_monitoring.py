@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from backoffice.cli import main
 from backoffice.data import counters
 from backoffice.data.cluster import Status
-from backoffice.data.counter_store import Book
+from backoffice.data.counter_store import CounterWriter
 from backoffice.engine import queue_control
 from backoffice.web import metrics_api
 from tests.board import Board, chain
@@ -41,7 +41,7 @@ def told(board: Board, visitor: Visitor) -> dict[str, set[str]]:
     board.submit(chain("one"))
     board.do(queue_control.limit, "default", 4, "tester")
     counters.ATTEMPT_SECONDS.observe(1, "probe", "succeeded")
-    Book(board.database).write()
+    CounterWriter(board.database).write()
     visitor.get("/jobs")
     found: dict[str, set[str]] = {}
     families = [*text_string_to_metric_families(visitor.get("/metrics").text)]

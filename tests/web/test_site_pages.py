@@ -229,7 +229,7 @@ def test_about_tells_versions_health_and_keys(board: Board, visitor: Visitor) ->
     for expected in (__version__, "Python", "ffmpeg", database, "version 1", "MIT", "lxml"):
         assert expected in told
     board.worker()
-    counter_store.Book(board.database, scheduler=True).write()
+    counter_store.CounterWriter(board.database, scheduler=True).write()
     assert "All is well" in main(visitor, "/about")
 
 
