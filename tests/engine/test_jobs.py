@@ -416,11 +416,11 @@ def test_fifty_threads_with_one_key_make_one_job(board: Board) -> None:
 SUBMIT = """
 import json, sys
 from functools import partial
-from backoffice import config
+from backoffice.config.loading import load
 from tests.board import Board, chain
 from tests.crowd import together
 GO
-board = Board(config.load(None, {
+board = Board(load(None, {
     "BACKOFFICE_DATABASE_URI": sys.argv[1], "BACKOFFICE_PATHS_HOME": sys.argv[2]}))
 print(json.dumps(together(board.database, *[partial(board.submit, chain("a"), key="k")] * 10)))
 """
