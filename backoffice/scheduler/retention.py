@@ -1,14 +1,13 @@
-"""Removes jobs past their retention, in batches that disturb nobody.
+"""Retention: remove jobs some time after their end, in small batches.
 
-With a job go its tasks, attempts, deliveries, history, what it made in the
-work folder and its logs; one event tells how many went. What it published
-stays at its target, and the publication stays known, with its file, so that it
-can be retracted; publications that were retracted go. Files that came from
-outside are never deleted, and a job whose output another job was given stays
-until that one goes.
+A job is removed with its tasks, attempts, deliveries, history, outputs in the work
+folder and logs; one event says how many were removed. Published files stay at their
+targets, and their publications stay in the database, so that they can be retracted;
+retracted publications are removed. Files from outside are never deleted. A job whose
+output is another job's input stays until that job is removed.
 
-Rows are chosen first and removed by primary key. Files go after the commit:
-a crash in between leaves a folder behind, and never a job without its files.
+Rows are chosen first and removed by primary key. Files are removed after the commit:
+a crash in between leaves a folder without its job, never a job without its files.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from backoffice.system import job_folders
 
 Counts = dict[str, int]  # kind of thing → how many
 
-REMOVED = "removed"  # state of a file that is known for its publication alone
+REMOVED = "removed"  # state of a file that is kept only for its publication
 _AT_ONCE = 500  # keys in one statement
 
 
@@ -47,8 +46,8 @@ def prune(
     *,
     dry_run: bool = False,
 ) -> Counts:
-    """Remove jobs that ended longer ago than that; returns what was removed,
-    or with ``dry_run`` how many jobs would be. ``on_batch`` gets the sums so far.
+    """Remove jobs that ended longer ago than ``older_than``. Returns what was removed, or
+    with ``dry_run`` how many jobs would be. ``on_batch`` gets the sums so far.
     """
     before = database.read(clock) - older_than
     if dry_run:
@@ -81,10 +80,10 @@ def _count(store: Store, before: datetime) -> int:
 
 
 def _remove_batch(store: Store, before: datetime, rows: int) -> _Batch:
-    """Remove jobs of about so many rows in all, but at least one job."""
+    """Remove jobs with about ``rows`` rows in all, but at least one job."""
     found = store.execute(f"SELECT id{_PRUNABLE} ORDER BY finished, id LIMIT ?", (before, rows))
     jobs = _that_fit(store, [job for (job,) in found.get_all()], rows)
-    # Another could have been retried or pruned since it was found.
+    # One may have been retried or pruned since it was found.
     jobs = _keys(
         store,
         f"SELECT id FROM job WHERE finished < ? AND id IN (…){for_update(store)}",
@@ -103,7 +102,7 @@ def _remove_batch(store: Store, before: datetime, rows: int) -> _Batch:
 
 
 def _that_fit(store: Store, jobs: Sequence[int], rows: int) -> list[int]:
-    """The first of them, until their tasks and events make up a batch."""
+    """The first of the jobs, as many as fill a batch with their tasks and events."""
     if not jobs:
         return []
     weights = Counter({job: 1 for job in jobs})
@@ -155,7 +154,7 @@ def _remove_files(store: Store, batch: _Batch) -> None:
 
 
 def _keys(store: Store, query: str, values: Sequence[int], *before: object) -> list[int]:
-    """The ids that ``query`` finds for ``values``, which stand for its ``…``."""
+    """The ids that ``query`` finds; ``values`` take the place of its ``…``."""
     found: list[int] = []
     for some in _portions(values):
         rows = store.execute(query.replace("…", marks(some)), (*before, *some)).get_all()
@@ -176,7 +175,7 @@ def _remove(store: Store, table: str, keys: Sequence[int], batch: _Batch) -> Non
 
 
 def _remove_workers(store: Store, before: datetime) -> int:
-    """Those that have been gone for as long, and hold nothing."""
+    """Remove workers that ended before ``before`` and hold no task."""
     gone = store.execute(
         "SELECT w.id FROM worker w WHERE w.state IN ('stopped', 'lost') AND w.heartbeat < ?"
         " AND NOT EXISTS (SELECT 1 FROM task t WHERE t.state = 'running' AND t.worker_id = w.id)",
