@@ -1,10 +1,14 @@
-"""Every exception that Backoffice raises on purpose; standard library only.
+"""Every exception that Backoffice raises on purpose; imports only ``states``.
 
 Each carries a message an operator can act on: what is wrong, where, and what
 to do. Programming errors stay ordinary Python exceptions.
 """
 
 from __future__ import annotations
+
+import errno
+
+from backoffice.states import Reason
 
 
 class BackofficeError(Exception):
@@ -92,9 +96,10 @@ class TaskFailed(BackofficeError):
     a full disk may be emptied, a file that is no video stays none.
     """
 
-    def __init__(self, message: str, *, retry: bool = True) -> None:
+    def __init__(self, message: str, *, retry: bool = True, reason: Reason = Reason.OTHER) -> None:
         super().__init__(message)
         self.retry = retry
+        self.reason = reason
 
 
 class ProcessKilled(BackofficeError):
@@ -102,3 +107,19 @@ class ProcessKilled(BackofficeError):
 
     Counts as a loss of the worker, which costs no retry.
     """
+
+
+_REASONS = {
+    errno.ENOSPC: Reason.DISK_FULL,
+    errno.EDQUOT: Reason.DISK_FULL,
+    errno.EFBIG: Reason.OUTPUT_TOO_LARGE,
+    errno.EACCES: Reason.NOT_PERMITTED,
+    errno.EPERM: Reason.NOT_PERMITTED,
+    errno.EROFS: Reason.NOT_PERMITTED,
+    errno.ENOMEM: Reason.OUT_OF_MEMORY,
+}
+
+
+def reason_of(error: OSError) -> Reason:
+    """What an error of the operating system is to the reason of an attempt."""
+    return _REASONS.get(error.errno or 0, Reason.FILE_ERROR)

@@ -11,8 +11,8 @@ from pathlib import Path
 from storm.locals import Store
 
 from backoffice.data.database import Database, clock
-from backoffice.engine import claims, leases
-from backoffice.engine.jobs import lane
+from backoffice.engine import claims, worker_registry
+from backoffice.engine.submission import lane
 from bench.place import Failed, Place, Server
 from bench.report import Line
 
@@ -93,7 +93,7 @@ def _insert(database: Database, text: str, count: int, offset: int = 0) -> None:
 
 
 def _register(store: Store) -> int:
-    return leases.register(
+    return worker_registry.register(
         store,
         clock(store),
         host="here",

@@ -28,7 +28,7 @@ from backoffice.config.loading import Settings
 from backoffice.data import migrations, search, tokens
 from backoffice.data.database import Database
 from backoffice.data.search import Filter
-from backoffice.engine import catalogue, jobs
+from backoffice.engine import catalogue, jobs, queue_control, submission, worker_registry
 from backoffice.engine import dry_run as dry
 from backoffice.engine.catalogue import Catalogue
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable, NotFound
@@ -37,7 +37,7 @@ from backoffice.operations import check as checks
 from backoffice.operations import reconcile as reconciliation
 from backoffice.operations import restore as restoring
 from backoffice.operations.disk_contents import Difference
-from backoffice.reports import records, why
+from backoffice.reports import queue_depths, records, why
 from backoffice.scheduler import retention
 from backoffice.system import units
 from backoffice.web import documents
@@ -242,7 +242,7 @@ def _difference(one: Difference) -> str:
 
 def submit(args: Namespace, settings: Settings) -> int:
     known = catalogue.load(settings)
-    request = jobs.Request(
+    request = submission.JobRequest(
         workflow=args.workflow,
         inputs=_inputs(args, known),
         title=args.title,
@@ -256,7 +256,7 @@ def submit(args: Namespace, settings: Settings) -> int:
     if args.dry_run:
         return _show_plan(dry.plan(prepared, settings))
     with _opened(settings) as database:
-        job, new = database.transact(jobs.submit, prepared, _actor())
+        job, new = database.transact(submission.submit, prepared, _actor())
         console.show_submitted(job, new)
         return _wait(database, job) if args.wait else DONE
 
@@ -264,9 +264,9 @@ def submit(args: Namespace, settings: Settings) -> int:
 def clone(args: Namespace, settings: Settings) -> int:
     known = catalogue.load(settings)
     with _opened(settings) as database:
-        request = database.read(jobs.request_of, args.id)
+        request = database.read(submission.request_of, args.id)
         prepared = known.prepare(request, settings)
-        job, _ = database.transact(jobs.submit, prepared, _actor())
+        job, _ = database.transact(submission.submit, prepared, _actor())
         say(str(job))
         return _wait(database, job) if args.wait else DONE
 
@@ -274,14 +274,14 @@ def clone(args: Namespace, settings: Settings) -> int:
 def retract(args: Namespace, settings: Settings) -> int:
     """A job like any other: workers may be the only ones to reach a target."""
     known = catalogue.load(settings)
-    request = jobs.Request(
+    request = submission.JobRequest(
         workflow="retract",
         title=f"Retract publication {' '.join(map(str, args.ids))}",
         parameters={"publication": " ".join(map(str, args.ids))},
     )
     prepared = known.prepare(request, settings)
     with _opened(settings) as database:
-        job, _ = database.transact(jobs.submit, prepared, _actor())
+        job, _ = database.transact(submission.submit, prepared, _actor())
         say(str(job))
         return _wait(database, job) if args.wait else DONE
 
@@ -368,7 +368,7 @@ workers = _look(
         store, states=() if args.all else (states.ACTIVE, states.DRAINING)
     ),
 )
-queues = _look("queues", lambda store, args: records.queues(store))
+queues = _look("queues", lambda store, args: queue_depths.queues(store))
 events = _look(
     "events",
     lambda store, args: records.events(store, after=args.after, limit=args.limit, job=args.job),
@@ -476,17 +476,17 @@ def queue(args: Namespace, settings: Settings) -> int:
     actor = _actor()
     with _opened(settings) as database:
         if args.action == "pause":
-            database.transact(jobs.pause_queue, args.name, actor)
+            database.transact(queue_control.pause, args.name, actor)
         elif args.action == "resume":
-            database.transact(jobs.resume_queue, args.name, actor)
+            database.transact(queue_control.resume, args.name, actor)
         else:
-            database.transact(jobs.limit_queue, args.name, args.to, actor)
+            database.transact(queue_control.limit, args.name, args.to, actor)
     return DONE
 
 
 def drain(args: Namespace, settings: Settings) -> int:
     with _opened(settings) as database:
-        database.transact(jobs.drain, args.id, _actor())
+        database.transact(worker_registry.drain, args.id, _actor())
     return DONE
 
 

@@ -16,7 +16,7 @@ from backoffice.data.model import Job
 from backoffice.errors import DatabaseUnavailable
 from backoffice.reports import records
 from backoffice.reports.why import span
-from backoffice.states import JOB_ENDED, RUNNING
+from backoffice.states import CANCELLED, FAILED, JOB_ENDED, RUNNING, SCHEDULED, SKIPPED, SUCCEEDED
 
 POLL = 0.5  # seconds
 PATIENCE = 60.0  # seconds that the database may be away
@@ -124,7 +124,7 @@ class Lines:
         pass
 
 
-_TOLD = ("succeeded", "failed", "cancelled", "skipped", "scheduled")  # with their message
+_TOLD = (SUCCEEDED, FAILED, CANCELLED, SKIPPED, SCHEDULED)  # with their message
 
 
 def _pace(task: Record) -> str:

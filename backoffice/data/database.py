@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -274,6 +275,14 @@ class SQLite(storm_sqlite.SQLite):
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
             time.sleep(0.01)
+
+
+def server_version(store: Store) -> str:
+    """Such as ``SQLite 3.40.1``, ``10.11.19-MariaDB`` or ``MySQL 8.0.36``."""
+    if not is_mysql(store):
+        return f"SQLite {sqlite3.sqlite_version}"
+    (version,) = store.execute("SELECT VERSION()").get_one()
+    return str(version) if "MariaDB" in version else f"MySQL {version}"
 
 
 def code(error: BaseException) -> int:

@@ -128,6 +128,7 @@ class Task:
     speed = Unicode()
     eta = Float()
     message = Unicode()
+    reason = Unicode()
     spec_json = Unicode("spec")
 
     @property
@@ -150,6 +151,7 @@ class Attempt:
     started = DateTime()
     finished = DateTime()
     message = Unicode()
+    reason = Unicode()
     commands_json = Unicode("commands")
     ffmpeg = Unicode()
     exit_status = Int()
@@ -186,6 +188,8 @@ class Event:
     job_id = Int()
     task_id = Int()
     detail = Unicode()
+    reason = Unicode()
+    host = Unicode()
 
 
 class Publication:

@@ -10,10 +10,12 @@ from typing import Any
 
 from storm.locals import Store
 
+from backoffice import tasks
 from backoffice.data import model
 from backoffice.data.database import marks
 from backoffice.engine.claims import Claimed, Held
-from backoffice.tasks import Job, Publication
+from backoffice.states import PRESENT, PUBLISHED
+from backoffice.tasks import Job, Publication, Trait
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def build(store: Store, claimed: Sequence[Claimed]) -> list[Assignment]:
 
 def _assignment(store: Store, claimed: Claimed, found: tuple[Job, str]) -> Assignment:
     spec, (job, request) = claimed.spec, found
-    if claimed.type == "notify":
+    if tasks.has(claimed.type, Trait.REPORT):
         job = _with_tasks(store, job)
     return Assignment(
         held=claimed.held,
@@ -120,7 +122,7 @@ def _references(store: Store, job_id: int, wanted: Mapping[str, Any]) -> list[Re
         query = (
             "SELECT f.role, f.href, t.name, f.name, f.media_type, f.size, f.sha256, f.tree,"
             " f.facts, f.id FROM task t JOIN file f ON f.job_id = t.job_id AND f.task_id = t.id"
-            " WHERE t.job_id = ? AND t.name = ? AND f.state = 'present'"
+            f" WHERE t.job_id = ? AND t.name = ? AND f.state = '{PRESENT}'"
         )
         values: list[Any] = [job_id, wanted["task"]]
         if wanted["role"]:
@@ -148,12 +150,14 @@ def _row(row: tuple[Any, ...]) -> dict[str, Any]:
 
 def _publications(store: Store, claimed: Claimed) -> list[Publication]:
     """Those to be retracted, or those of the job for a message about it."""
-    query = "SELECT id, target, path, sha256, tree FROM publication WHERE state = 'published' AND "
-    if claimed.type == "retract":
+    query = (
+        f"SELECT id, target, path, sha256, tree FROM publication WHERE state = '{PUBLISHED}' AND "
+    )
+    if tasks.has(claimed.type, Trait.RETRACT):
         named = claimed.spec["parameters"].get("publication", "").split()
         values = [int(one) for one in named if one.isdigit()]
         query += f"id IN ({marks(values)})"
-    elif claimed.type == "notify":
+    elif tasks.has(claimed.type, Trait.REPORT):
         values = [claimed.held.job_id]
         query += "job_id = ?"
     else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from backoffice import tasks
 from backoffice.data import counters
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.leases import Lease
+from backoffice.engine.leases import LeaseRecord
 from backoffice.engine.outcomes import Outcome
 from backoffice.states import LOST
+from backoffice.tasks import Trait
 
 
 def ended(one: Assignment, outcome: Outcome, targets: Collection[str]) -> None:
@@ -18,12 +20,12 @@ def ended(one: Assignment, outcome: Outcome, targets: Collection[str]) -> None:
     counters.ATTEMPTS.count(one.type, outcome.state)
     if outcome.wall_seconds is not None:
         counters.ATTEMPT_SECONDS.observe(outcome.wall_seconds, one.type, outcome.state)
-    if one.type == "publish":
+    if tasks.has(one.type, Trait.PUBLISH):
         counters.PUBLISHES.count(_known(one.parameters.get("target", ""), targets), outcome.state)
-    if one.type == "retract":
+    if tasks.has(one.type, Trait.RETRACT):
         for target in {_known(publication.target, targets) for publication in one.publications}:
             counters.RETRACTIONS.count(target, outcome.state)
-    for delivery in outcome.deliveries:
+    for delivery in outcome.result.deliveries:
         sent = 200 <= delivery.status < 300
         counters.NOTIFICATIONS.count("job", counters.SENT if sent else counters.UNSENT)
 
@@ -32,7 +34,7 @@ def _known(target: str, targets: Collection[str]) -> str:
     return target if target in targets else counters.UNKNOWN
 
 
-def rescued(lease: Lease) -> None:
+def rescued(lease: LeaseRecord) -> None:
     """A task was taken from a worker that was not heard of."""
     counters.LEASES_LOST.count()
     counters.ATTEMPTS.count(lease.type, LOST)

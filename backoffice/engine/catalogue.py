@@ -15,8 +15,8 @@ from lxml import etree
 from backoffice import tasks
 from backoffice.config.loading import Settings
 from backoffice.config.redaction import shown_xml
-from backoffice.engine import jobs, workflows
-from backoffice.engine.jobs import Prepared, Request
+from backoffice.engine import submission, workflows
+from backoffice.engine.submission import JobRequest, PreparedJob
 from backoffice.engine.workflows import Workflow
 from backoffice.media import profiles
 from backoffice.media.profiles import Profile
@@ -29,10 +29,10 @@ class Catalogue:
     workflows: Mapping[str, Workflow]
     profiles: Mapping[str, Profile]
 
-    def prepare(self, request: Request, settings: Settings) -> Prepared:
-        """Like ``jobs.prepare``, and each task type that has ``check(parameters,
+    def prepare(self, request: JobRequest, settings: Settings) -> PreparedJob:
+        """Like ``submission.prepare``, and each task type that has ``check(parameters,
         settings)`` agrees: it raises Invalid for what could only fail."""
-        prepared = jobs.prepare(request, self.workflows, settings.paths.roots)
+        prepared = submission.prepare(request, self.workflows, settings.paths.roots)
         for task in prepared.plan:
             if check := getattr(tasks.load(task.type), "check", None):
                 check(task.parameters, settings)

@@ -21,11 +21,7 @@ from storm.locals import Store
 
 from backoffice.data import events
 from backoffice.data.database import for_update, insert_many, marks
-from backoffice.states import (
-    PAUSED,
-    READY,
-    RUNNING,
-)
+from backoffice.states import BLOCKED, PAUSED, QUEUED, READY, RUNNING, SCHEDULED
 
 DUE_BATCH = 500
 # Losses of its worker from which a task is under suspicion: a worker runs one
@@ -106,7 +102,7 @@ def waiting(
 
 def _heads(store: Store, lane: Lane, limit: int, suspects: bool) -> list[tuple[int, int]]:
     query = (
-        "SELECT priority, id FROM task WHERE state = 'ready' AND lane_id = ?"
+        f"SELECT priority, id FROM task WHERE state = '{READY}' AND lane_id = ?"
         " ORDER BY priority, id LIMIT ?"
     )
     rows: list[tuple[int, int]] = store.execute(
@@ -120,7 +116,7 @@ def _heads(store: Store, lane: Lane, limit: int, suspects: bool) -> list[tuple[i
 # the whole queue. A test holds EXPLAIN against it.
 CLAIM = (
     "SELECT id, job_id, name, type, attempt, spec, losses FROM task"
-    " WHERE state = 'ready' AND lane_id = ? ORDER BY priority, id LIMIT ?"
+    f" WHERE state = '{READY}' AND lane_id = ? ORDER BY priority, id LIMIT ?"
 )
 
 
@@ -172,7 +168,7 @@ def _allowed(store: Store, lane: Lane, count: int, taken: int) -> int:
 
 def running_in(store: Store, queue: str) -> int:
     (count,) = store.execute(
-        "SELECT COUNT(*) FROM task WHERE state = 'running'"
+        f"SELECT COUNT(*) FROM task WHERE state = '{RUNNING}'"
         " AND lane_id IN (SELECT id FROM lane WHERE queue = ?)",
         (queue,),
     ).get_one()
@@ -205,9 +201,10 @@ def _mark_claimed(
     tasks = [one.held.task_id for one in claimed]
     jobs = sorted({one.held.job_id for one in claimed})
     store.execute(
-        "UPDATE task SET state = 'running', attempt = attempt + 1, worker_id = ?,"
+        f"UPDATE task SET state = '{RUNNING}', attempt = attempt + 1, worker_id = ?,"
         " lease_until = ?, started = ?, finished = NULL, run_at = NULL, progress = 0,"
-        f" speed = '', eta = NULL, message = '' WHERE id IN ({marks(tasks)})",
+        f" speed = '', eta = NULL, message = '', reason = ''"
+        f" WHERE id IN ({marks(tasks)})",
         [worker_id, until, now, *tasks],
         noresult=True,
     )
@@ -233,14 +230,14 @@ def _mark_claimed(
     queued = [
         row[0]
         for row in store.execute(
-            f"SELECT id FROM job WHERE id IN ({marks(jobs)}) AND state = 'queued' ORDER BY id"
+            f"SELECT id FROM job WHERE id IN ({marks(jobs)}) AND state = '{QUEUED}' ORDER BY id"
             + for_update(store),
             jobs,
         ).get_all()
     ]
     if queued:
         store.execute(
-            f"UPDATE job SET state = 'running', started = ? WHERE id IN ({marks(queued)})",
+            f"UPDATE job SET state = '{RUNNING}', started = ? WHERE id IN ({marks(queued)})",
             [now, *queued],
             noresult=True,
         )
@@ -261,7 +258,7 @@ def promote(store: Store, now: datetime) -> int:
     """Make due tasks ready; returns how many. Tasks of paused jobs wait as
     blocked instead."""
     rows = store.execute(
-        "SELECT id, job_id FROM task WHERE state = 'scheduled' AND run_at <= ?"
+        f"SELECT id, job_id FROM task WHERE state = '{SCHEDULED}' AND run_at <= ?"
         " ORDER BY run_at LIMIT ?",
         (now, DUE_BATCH),
     ).get_all()
@@ -274,10 +271,10 @@ def promote(store: Store, now: datetime) -> int:
         row = store.execute(
             f"SELECT state FROM job WHERE id = ?{for_update(store)}", (job,)
         ).get_one()
-        state = "blocked" if row is not None and row[0] == PAUSED else READY
+        state = BLOCKED if row is not None and row[0] == PAUSED else READY
         result = store.execute(
             "UPDATE task SET state = ?, ready_at = ?"
-            f" WHERE id IN ({marks(tasks)}) AND state = 'scheduled' AND run_at <= ?",
+            f" WHERE id IN ({marks(tasks)}) AND state = '{SCHEDULED}' AND run_at <= ?",
             [state, now, *tasks, now],
         )
         count += result.rowcount

@@ -17,11 +17,11 @@ from backoffice import tasks as task_types
 from backoffice.config.loading import Settings
 from backoffice.config.redaction import Redaction
 from backoffice.engine import workflows
-from backoffice.engine.jobs import Prepared
+from backoffice.engine.submission import PreparedJob
 from backoffice.engine.workflows import InputRef, TaskSpec
 from backoffice.errors import BackofficeError
 from backoffice.system.confinement import NOTHING, Confinement
-from backoffice.tasks import Job, Plan, Publication, Source
+from backoffice.tasks import Job, Plan, Publication, Source, Trait
 
 JOB = "JOB"
 
@@ -90,7 +90,7 @@ class _Walk:
     """How far the job has come. ``made`` has an entry for each task that is
     done or skipped."""
 
-    prepared: Prepared
+    prepared: PreparedJob
     settings: Settings
     inputs: list[Source]
     facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -132,12 +132,9 @@ class _Walk:
         return DryTask(spec.name, spec.type, None, commands, paths, notes)
 
     def _plan(self, spec: TaskSpec, context: _Context) -> Plan:
-        if spec.type == "retract":  # its publications are in the database alone
-            asked = spec.parameters.get("publication", "")
-            return Plan(notes=[f"retracts these publications if they are there: {asked}"])
         module = task_types.load(spec.type)
         plan: Plan = module.plan(context)
-        if spec.type == "probe":  # only reads, and all that follows depends on it
+        if task_types.has(spec.type, Trait.PROBE):  # all that follows depends on its facts
             self.facts.update(module.run(context).facts)
         return plan
 
@@ -169,7 +166,7 @@ class _Walk:
         return workflows.facts(self.prepared.parameters, inputs)
 
 
-def plan(prepared: Prepared, settings: Settings) -> list[DryTask]:
+def plan(prepared: PreparedJob, settings: Settings) -> list[DryTask]:
     """What each task would do, in the order of the workflow."""
     inputs = [
         Source(role=role, path=path, name=path.name, size=size, file_id=number)

@@ -11,86 +11,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from storm.locals import Store
 
-from backoffice.data import events, model
+from backoffice.data import model
 from backoffice.data.database import for_update, marks, moment
-from backoffice.engine import transitions
+from backoffice.engine import transitions, worker_registry
 from backoffice.engine.claims import Held
-from backoffice.states import (
-    DRAINING,
-    LOST,
-    RUNNING,
-    STOPPED,
-)
+from backoffice.states import ACTIVE, LOST, RUNNING
 
-OURS = "id = ? AND attempt = ? AND worker_id = ? AND state = 'running'"
-
-
-def register(
-    store: Store,
-    now: datetime,
-    *,
-    host: str,
-    pid: int,
-    slots: int,
-    queues: Iterable[str],
-    tags: Iterable[str],
-    lease: float,
-    version: str,
-) -> int:
-    """A new worker's row; returns its id."""
-    worker = model.Worker()
-    worker.host, worker.pid, worker.slots = host, pid, slots
-    worker.queues, worker.tags = " ".join(queues), " ".join(sorted(tags))
-    worker.state, worker.started, worker.heartbeat = "active", now, now
-    worker.lease, worker.version = lease, version
-    store.add(worker)
-    store.flush()
-    worker_id: int = worker.id
-    events.append(
-        store, now, events.Event("worker.started", f"worker {worker_id}", detail=f"{host}:{pid}")
-    )
-    return worker_id
-
-
-def redefine(
-    store: Store,
-    worker_id: int,
-    *,
-    slots: int,
-    queues: Iterable[str],
-    tags: Iterable[str],
-    lease: float,
-) -> None:
-    """The worker goes on with other settings."""
-    store.execute(
-        "UPDATE worker SET slots = ?, queues = ?, tags = ?, lease = ? WHERE id = ?",
-        (slots, " ".join(queues), " ".join(sorted(tags)), lease, worker_id),
-        noresult=True,
-    )
-
-
-def sign_off(store: Store, worker_id: int, now: datetime) -> None:
-    """The worker stops of its own will, holding nothing."""
-    if _changed(
-        store,
-        "UPDATE worker SET state = ?, heartbeat = ? WHERE id = ? AND state <> ?",
-        (STOPPED, now, worker_id, STOPPED),
-    ):
-        events.append(store, now, events.Event("worker.stopped", f"worker {worker_id}"))
+OURS = f"id = ? AND attempt = ? AND worker_id = ? AND state = '{RUNNING}'"
 
 
 @dataclass(frozen=True)
-class Beat:
+class HeartbeatResult:
     kept: frozenset[Held]
     cancelled: frozenset[Held]  # of those kept: somebody asked to cancel
     draining: bool
 
 
-def beat(store: Store, worker_id: int, held: Sequence[Held], lease: float, now: datetime) -> Beat:
+def heartbeat(
+    store: Store, worker_id: int, held: Sequence[Held], lease: float, now: datetime
+) -> HeartbeatResult:
     """Renew the leases of ``held`` and tell which are still ours. A worker
     that was given up as lost is active again: it is plainly alive."""
     until = now + timedelta(seconds=lease)
@@ -101,20 +44,15 @@ def beat(store: Store, worker_id: int, held: Sequence[Held], lease: float, now: 
     )
     _changed(
         store,
-        "UPDATE worker SET heartbeat = ?, state = CASE state WHEN 'lost' THEN 'active'"
+        f"UPDATE worker SET heartbeat = ?, state = CASE state WHEN '{LOST}' THEN '{ACTIVE}'"
         " ELSE state END WHERE id = ?",
         (now, worker_id),
     )
-    return Beat(
+    return HeartbeatResult(
         kept,
         cancel_requests(store, sorted(kept, key=lambda h: h.task_id)),
-        is_draining(store, worker_id),
+        worker_registry.is_draining(store, worker_id),
     )
-
-
-def is_draining(store: Store, worker_id: int) -> bool:
-    row = store.execute("SELECT state FROM worker WHERE id = ?", (worker_id,)).get_one()
-    return row is None or row[0] in (DRAINING, STOPPED)
 
 
 def cancel_requests(store: Store, held: Sequence[Held]) -> frozenset[Held]:
@@ -190,7 +128,7 @@ def fence(store: Store, held: Held, lease: float, now: datetime) -> bool:
 
 
 @dataclass(frozen=True)
-class Lease:
+class LeaseRecord:
     """A lease as somebody saw it: unchanged means not renewed."""
 
     held: Held
@@ -200,56 +138,28 @@ class Lease:
     type: str = ""
 
 
-def leases(store: Store) -> list[Lease]:
+def current(store: Store) -> list[LeaseRecord]:
     """Every lease there is now."""
     rows = store.execute(
         "SELECT t.id, t.attempt, t.worker_id, t.job_id, t.lease_until, w.lease, t.name, t.type"
-        " FROM task t LEFT JOIN worker w ON w.id = t.worker_id WHERE t.state = 'running'"
+        f" FROM task t LEFT JOIN worker w ON w.id = t.worker_id WHERE t.state = '{RUNNING}'"
     ).get_all()
     return [
-        Lease(Held(task, attempt, worker, job), moment(until) or datetime.min, lease or 0.0, *told)
+        LeaseRecord(
+            Held(task, attempt, worker, job), moment(until) or datetime.min, lease or 0.0, *told
+        )
         for task, attempt, worker, job, until, lease, *told in rows
     ]
 
 
-def living(store: Store, attempts: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+def still_running(store: Store, attempts: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
     """Those of the attempts (task, number) that still hold their tasks."""
     asked = set(attempts)
     tasks = sorted({task for task, _ in asked})
     rows = store.execute(
-        f"SELECT id, attempt FROM task WHERE state = 'running' AND id IN ({marks(tasks)})", tasks
+        f"SELECT id, attempt FROM task WHERE state = '{RUNNING}' AND id IN ({marks(tasks)})", tasks
     ).get_all()
     return asked & {(task, attempt) for task, attempt in rows}
-
-
-class Present(NamedTuple):
-    """A worker that has not ended and is not known to be lost."""
-
-    id: int
-    heartbeat: datetime
-    lease: float  # seconds
-    host: str
-    pid: int
-
-
-def present(store: Store) -> list[Present]:
-    rows = store.execute(
-        "SELECT id, heartbeat, lease, host, pid FROM worker WHERE state IN ('active', 'draining')"
-    ).get_all()
-    return [Present(one, moment(beat) or datetime.min, *rest) for one, beat, *rest in rows]
-
-
-def mark_lost_workers(store: Store, silent: Sequence[Present], now: datetime) -> None:
-    """Workers that have not been heard of for a lease: one that has had another
-    heartbeat since is not lost."""
-    for worker_id, heartbeat, *_ in silent:
-        if _changed(
-            store,
-            "UPDATE worker SET state = ? WHERE id = ? AND heartbeat = ?"
-            " AND state IN ('active', 'draining')",
-            (LOST, worker_id, heartbeat),
-        ):
-            events.append(store, now, events.Event("worker.lost", f"worker {worker_id}"))
 
 
 def _changed(store: Store, statement: str, params: Sequence[Any]) -> bool:

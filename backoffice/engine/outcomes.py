@@ -20,58 +20,26 @@ from backoffice.data import events, model
 from backoffice.data.database import for_update, insert_many, marks, moment
 from backoffice.engine import transitions
 from backoffice.engine.claims import Held
-from backoffice.engine.leases import OURS, Lease, own_step
+from backoffice.engine.leases import OURS, LeaseRecord, own_step
 from backoffice.media import media_types
 from backoffice.states import (
     CANCELLED,
     FAILED,
     LOST,
+    PRESENT,
     PUBLISHED,
     READY,
     RELEASED,
     RETRACTED,
     SCHEDULED,
     SUCCEEDED,
+    Reason,
 )
+from backoffice.tasks import Output, Published, Result
 
 MAX_LOSSES = 5  # of its worker, before a task is set aside
 LONGEST_BACKOFF = timedelta(hours=1)
 LONGEST_MESSAGE = 4000  # characters; the rest is in the log
-# How messages begin of what was ended for its time; alerts look for them.
-STALLED, TOOK_TOO_LONG = "stalled: no progress for", "took longer than its time limit of"
-
-
-@dataclass(frozen=True)
-class MadeFile:
-    """An output as it is stored; size and digest of the folder for a tree."""
-
-    href: str
-    name: str
-    role: str
-    media_type: str
-    tree: bool
-    size: int
-    sha256: str
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    file_id: int
-    target: str
-    path: str
-    href: str
-    tree: bool
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
-class DeliveryMade:
-    url: str
-    status: int
-    message: str
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -81,14 +49,9 @@ class Outcome:
 
     state: str
     message: str = ""
+    reason: Reason = Reason.NONE
     retry: bool = True  # of a failed one: could another try help?
-    outputs: Sequence[MadeFile] = ()
-    facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-    checksums: Mapping[int, str] = field(default_factory=dict)
-    report: Mapping[str, Any] = field(default_factory=dict)
-    published: Sequence[PublishedFile] = ()
-    retracted: Sequence[int] = ()
-    deliveries: Sequence[DeliveryMade] = ()
+    result: Result = field(default_factory=Result)  # of a failed one: only its deliveries
     exit_status: int | None = None
     cpu_seconds: float | None = None
     peak_memory: int | None = None  # bytes
@@ -137,7 +100,7 @@ def _end_attempt(
     store: Store, held: Held, outcome: Outcome, step: transitions.Step, now: datetime
 ) -> list[events.Event]:
     outcome = replace(outcome, message=outcome.message[:LONGEST_MESSAGE])
-    step.message = outcome.message
+    step.message, step.reason = outcome.message, outcome.reason
     step.state, happened = _AFTER[outcome.state](store, held, outcome, step, now)
     step.progress = 100.0 * (step.state == SUCCEEDED)
     _close_attempt(store, held, outcome, now)
@@ -150,39 +113,32 @@ _Moved = tuple[str, list[events.Event]]  # the task's new state, and what happen
 def _succeeded(
     store: Store, held: Held, outcome: Outcome, step: transitions.Step, now: datetime
 ) -> _Moved:
-    _store_outputs(store, held, outcome, now)
+    _store_result(store, held, outcome.result, now)
     return SUCCEEDED, [_event(held, SUCCEEDED, step.name)]
 
 
 def _failed(
     store: Store, held: Held, outcome: Outcome, step: transitions.Step, now: datetime
 ) -> _Moved:
-    _store_deliveries(store, held, outcome, now)
+    _store_deliveries(store, held, outcome.result, now)
     if step.cancelling:
         return _cancelled(store, held, outcome, step, now)
     failures = step.failures + 1
     if not outcome.retry or failures >= step.max_attempts:
-        _put(store, held, FAILED, failures=failures, finished=now, message=outcome.message)
-        return FAILED, [_event(held, FAILED, f"{step.name}: {outcome.message}")]
+        _put(store, held, FAILED, step, failures=failures, finished=now)
+        return FAILED, [_event(held, FAILED, f"{step.name}: {outcome.message}", step.reason)]
     run_at = now + backoff(step.spec["backoff"], failures)
-    _put(
-        store,
-        held,
-        SCHEDULED,
-        failures=failures,
-        run_at=run_at,
-        message=outcome.message,
-        worker_id=None,
-    )
+    _put(store, held, SCHEDULED, step, failures=failures, run_at=run_at, worker_id=None)
     detail = f"{step.name}: {outcome.message}; again at {run_at:%H:%M:%S} UTC"
-    return SCHEDULED, [_event(held, "retrying", detail)]
+    return SCHEDULED, [_event(held, "retrying", detail, step.reason)]
 
 
 def _cancelled(
     store: Store, held: Held, outcome: Outcome, step: transitions.Step, now: datetime
 ) -> _Moved:
-    _put(store, held, CANCELLED, finished=now, message=outcome.message)
-    return CANCELLED, [_event(held, CANCELLED, step.name)]
+    step.reason = Reason.CANCELLED
+    _put(store, held, CANCELLED, step, finished=now)
+    return CANCELLED, [_event(held, CANCELLED, step.name, step.reason)]
 
 
 def _lost(
@@ -191,22 +147,14 @@ def _lost(
     if step.cancelling:
         return _cancelled(store, held, outcome, step, now)
     losses = step.losses + 1
-    happened = [_event(held, LOST, f"{step.name}: {outcome.message}")]
+    happened = [_event(held, LOST, f"{step.name}: {outcome.message}", step.reason)]
     if losses < MAX_LOSSES:
-        _put(
-            store,
-            held,
-            READY,
-            losses=losses,
-            ready_at=now,
-            message=outcome.message,
-            worker_id=None,
-        )
+        _put(store, held, READY, step, losses=losses, ready_at=now, worker_id=None)
         return READY, happened
-    message = f"set aside: it lost its worker {losses} times; the last time: {outcome.message}"
-    step.message = message  # the job's own message is made of it
-    _put(store, held, FAILED, losses=losses, finished=now, message=message)
-    return FAILED, [*happened, _event(held, FAILED, f"{step.name}: {message}")]
+    step.message = f"set aside: it lost its worker {losses} times; the last time: {outcome.message}"
+    step.reason = Reason.LOST_TOO_OFTEN
+    _put(store, held, FAILED, step, losses=losses, finished=now)
+    return FAILED, [*happened, _event(held, FAILED, f"{step.name}: {step.message}", step.reason)]
 
 
 def _released(
@@ -214,8 +162,9 @@ def _released(
 ) -> _Moved:
     if step.cancelling:
         return _cancelled(store, held, outcome, step, now)
-    _put(store, held, READY, ready_at=now, message="", worker_id=None)
-    return READY, [_event(held, RELEASED, step.name)]
+    reason, step.message, step.reason = step.reason, "", Reason.NONE
+    _put(store, held, READY, step, ready_at=now, worker_id=None)
+    return READY, [_event(held, RELEASED, step.name, reason)]
 
 
 _AFTER = {
@@ -227,8 +176,8 @@ _AFTER = {
 }
 
 
-def _event(held: Held, action: str, detail: str) -> events.Event:
-    return events.of_task(action, held.job_id, held.task_id, detail)
+def _event(held: Held, action: str, detail: str, reason: Reason = Reason.NONE) -> events.Event:
+    return events.of_task(action, held.job_id, held.task_id, detail, reason)
 
 
 def _put_succeeded(store: Store, steps: Iterable[transitions.Step], now: datetime) -> None:
@@ -238,11 +187,21 @@ def _put_succeeded(store: Store, steps: Iterable[transitions.Step], now: datetim
         if step.state == SUCCEEDED:
             by_message.setdefault(step.message, []).append(step.id)
     for message, tasks in by_message.items():
-        _put_all(store, tasks, SUCCEEDED, progress=100.0, finished=now, message=message, eta=None)
+        _put_all(
+            store,
+            tasks,
+            SUCCEEDED,
+            progress=100.0,
+            finished=now,
+            message=message,
+            reason="",
+            eta=None,
+        )
 
 
-def _put(store: Store, held: Held, state: str, **columns: object) -> None:
-    _put_all(store, [held.task_id], state, **columns)
+def _put(store: Store, held: Held, state: str, step: transitions.Step, **columns: object) -> None:
+    why = {"message": step.message, "reason": str(step.reason)}
+    _put_all(store, [held.task_id], state, **why, **columns)
 
 
 def _put_all(store: Store, tasks: Sequence[int], state: str, **columns: object) -> None:
@@ -271,13 +230,14 @@ def _recorded(store: Store, held: Held, outcome: Outcome) -> bool:
 
 def _close_attempt(store: Store, held: Held, outcome: Outcome, now: datetime) -> None:
     store.execute(
-        "UPDATE attempt SET state = ?, finished = ?, message = ?, exit_status = ?,"
+        "UPDATE attempt SET state = ?, finished = ?, message = ?, reason = ?, exit_status = ?,"
         " cpu_seconds = ?, peak_memory = ?, wall_seconds = ?, commands = ?, ffmpeg = ?, log = ?,"
         " log_size = ?, report = ? WHERE task_id = ? AND number = ?",
         (
             outcome.state,
             now,
             outcome.message,
+            str(outcome.reason),
             outcome.exit_status,
             outcome.cpu_seconds,
             outcome.peak_memory,
@@ -286,7 +246,7 @@ def _close_attempt(store: Store, held: Held, outcome: Outcome, now: datetime) ->
             outcome.ffmpeg,
             outcome.log,
             outcome.log_size,
-            model.dump(outcome.report),
+            model.dump(outcome.result.report),
             held.task_id,
             held.attempt,
         ),
@@ -294,60 +254,45 @@ def _close_attempt(store: Store, held: Held, outcome: Outcome, now: datetime) ->
     )
 
 
-def _store_outputs(store: Store, held: Held, outcome: Outcome, now: datetime) -> None:
-    insert_many(
-        store,
-        "file",
-        (
-            "href",
-            "name",
-            "role",
-            "media_type",
-            "tree",
-            "size",
-            "sha256",
-            "state",
-            "facts",
-            "job_id",
-            "task_id",
-            "created",
-        ),
-        [
-            (
-                f.href,
-                f.name[:255],
-                f.role,
-                f.media_type,
-                f.tree,
-                f.size,
-                f.sha256,
-                "present",
-                model.dump(f.facts),
-                held.job_id,
-                held.task_id,
-                now,
-            )
-            for f in outcome.outputs
-        ],
-    )
-    for file_id, facts in outcome.facts.items():
+_FILE = (
+    *("href", "name", "role", "media_type", "tree", "size", "sha256", "state", "facts"),
+    *("job_id", "task_id", "created"),
+)
+_PUBLICATION = (
+    *("active_key", "file_id", "job_id", "task_id", "target", "path", "href", "state", "tree"),
+    *("sha256", "size", "published"),
+)
+
+
+def _store_result(store: Store, held: Held, result: Result, now: datetime) -> None:
+    insert_many(store, "file", _FILE, [_file(held, output, now) for output in result.outputs])
+    for file_id, facts in result.facts.items():
         _store_facts(store, file_id, facts)
-    for file_id, checksum in outcome.checksums.items():
+    for file_id, checksum in result.checksums.items():
         store.execute("UPDATE file SET sha256 = ? WHERE id = ?", (checksum, file_id))
-    for published in outcome.published:
+    for published in result.published:
         _store_publication(store, held, published, now)
-    for publication_id in outcome.retracted:
-        store.execute(
-            "UPDATE publication SET state = ?, active_key = NULL, retracted = ?"
-            " WHERE id = ? AND state = ?",
-            (RETRACTED, now, publication_id, PUBLISHED),
-        )
-        events.append(
-            store,
-            now,
-            events.Event("publication.retracted", f"publication {publication_id}", held.job_id),
-        )
-    _store_deliveries(store, held, outcome, now)
+    for publication_id in result.retracted:
+        _store_retraction(store, held, publication_id, now)
+    _store_deliveries(store, held, result, now)
+
+
+def _file(held: Held, output: Output, now: datetime) -> tuple[object, ...]:
+    path = output.path
+    measured = output.media_type, output.tree, output.size, output.sha256
+    facts = model.dump(output.facts)
+    made_by = held.job_id, held.task_id, now
+    return path.as_uri(), path.name[:255], output.role, *measured, PRESENT, facts, *made_by
+
+
+def _store_retraction(store: Store, held: Held, publication_id: int, now: datetime) -> None:
+    store.execute(
+        "UPDATE publication SET state = ?, active_key = NULL, retracted = ?"
+        " WHERE id = ? AND state = ?",
+        (RETRACTED, now, publication_id, PUBLISHED),
+    )
+    subject = f"publication {publication_id}"
+    events.append(store, now, events.Event("publication.retracted", subject, held.job_id))
 
 
 def place_key(target: str, path: str) -> str:
@@ -367,80 +312,46 @@ def _store_facts(store: Store, file_id: int, facts: Mapping[str, Any]) -> None:
     store.execute(f"UPDATE file SET {columns} WHERE id = ?", (*given, file_id))
 
 
-def _store_publication(store: Store, held: Held, published: PublishedFile, now: datetime) -> None:
+def _store_publication(store: Store, held: Held, published: Published, now: datetime) -> None:
     """One row a place: what was already there with the same content keeps its
     row, what was overwritten is retracted."""
     key = place_key(published.target, published.path)
-    row = store.execute(
+    former = store.execute(
         f"SELECT id, sha256 FROM publication WHERE active_key = ?{for_update(store)}", (key,)
     ).get_one()
-    if row is not None and row[1] == published.sha256:
+    if former is not None and former[1] == published.sha256:
         return
-    if row is not None:
+    if former is not None:
         store.execute(
             "UPDATE publication SET state = ?, active_key = NULL, retracted = ? WHERE id = ?",
-            (RETRACTED, now, row[0]),
+            (RETRACTED, now, former[0]),
         )
-    insert_many(
-        store,
-        "publication",
-        (
-            "active_key",
-            "file_id",
-            "job_id",
-            "task_id",
-            "target",
-            "path",
-            "href",
-            "state",
-            "tree",
-            "sha256",
-            "size",
-            "published",
-        ),
-        [
-            (
-                key,
-                published.file_id,
-                held.job_id,
-                held.task_id,
-                published.target,
-                published.path,
-                published.href,
-                PUBLISHED,
-                published.tree,
-                published.sha256,
-                published.size,
-                now,
-            )
-        ],
-    )
-    events.append(
-        store,
-        now,
-        events.Event(
-            "publication.published",
-            f"file {published.file_id}",
-            held.job_id,
-            held.task_id,
-            published.href,
-        ),
-    )
+    insert_many(store, "publication", _PUBLICATION, [_publication(held, published, key, now)])
+    subject, ids = f"file {published.file_id}", (held.job_id, held.task_id)
+    event = events.Event("publication.published", subject, *ids, published.href)
+    events.append(store, now, event)
 
 
-def _store_deliveries(store: Store, held: Held, outcome: Outcome, now: datetime) -> None:
+def _publication(held: Held, published: Published, key: str, now: datetime) -> tuple[object, ...]:
+    made_by = published.file_id, held.job_id, held.task_id
+    place = published.target, published.path, published.href
+    content = published.tree, published.sha256, published.size
+    return key, *made_by, *place, PUBLISHED, *content, now
+
+
+def _store_deliveries(store: Store, held: Held, result: Result, now: datetime) -> None:
     insert_many(
         store,
         "delivery",
         ("task_id", "number", "at", "url", "status", "message", "seconds"),
         [
-            (held.task_id, held.attempt, now, d.url, d.status, d.message, d.seconds)
-            for d in outcome.deliveries
+            (held.task_id, held.attempt, now, sent.url, sent.status, sent.message, sent.seconds)
+            for sent in result.deliveries
         ],
     )
 
 
-def rescue(store: Store, lease: Lease, now: datetime) -> bool:
+def rescue(store: Store, lease: LeaseRecord, now: datetime) -> bool:
     """Give back the task of a lease that has ended, unless it was renewed
     meanwhile. Its worker counts as lost."""
     row = store.execute(
@@ -453,4 +364,4 @@ def rescue(store: Store, lease: Lease, now: datetime) -> bool:
     ).get_one()
     place = f" on {worker[0]}, process {worker[1]}" if worker else ""
     message = f"worker {lease.held.worker_id}{place} was lost"
-    return finish(store, lease.held, Outcome(LOST, message), now)
+    return finish(store, lease.held, Outcome(LOST, message, Reason.LOST_WORKER), now)

@@ -31,6 +31,7 @@ from backoffice.states import (
     SKIPPED,
     SUCCEEDED,
     TASK_ENDED,
+    Reason,
 )
 
 DONE = (SUCCEEDED, SKIPPED)
@@ -52,6 +53,7 @@ class Step:
     waited: bool  # its delay has been waited for
     progress: float
     message: str
+    reason: Reason
     spec: Mapping[str, Any]
 
 
@@ -115,14 +117,15 @@ def load(store: Store, job_id: int) -> list[Step]:
 def _steps(store: Store, job_ids: Sequence[int], lock: str = "") -> dict[int, list[Step]]:
     rows: list[Any] = store.execute(
         "SELECT job_id, id, name, state, attempt, worker_id, failures, losses, max_attempts,"
-        " cancel_requested IS NOT NULL, run_at IS NOT NULL OR attempt > 0, progress, message, spec"
+        " cancel_requested IS NOT NULL, run_at IS NOT NULL OR attempt > 0, progress,"
+        " message, reason, spec"
         f" FROM task{use_index(store, 'task_job')} WHERE job_id IN ({marks(job_ids)})"
         f" ORDER BY job_id, id{lock}",
         job_ids,
     ).get_all()
     steps: dict[int, list[Step]] = {job: [] for job in job_ids}
-    for job, *values, spec in rows:
-        steps[job].append(Step(*(*values, json.loads(spec))))
+    for job, *values, reason, spec in rows:
+        steps[job].append(Step(*(*values, Reason(reason), json.loads(spec))))
     return steps
 
 
@@ -154,8 +157,11 @@ def _move_on(store: Store, whole: Whole, now: datetime) -> list[events.Event]:
 
 def _cancel_waiting(store: Store, whole: Whole, now: datetime) -> list[events.Event]:
     waiting = [step for step in whole.steps if step.state in (BLOCKED, SCHEDULED, READY)]
-    _move(store, waiting, CANCELLED, finished=now)
-    return [events.of_task("cancelled", whole.id, step.id, step.name) for step in waiting]
+    _move(store, waiting, CANCELLED, finished=now, reason=str(Reason.CANCELLED))
+    return [
+        events.of_task(CANCELLED, whole.id, step.id, step.name, Reason.CANCELLED)
+        for step in waiting
+    ]
 
 
 def _hold(store: Store, whole: Whole, states: tuple[str, ...]) -> None:
@@ -178,9 +184,10 @@ def _start_what_can(store: Store, whole: Whole, now: datetime) -> list[events.Ev
         if when and facts is None:
             facts = job_facts(store, whole.id)
         if when and not workflows.holds(when, facts or {}):
-            reason = "because not " + " and ".join(workflows.describe(c) for c in when)
-            _move(store, [step], SKIPPED, finished=now, message=reason)
-            happened.append(events.of_task("skipped", whole.id, step.id, reason))
+            message = "because not " + " and ".join(workflows.describe(c) for c in when)
+            _move(store, [step], SKIPPED, finished=now, message=message, reason=str(Reason.SKIPPED))
+            skipped = events.of_task(SKIPPED, whole.id, step.id, message, Reason.SKIPPED)
+            happened.append(skipped)
         elif step.spec["delay"] and not step.waited:
             _move(store, [step], SCHEDULED, run_at=now + timedelta(seconds=step.spec["delay"]))
         else:
@@ -215,17 +222,17 @@ def _move(store: Store, steps: list[Step], state: str, **columns: object) -> Non
 
 def _end(store: Store, wholes: Iterable[Whole], now: datetime) -> list[events.Event]:
     """Write down how far the jobs are; those that ended alike in one statement."""
-    alike: dict[tuple[str | None, float, str], list[int]] = {}
+    alike: dict[tuple[str | None, float, str, Reason], list[int]] = {}
     for whole in wholes:
         state = _final_state(whole)
-        message = _message(whole) if state == FAILED else ""
-        alike.setdefault((state, progress(whole.steps), message), []).append(whole.id)
+        message, reason = _why_failed(whole) if state == FAILED else ("", Reason.NONE)
+        alike.setdefault((state, progress(whole.steps), message, reason), []).append(whole.id)
     happened = []
-    for (state, percent, message), ids in alike.items():
+    for (state, percent, message, reason), ids in alike.items():
         changes: dict[str, object] = {"progress": percent}
         if state is not None:
             changes |= {"state": state, "finished": now, "message": message}
-            happened += [events.of_job(state, job, detail=message) for job in ids]
+            happened += [events.of_job(state, job, detail=message, reason=reason) for job in ids]
         store.execute(
             f"UPDATE job SET {', '.join(f'{column} = ?' for column in changes)}"
             f" WHERE id IN ({marks(ids)})",
@@ -245,7 +252,8 @@ def _final_state(whole: Whole) -> str | None:
     return FAILED if whole.any(FAILED) else None
 
 
-def _message(whole: Whole) -> str:
-    return "; ".join(
-        f"{step.name} failed: {step.message}" for step in whole.steps if step.state == FAILED
-    )
+def _why_failed(whole: Whole) -> tuple[str, Reason]:
+    """The messages of all failed tasks, and the reason of the first."""
+    failed = [step for step in whole.steps if step.state == FAILED]
+    message = "; ".join(f"{step.name} failed: {step.message}" for step in failed)
+    return message, failed[0].reason

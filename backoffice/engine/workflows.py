@@ -20,6 +20,7 @@ from backoffice.config import webhook_keys
 from backoffice.config.redaction import shown
 from backoffice.documents import safe_xml
 from backoffice.errors import DefinitionError, Invalid
+from backoffice.tasks import Trait
 
 MEDIA_FACTS = ("lines", "width", "height", "duration", "video", "audio", "subtitle", "frame_rate")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -315,6 +316,9 @@ class _Known:
     targets: frozenset[str]
     commands: frozenset[str]
 
+    def probes(self, name: str) -> bool:
+        return Trait.PROBE in getattr(self.types[name], "TRAITS", ())
+
     def named(self, kind: str) -> frozenset[str] | None:
         """The names a parameter of that kind or name must be one of, if any."""
         tables = {"profile": self.profiles, "target": self.targets, "command": self.commands}
@@ -574,7 +578,7 @@ class _Reader:
                         self.elements[task.name],
                         f"{condition.fact} is not known yet; let the task need a probe task",
                     )
-            if after_probe or task.type == "probe":
+            if after_probe or self.known.probes(task.type):
                 probed.add(task.name)
 
 

@@ -33,24 +33,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-from storm.exceptions import DatabaseError
 from storm.locals import Store
 
 from backoffice import __version__
 from backoffice.config.loading import Settings
-from backoffice.data import migrations
-from backoffice.data.database import NO_SUCH_TABLE, Database, code, is_mysql
+from backoffice.data import migrations, tables
+from backoffice.data.database import Database
+from backoffice.data.tables import Table
 from backoffice.errors import BackofficeError, Conflict, Invalid, SchemaMismatch
+from backoffice.states import PRESENT, PUBLISHED
 from backoffice.system import files
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-PAGE = 2000  # rows read at a time
 _LEVEL = 5  # of compression; higher ones are much slower and little smaller
-_TABLE = re.compile(r"^CREATE (?:VIRTUAL )?TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
-_REBUILT = ("job_search", "file_search")  # by the scheduler
 _RECIPE = re.compile(r"(workflows|profiles)/(\d{1,3})/([\w][\w.-]*\.xml)")
 _KINDS = ("workflows", "profiles")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
@@ -59,17 +57,11 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=st
 _LISTS = {
     "publication": (
         "published.jsonl.gz",
-        "published",
+        PUBLISHED,
         ("id", "target", "path", "tree", "size", "sha256", "published", "href"),
     ),
-    "file": ("files.jsonl.gz", "present", ("id", "href", "tree", "size", "sha256")),
+    "file": ("files.jsonl.gz", PRESENT, ("id", "href", "tree", "size", "sha256")),
 }
-
-
-class Table(NamedTuple):
-    name: str
-    columns: tuple[str, ...]
-    key: tuple[str, ...]  # columns of the primary key
 
 
 @dataclass(frozen=True)
@@ -81,47 +73,6 @@ class Manifest:
     tables: Mapping[str, tuple[str, ...]]  # name → columns
     rows: Mapping[str, int]  # name → how many
     members: Mapping[str, str]  # name → SHA-256
-
-
-# Tables ----------------------------------------------------------------------
-
-
-def names(dialect: str) -> list[str]:
-    """Every table that migrations have made, except their own."""
-    statements = "\n".join(step.statement for step in migrations.steps(dialect))
-    return list(dict.fromkeys(_TABLE.findall(statements)))
-
-
-def tables(store: Store) -> list[Table]:
-    """The existing tables, except those that are rebuilt."""
-    dialect = "mysql" if is_mysql(store) else "sqlite"
-    found = [_table(store, name) for name in names(dialect) if name not in _REBUILT]
-    return [table for table in found if table.columns]
-
-
-def _table(store: Store, name: str) -> Table:
-    return (_mysql_table if is_mysql(store) else _sqlite_table)(store, name)
-
-
-def _sqlite_table(store: Store, name: str) -> Table:
-    query = "SELECT name, pk FROM pragma_table_info(?) ORDER BY cid"
-    columns = store.execute(query, (name,)).get_all()
-    key = sorted((place, column) for column, place in columns if place)
-    return Table(name, tuple(column for column, _ in columns), tuple(column for _, column in key))
-
-
-def _mysql_table(store: Store, name: str) -> Table:
-    """Not read from information_schema: MariaDB makes a table on disk for that, and some
-    versions (10.11.19) crash when that fails."""
-    try:
-        _, text = store.execute(f"SHOW CREATE TABLE {name}").get_one()
-    except DatabaseError as error:
-        if code(error) != NO_SUCH_TABLE:
-            raise
-        return Table(name, (), ())
-    columns = re.findall(r"^  `(\w+)` ", text, re.MULTILINE)
-    (key,) = re.findall(r"^  PRIMARY KEY \((.*?)\)", text, re.MULTILINE)
-    return Table(name, tuple(columns), tuple(re.findall(r"`(\w+)`", key)))
 
 
 # Writing ---------------------------------------------------------------------
@@ -207,18 +158,10 @@ def _require_sound(database: Database) -> None:
 
 def _dump(store: Store, folder: Path) -> tuple[list[Table], dict[str, int]]:
     """Write all tables of one snapshot; returns them, and their numbers of rows."""
-    _begin_snapshot(store)
-    found = tables(store)
+    tables.begin_snapshot(store)
+    found = tables.known(store)
     (folder / "tables").mkdir(exist_ok=True)
     return found, {table.name: _dump_table(store, table, folder) for table in found}
-
-
-def _begin_snapshot(store: Store) -> None:
-    """What the transaction reads is of one moment. On SQLite the WAL does that for every
-    transaction."""
-    if is_mysql(store):
-        store.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", noresult=True)
-        store.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", noresult=True)
 
 
 def _dump_table(store: Store, table: Table, folder: Path) -> int:
@@ -227,7 +170,7 @@ def _dump_table(store: Store, table: Table, folder: Path) -> int:
     with ExitStack() as stack:
         out = stack.enter_context(_compressed(folder / _member(table.name)))
         listed = _lister(table, folder, stack)
-        for page in _pages(store, table):
+        for page in tables.pages(store, table):
             for row in page:
                 out.write(_line(row))
                 listed(row)
@@ -248,30 +191,6 @@ def _lister(table: Table, folder: Path, stack: ExitStack) -> Callable[[Sequence[
             out.write(_line({column: row[place] for column, place in places}))
 
     return write
-
-
-def _pages(store: Store, table: Table) -> Iterator[list[Any]]:
-    """All rows by primary key; each page begins after the one before."""
-    order = ", ".join(table.key)
-    select = f"SELECT {', '.join(table.columns)} FROM {table.name}"
-    places = [table.columns.index(column) for column in table.key]
-    where = ""
-    values: list[Any] = []
-    while page := store.execute(f"{select}{where} ORDER BY {order} LIMIT {PAGE}", values).get_all():
-        yield page
-        last = [page[-1][place] for place in places]
-        where, values = _after(table.key, last)
-
-
-def _after(key: Sequence[str], last: Sequence[Any]) -> tuple[str, list[Any]]:
-    """``a > ? OR (a = ? AND b > ?)``: MySQL finds no range in ``(a, b) > (?, ?)``."""
-    terms: list[str] = []
-    values: list[Any] = []
-    for depth, column in enumerate(key):
-        equal = "".join(f"{one} = ? AND " for one in key[:depth])
-        terms.append(f"({equal}{column} > ?)")
-        values += last[: depth + 1]
-    return f" WHERE {' OR '.join(terms)}", values
 
 
 def _line(value: object) -> bytes:

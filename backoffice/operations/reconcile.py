@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from storm.locals import Store
-
 from backoffice.config.loading import Settings, Target
-from backoffice.data.database import Database, marks, moment
+from backoffice.data.database import Database
 from backoffice.engine import leases
 from backoffice.engine.outcomes import place_key
 from backoffice.operations import disk_contents
 from backoffice.operations.disk_contents import Difference, Entry, Expected, Found
 from backoffice.publishers import staging
+from backoffice.reports import expected_files
+from backoffice.reports.expected_files import StillExpected
 from backoffice.system import job_folders
 from backoffice.system.blocking_io import Beat, BlockingReads, NotAnswering
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 WAIT = 10.0  # seconds without an answer after which a disk counts as hung
 DEEP_WAIT = 600.0  # the checksum of one large file takes its time
-PAGE = 500  # rows, or names in a folder, at a time
+PAGE = 500  # names in a folder, at a time
 _CLOCK_SKEW = 60.0  # seconds by which the clocks of a disk and the database may differ
 _FILE_URL = "file://"
 _NO_ATTEMPT = (0, 0)  # stands for a staging area that no attempt has made
@@ -87,18 +87,18 @@ class _Reconciliation:
     # Publications
 
     def publications(self) -> Iterator[Difference]:
-        for rows in self._rows(_PUBLISHED):
+        for rows in expected_files.published(self.database):
             for number, target, *_ in rows:
                 if self._root(target) is None:
                     message = f"the settings have no folder of a target {target!r}"
                     subject = f"publication {number}"
                     yield Difference("publication-missing", subject, "", None, message)
             found = self._look_at(self._expected(rows), partial(disk_contents.compare, self.deep))
-            yield from self._still(found, _STILL_PUBLISHED)
+            yield from self._still(found, expected_files.still_published)
 
     def lingering(self) -> Iterator[Difference]:
         """What was retracted, but is still at its place."""
-        for rows in self._rows(_RETRACTED):
+        for rows in expected_files.retracted(self.database):
             taken = self._taken([place_key(target, path) for _, target, path, *_ in rows])
             gone = [row for row in rows if place_key(row[1], row[2]) not in taken]
             lingers = partial(disk_contents.lingers, self.deep)
@@ -147,7 +147,9 @@ class _Reconciliation:
         attempts = {
             name: staging.attempt_of(token) or _NO_ATTEMPT for name, token in tokens.items()
         }
-        living = self.database.read(leases.living, list(attempts.values())) if attempts else set()
+        living = (
+            self.database.read(leases.still_running, list(attempts.values())) if attempts else set()
+        )
         for name, attempt in attempts.items():
             if attempt not in living:
                 yield from self._left("staging-left", "", root, root / name)
@@ -158,7 +160,8 @@ class _Reconciliation:
         return [name for name, key in keys.items() if key not in taken]
 
     def _taken(self, keys: Sequence[str]) -> set[str]:
-        return set(self._column("SELECT active_key FROM publication WHERE active_key", keys))
+        taken: set[str] = self.database.read(expected_files.taken_places, keys)
+        return taken
 
     def _root(self, target: str) -> Path | None:
         known = self.settings.targets.get(target)
@@ -176,11 +179,10 @@ class _Reconciliation:
     # Files and logs
 
     def files(self) -> Iterator[Difference]:
-        for rows in self._rows(_FILES):
+        for rows in expected_files.present(self.database):
             expected = [file for row in rows if (file := self._file(*row))]
-            yield from self._still(
-                self._look_at(expected, partial(disk_contents.compare, self.deep)), _STILL_PRESENT
-            )
+            found = self._look_at(expected, partial(disk_contents.compare, self.deep))
+            yield from self._still(found, expected_files.still_present)
 
     def _file(
         self, number: int, href: str, tree: bool, size: int, sha256: str, task: int | None
@@ -196,7 +198,7 @@ class _Reconciliation:
 
     def logs(self) -> Iterator[Difference]:
         """Logs of the attempts that ran on this host."""
-        for rows in self._rows(_LOGS, socket.gethostname()):
+        for rows in expected_files.logs(self.database, socket.gethostname()):
             expected = [self._log(*row) for row in rows]
             for log in self._look_at(expected, disk_contents.is_missing):
                 yield Difference("log-missing", log.subject, str(log.path), log.size)
@@ -235,7 +237,7 @@ class _Reconciliation:
                 return  # the first job makes it
         for entries in self._entries(root, ""):
             jobs = {int(e.name) for e in entries if e.folder and re.fullmatch(r"\d{1,18}", e.name)}
-            yield root, jobs, set(self._column("SELECT id FROM job WHERE id", sorted(jobs)))
+            yield root, jobs, self.database.read(expected_files.known_jobs, sorted(jobs))
 
     def _attempts(self, root: Path, jobs: Iterable[int]) -> set[tuple[str, str]]:
         """All attempts' folders of the jobs: the job, and the folder's name."""
@@ -253,7 +255,8 @@ class _Reconciliation:
 
     def _in_use(self, jobs: Iterable[int]) -> set[tuple[str, str]]:
         """The folders of attempts that run, or made a file that the database knows."""
-        running, made = self.database.read(_used, sorted(jobs))
+        running = self.database.read(expected_files.running_attempts, sorted(jobs))
+        made = self.database.read(expected_files.made_files, sorted(jobs))
         found = {(str(job), f"{name}-{attempt}") for job, name, attempt in running}
         for job, href in made:
             parts = _path(href).parts
@@ -267,18 +270,6 @@ class _Reconciliation:
             yield Difference(kind, subject, str(path), size)
 
     # Reading the database and the disks
-
-    def _rows(self, query: str, *before: object) -> Iterator[Sequence[Any]]:
-        after = 0
-        while rows := self.database.read(_all, query, (*before, after, PAGE)):
-            yield rows
-            after = rows[-1][0]
-
-    def _column(self, query: str, values: Sequence[Any]) -> list[Any]:
-        if not values:
-            return []
-        rows = self.database.read(_all, f"{query} IN ({marks(values)})", values)
-        return [value for (value,) in rows]
 
     def _look_at(
         self, expected: Iterable[Expected], look: Callable[[Expected, Beat], T | None]
@@ -294,14 +285,17 @@ class _Reconciliation:
 
     def _settled(self, found: Sequence[Found]) -> list[Found]:
         """Without what a running task may have changed itself."""
-        since = self.database.read(_busy_since) if found else None
-        return [one for one in found if since is None or one.changed < since]
+        began = self.database.read(expected_files.targets_busy_since) if found else None
+        if began is None:
+            return list(found)
+        since = began.replace(tzinfo=UTC).timestamp() - _CLOCK_SKEW
+        return [one for one in found if one.changed < since]
 
-    def _still(self, found: Iterable[Found], query: str) -> Iterator[Difference]:
+    def _still(self, found: Iterable[Found], query: StillExpected) -> Iterator[Difference]:
         """Those for which the database still says the same."""
         settled = self._settled(list(found))
-        still = set(self._column(query, [found.id for found in settled]))
-        yield from (found.difference for found in settled if found.id in still)
+        still = self.database.read(query, [one.id for one in settled])
+        yield from (one.difference for one in settled if one.id in still)
 
     def _entries(self, root: Path, folder: str) -> Iterator[list[Entry]]:
         """The entries of a folder below ``root``, PAGE at a time."""
@@ -316,48 +310,6 @@ class _Reconciliation:
                 return  # removed since it was listed
             except OSError as error:
                 self.reads.failed[root / folder] = f"cannot be read: {error.strerror}"
-
-
-# The database ----------------------------------------------------------------
-
-_PUBLICATIONS = "SELECT id, target, path, tree, size, sha256 FROM publication WHERE id > ?"
-_PUBLISHED = f"{_PUBLICATIONS} AND state = 'published' ORDER BY id LIMIT ?"
-_RETRACTED = f"{_PUBLICATIONS} AND state = 'retracted' ORDER BY id LIMIT ?"
-_STILL_PUBLISHED = "SELECT id FROM publication WHERE state = 'published' AND id"
-_FILES = (
-    "SELECT id, href, tree, size, sha256, task_id FROM file"
-    " WHERE id > ? AND state = 'present' ORDER BY id LIMIT ?"
-)
-_STILL_PRESENT = "SELECT id FROM file WHERE state = 'present' AND id"
-_LOGS = (
-    "SELECT id, task_id, log, log_size FROM attempt"
-    " WHERE host = ? AND id > ? AND log <> '' AND state <> 'running' ORDER BY id LIMIT ?"
-)
-
-
-def _all(store: Store, query: str, values: Sequence[Any]) -> list[Any]:
-    rows: list[Any] = store.execute(query, values).get_all()
-    return rows
-
-
-def _busy_since(store: Store) -> float | None:
-    """Since when tasks that change a target have been running; None: none runs."""
-    (first,) = store.execute(
-        "SELECT MIN(started) FROM task WHERE state = 'running' AND type IN ('publish', 'retract')"
-    ).get_one()
-    began = moment(first)
-    return began.replace(tzinfo=UTC).timestamp() - _CLOCK_SKEW if began else None
-
-
-def _used(store: Store, jobs: Sequence[int]) -> tuple[list[Any], list[Any]]:
-    """Tasks of the jobs that run, and where the files are that they made."""
-    if not jobs:
-        return [], []
-    where = f"job_id IN ({marks(jobs)})"
-    running = f"SELECT job_id, name, attempt FROM task WHERE {where} AND state = 'running'"
-    return _all(store, running, jobs), _all(
-        store, f"SELECT job_id, href FROM file WHERE {where}", jobs
-    )
 
 
 def _place_key(target: str, name: str) -> str:

@@ -25,16 +25,16 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.config.loading import Settings
-from backoffice.data import events, migrations
-from backoffice.data.database import Database, clock, is_mysql, marks
-from backoffice.engine import jobs, leases, outcomes
+from backoffice.data import events, migrations, schedules, tables
+from backoffice.data.database import Database, clock
+from backoffice.data.tables import Table
+from backoffice.engine import jobs, leases, outcomes, worker_registry
 from backoffice.engine.claims import Held
 from backoffice.engine.outcomes import Outcome
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
-from backoffice.operations import backup
-from backoffice.operations.backup import Archive, Table
+from backoffice.operations.backup import Archive
 from backoffice.scheduler.schedules import next_run
-from backoffice.states import QUEUED, RELEASED, RUNNING
+from backoffice.states import RELEASED, Reason
 from backoffice.system import job_folders, pidfile
 from backoffice.system.blocking_io import Beat, BlockingReads, NotAnswering
 
@@ -94,13 +94,8 @@ def contents(database: Database, archive: Archive) -> dict[str, int]:
 
 
 def _contents(store: Store) -> dict[str, int]:
-    counts = {table.name: _count(store, table.name) for table in backup.tables(store)}
+    counts = {table.name: tables.count(store, table.name) for table in tables.known(store)}
     return {name: count for name, count in counts.items() if count}
-
-
-def _count(store: Store, table: str) -> int:
-    (count,) = store.execute(f"SELECT COUNT(*) FROM {table}").get_one()
-    return int(count)
 
 
 def _require_no_workers(database: Database) -> None:
@@ -117,8 +112,8 @@ def _require_no_workers(database: Database) -> None:
         )
 
 
-def _workers(store: Store) -> tuple[list[leases.Present], datetime]:
-    return leases.present(store), clock(store)
+def _workers(store: Store) -> tuple[list[worker_registry.LivingWorker], datetime]:
+    return worker_registry.living(store), clock(store)
 
 
 # The rows ----------------------------------------------------------------------
@@ -135,7 +130,7 @@ def load(
         database.transact(migrations.begin_restore)
         _drop(database)
         migrations.migrate(database, last=archive.manifest.schema, restoring=True)
-        for table in _matching(database.read(backup.tables), archive):
+        for table in _matching(database.read(tables.known), archive):
             on_table(table.name, archive.manifest.rows[table.name])
             _fill(database, archive, table)
         migrations.migrate(database, restoring=True)
@@ -146,20 +141,13 @@ def load(
 
 
 def _drop(database: Database) -> None:
-    for name in backup.names(database.dialect):
-        database.transact(_drop_table, name)
+    for name in tables.names(database.dialect):
+        database.transact(tables.drop, name)
 
 
-def _drop_table(store: Store, name: str) -> None:
-    if is_mysql(store):
-        # The default is a day: a transaction that was left open would block the restore.
-        store.execute("SET SESSION lock_wait_timeout = 5", noresult=True)
-    store.execute(f"DROP TABLE IF EXISTS {name}", noresult=True)
-
-
-def _matching(tables: Sequence[Table], archive: Archive) -> list[Table]:
+def _matching(present: Sequence[Table], archive: Archive) -> list[Table]:
     """The tables, with their columns as the archive has them."""
-    there = {table.name: table for table in tables}
+    there = {table.name: table for table in present}
     for name, columns in archive.manifest.tables.items():
         if name not in there or set(there[name].columns) != set(columns):
             raise Conflict(
@@ -178,27 +166,15 @@ def _fill(database: Database, archive: Archive, table: Table) -> None:
         batch.append(row)
         size += sum(len(value) for value in row if isinstance(value, str))
         if len(batch) >= most or size >= _BYTES:
-            database.transact(_put, table, batch)
+            database.transact(tables.replace_rows, table, batch)
             batch, size = [], 0
     if batch:
-        database.transact(_put, table, batch)
-    wanted, found = archive.manifest.rows[table.name], database.read(_count, table.name)
+        database.transact(tables.replace_rows, table, batch)
+    wanted, found = archive.manifest.rows[table.name], database.read(tables.count, table.name)
     if wanted != found:
         raise BackofficeError(
             f"table {table.name} has {found} rows, and the archive {wanted}: run the restore again"
         )
-
-
-def _put(store: Store, table: Table, rows: Sequence[Any]) -> None:
-    """REPLACE, because it may be repeated: a commit may have succeeded although its
-    connection broke."""
-    row_marks = f"({marks(table.columns)})"
-    store.execute(
-        f"REPLACE INTO {table.name} ({', '.join(table.columns)}) VALUES"
-        f" {', '.join([row_marks] * len(rows))}",
-        [value for row in rows for value in row],
-        noresult=True,
-    )
 
 
 # What comes after --------------------------------------------------------------
@@ -235,12 +211,11 @@ def _names(folder: Path, beat: Beat) -> list[str]:
 
 
 def _skip_numbers(store: Store, newest_job: int) -> None:
-    for table in backup.tables(store):
+    for table in tables.known(store):
         if table.key == ("id",):
-            (last,) = store.execute(f"SELECT MAX(id) FROM {table.name}").get_one()
-            last = max(last or 0, newest_job if table.name == "job" else 0)
+            last = max(tables.last_id(store, table), newest_job if table.name == "job" else 0)
             if last:
-                _set_next(store, table.name, next_number(last))
+                tables.set_next_id(store, table.name, next_number(last))
 
 
 def next_number(last: int) -> int:
@@ -248,23 +223,16 @@ def next_number(last: int) -> int:
     return (last + last // 10 + 1999) // 1000 * 1000
 
 
-def _set_next(store: Store, table: str, number: int) -> None:
-    if is_mysql(store):
-        store.execute(f"ALTER TABLE {table} AUTO_INCREMENT = {number:d}", noresult=True)
-    else:
-        store.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
-        store.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, number - 1))
-
-
 def _give_back(database: Database) -> None:
     """Give back all running tasks: no worker in the backup may continue them."""
-    held = [lease.held for lease in database.read(leases.leases)]
+    held = [lease.held for lease in database.read(leases.current)]
     for start in range(0, len(held), _AT_ONCE):
         some = [
-            (one, Outcome(RELEASED, "the database was restored")) for one in held[start:][:_AT_ONCE]
+            (one, Outcome(RELEASED, "the database was restored", Reason.RESTORED))
+            for one in held[start:][:_AT_ONCE]
         ]
         database.transact(_end, some)
-    database.transact(leases.mark_lost_workers, *database.read(_workers))
+    database.transact(worker_registry.mark_lost, *database.read(_workers))
 
 
 def _end(store: Store, some: Sequence[tuple[Held, Outcome]]) -> None:
@@ -273,19 +241,16 @@ def _end(store: Store, some: Sequence[tuple[Held, Outcome]]) -> None:
 
 def _skip_runs(store: Store) -> None:
     now = clock(store)
-    for name, cron in store.execute("SELECT name, cron FROM schedule").get_all():
-        store.execute(
-            "UPDATE schedule SET next_run = ? WHERE name = ? AND next_run < ?",
-            (next_run(cron, now), name, now),
-        )
+    for name, (cron, run) in schedules.known(store).items():
+        if run is not None and run < now:
+            schedules.change(store, name, cron, next_run(cron, now))
 
 
 def _hold(database: Database, actor: str) -> list[int]:
-    query = f"SELECT id FROM job WHERE state IN ('{QUEUED}', '{RUNNING}') ORDER BY id"
-    found = [job for (job,) in database.read(lambda s: s.execute(query).get_all())]
-    for start in range(0, len(found), _AT_ONCE):
-        database.transact(_pause, found[start : start + _AT_ONCE], actor)
-    return found
+    unfinished = database.read(jobs.unfinished)
+    for start in range(0, len(unfinished), _AT_ONCE):
+        database.transact(_pause, unfinished[start : start + _AT_ONCE], actor)
+    return unfinished
 
 
 def _pause(store: Store, some: Sequence[int], actor: str) -> None:

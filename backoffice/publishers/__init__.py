@@ -18,6 +18,7 @@ from urllib.parse import quote
 from backoffice.config.loading import Target
 from backoffice.errors import TaskFailed
 from backoffice.publishers import staging
+from backoffice.states import Reason
 
 Fence = Callable[[], None]
 Tick = Callable[[float], None]
@@ -81,11 +82,17 @@ def check_name(name: str) -> None:
     """Raise TaskFailed for a name that could leave the target or hide in it."""
     parts = name.split("/")
     if any(part in ("", ".", "..") or staging.is_staging(part) for part in parts):
-        raise TaskFailed(f"{name!r} is no name for a published file", retry=False)
+        raise TaskFailed(
+            f"{name!r} is no name for a published file", retry=False, reason=Reason.BAD_PARAMETER
+        )
     if any(ord(c) < 32 or ord(c) == 127 for c in name):
-        raise TaskFailed(f"{name!r} has control characters in it", retry=False)
+        raise TaskFailed(
+            f"{name!r} has control characters in it", retry=False, reason=Reason.BAD_PARAMETER
+        )
     if any(len(part.encode("utf-8", "surrogateescape")) > 255 for part in parts):
-        raise TaskFailed(f"{name!r} is too long for a file name", retry=False)
+        raise TaskFailed(
+            f"{name!r} is too long for a file name", retry=False, reason=Reason.BAD_PARAMETER
+        )
 
 
 def url(base: str, name: str) -> str:

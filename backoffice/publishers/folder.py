@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backoffice.config.loading import Target
-from backoffice.errors import Invalid, TaskFailed
+from backoffice.errors import Invalid, TaskFailed, reason_of
 from backoffice.publishers import Fence, Item, PublishedItem, Tick, check_name, staging, url
+from backoffice.states import Reason
 from backoffice.system import files
 from backoffice.system.renames import exchange, rename_new
 
@@ -30,7 +31,9 @@ def open(target: Target) -> FolderPublisher:
     """The publisher for a target of this type; it must have a path."""
     if target.path is None:
         raise TaskFailed(
-            f"target {target.name} has no path; set one in [target {target.name}]", retry=False
+            f"target {target.name} has no path; set one in [target {target.name}]",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     return FolderPublisher(target.name, target.path, target.url)
 
@@ -69,6 +72,7 @@ class FolderPublisher:
                 raise TaskFailed(
                     f"{final} is no longer what was published; remove it by hand if it is to go",
                     retry=False,
+                    reason=Reason.TARGET_CONFLICT,
                 )
             fence()
             os.rename(final, folder / "retracted")
@@ -94,7 +98,11 @@ class FolderPublisher:
         for item in items:
             check_name(item.name)
             if item.name in seen:
-                raise TaskFailed(f"two files would both become {item.name!r}", retry=False)
+                raise TaskFailed(
+                    f"two files would both become {item.name!r}",
+                    retry=False,
+                    reason=Reason.BAD_PARAMETER,
+                )
             seen.add(item.name)
 
     def _final(self, name: str) -> Path:
@@ -102,7 +110,11 @@ class FolderPublisher:
         final = self.root / name
         real = Path(os.path.realpath(final.parent))
         if not real.is_relative_to(os.path.realpath(self.root)):
-            raise TaskFailed(f"{final.parent} leads out of target {self.target}", retry=False)
+            raise TaskFailed(
+                f"{final.parent} leads out of target {self.target}",
+                retry=False,
+                reason=Reason.TARGET_FAILED,
+            )
         return final
 
     def _inspect(self, one: _Staged, overwrite: bool) -> None:
@@ -122,6 +134,7 @@ class FolderPublisher:
                 f"{one.final} is already there with other content; retract or remove it, publish"
                 " to another folder, or allow overwriting",
                 retry=False,
+                reason=Reason.TARGET_CONFLICT,
             )
 
     @contextlib.contextmanager
@@ -130,9 +143,9 @@ class FolderPublisher:
         try:
             yield
         except OSError as error:
-            raise TaskFailed(self._sentence(error)) from error
+            raise TaskFailed(self._sentence(error), reason=reason_of(error)) from error
         except Invalid as error:
-            raise TaskFailed(str(error), retry=False) from error
+            raise TaskFailed(str(error), retry=False, reason=Reason.MISSING_SOURCE) from error
 
     def _sentence(self, error: OSError) -> str:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -154,7 +167,8 @@ class FolderPublisher:
         """A private, locked folder in the target's root, removed afterwards."""
         if not self.root.is_dir():
             raise TaskFailed(
-                f"the folder of target {self.target} is missing: {self.root}; create or mount it"
+                f"the folder of target {self.target} is missing: {self.root}; create or mount it",
+                reason=Reason.TARGET_FAILED,
             )
         self._sweep(token)
         folder = self.root / staging.name(token)
@@ -183,10 +197,14 @@ class FolderPublisher:
         if item.sha256 and read != item.sha256:
             raise TaskFailed(
                 f"{item.path} has changed since it was checked; its checksum is {read}, not"
-                f" {item.sha256}; submit the job anew"
+                f" {item.sha256}; submit the job anew",
+                reason=Reason.CHANGED_SOURCE,
             )
         if copier.verify(copy, item.tree) != read:
-            raise TaskFailed(f"what was written to target {self.target} reads back otherwise")
+            raise TaskFailed(
+                f"what was written to target {self.target} reads back otherwise",
+                reason=Reason.TARGET_FAILED,
+            )
         files.sync(copy)
         return _Staged(item.name, copy, final, read, _size(copy, item.tree), item.tree)
 

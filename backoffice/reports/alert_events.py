@@ -9,6 +9,7 @@ from datetime import datetime
 from storm.locals import Store
 
 from backoffice.data.database import marks, moment, use_index
+from backoffice.states import FAILED, LOST
 
 _PAGE = 1000  # events read at a time
 _LONGEST = 1000  # characters of an event's detail
@@ -25,6 +26,8 @@ class AlertEvent:
     job: int | None
     task: int | None
     detail: str
+    reason: str
+    host: str  # empty: not known
     title: str | None  # of the job, as its workflow
     workflow: str | None
     type: str | None  # of the task
@@ -38,7 +41,8 @@ def between(
     while after < newest:
         rows = store.execute(
             "SELECT e.id, e.at, e.action, e.subject, e.job_id, e.task_id,"
-            f" SUBSTR(e.detail, 1, {_LONGEST}), j.title, j.workflow, t.type"
+            f" SUBSTR(e.detail, 1, {_LONGEST}), e.reason, e.host,"
+            " j.title, j.workflow, t.type"
             f" FROM event e{use_index(store, 'event_action')}"
             " LEFT JOIN job j ON j.id = e.job_id LEFT JOIN task t ON t.id = e.task_id"
             f" WHERE e.action IN ({marks(tuple(actions))}) AND e.id > ? AND e.id <= ?"
@@ -52,23 +56,13 @@ def between(
 
 def host(store: Store, event: AlertEvent) -> str:
     """Where it happened; for a job, where its last attempt ended. Empty: not known."""
-    if event.job is not None:
-        return _host_of_attempt(store, event)
-    if event.action == "worker.lost":
-        return _host_of_worker(store, int(event.subject.partition(" ")[2]))
-    return event.detail.partition(": ")[0]
-
-
-def _host_of_attempt(store: Store, event: AlertEvent) -> str:
+    if event.job is None:
+        return event.host
     column, key = ("a.task_id", event.task) if event.task is not None else ("t.job_id", event.job)
     row = store.execute(
         f"SELECT a.host FROM attempt a JOIN task t ON t.id = a.task_id WHERE {column} = ?"
-        " AND a.finished <= ? AND a.state IN ('failed', 'lost') ORDER BY a.finished DESC LIMIT 1",
+        f" AND a.finished <= ? AND a.state IN ('{FAILED}', '{LOST}')"
+        " ORDER BY a.finished DESC LIMIT 1",
         (key, event.at),
     ).get_one()
     return row[0] if row else ""
-
-
-def _host_of_worker(store: Store, worker: int) -> str:
-    row = store.execute("SELECT host, pid FROM worker WHERE id = ?", (worker,)).get_one()
-    return f"{row[0]}, process {row[1]}" if row else ""

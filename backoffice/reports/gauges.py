@@ -15,14 +15,14 @@ from storm.locals import Store
 from backoffice.data import counter_store
 from backoffice.data.counters import Key
 from backoffice.data.database import Database, use_index
-from backoffice.reports import queue_statistics
-from backoffice.reports.queue_statistics import COUNTED
+from backoffice.reports import queue_depths
+from backoffice.reports.queue_depths import COUNTED
 from backoffice.reports.records import Record
-from backoffice.states import JOB_STATES
+from backoffice.states import JOB_STATES, READY
 
 EVERY = 15.0  # seconds between two counts, at least
 REST = 100  # and so many times as long as the last one took
-JOBS, READY = "jobs", "queue_ready_tasks"
+JOBS, READY_TASKS = "jobs", "queue_ready_tasks"  # names of metrics
 
 Kept = Mapping[Key, float]  # of the ledger
 
@@ -36,8 +36,8 @@ def jobs(store: Store, kept: Kept) -> dict[str, float]:
 def queues(store: Store, kept: Kept) -> list[Record]:
     """Like ``figures.depths``, with all that is ready."""
     return [
-        one | {"ready": _full(one["ready"], (READY, (one["name"],)), kept)}
-        for one in queue_statistics.depths(store)
+        one | {"ready": _full(one["ready"], (READY_TASKS, (one["name"],)), kept)}
+        for one in queue_depths.queues(store, COUNTED + 1)
     ]
 
 
@@ -47,7 +47,7 @@ def _full(count: int, key: Key, kept: Kept) -> float:
 
 def _some(store: Store, state: str) -> int:
     rows = f"job{use_index(store, 'job_state')} WHERE state = ?"
-    return queue_statistics.count(store, rows, state, most=COUNTED + 1)
+    return queue_depths.count(store, rows, state, most=COUNTED + 1)
 
 
 class Census:
@@ -71,9 +71,11 @@ class Census:
 
 def _many(store: Store) -> dict[Key, float]:
     states = [state for state in JOB_STATES if _some(store, state) > COUNTED]
-    full = [one["name"] for one in queue_statistics.depths(store) if one["ready"] > COUNTED]
+    full = [
+        one["name"] for one in queue_depths.queues(store, COUNTED + 1) if one["ready"] > COUNTED
+    ]
     return {(JOBS, (state,)): _jobs(store, state) for state in states} | {
-        (READY, (name,)): _ready(store, name) for name in full
+        (READY_TASKS, (name,)): _ready(store, name) for name in full
     }
 
 
@@ -86,7 +88,7 @@ def _jobs(store: Store, state: str) -> int:
 
 def _ready(store: Store, queue: str) -> int:
     (count,) = store.execute(
-        f"SELECT COUNT(*) FROM task{use_index(store, 'task_claim')} WHERE state = 'ready'"
+        f"SELECT COUNT(*) FROM task{use_index(store, 'task_claim')} WHERE state = '{READY}'"
         " AND lane_id IN (SELECT id FROM lane WHERE queue = ?)",
         (queue,),
     ).get_one()

@@ -8,6 +8,7 @@ from storm.locals import Store
 
 from backoffice.data.database import marks
 from backoffice.reports import records
+from backoffice.states import PRESENT
 
 JOBS = 20  # newest of those that took a file
 _FILES = 200  # that they made, all together
@@ -56,7 +57,8 @@ def publications_of(store: Store, file: int) -> list[Record]:
 def sources(store: Store, limit: int) -> list[str]:
     """URLs of the newest files that no job made."""
     rows = store.execute(
-        "SELECT href FROM file WHERE job_id IS NULL AND state = 'present' ORDER BY id DESC LIMIT ?",
+        f"SELECT href FROM file WHERE job_id IS NULL AND state = '{PRESENT}'"
+        " ORDER BY id DESC LIMIT ?",
         (limit,),
     ).get_all()
     return [row[0] for row in rows]

@@ -23,7 +23,7 @@ from backoffice.data.model import Attempt, File, Job, JobInput, Lane, Publicatio
 from backoffice.data.search import EVERYTHING
 from backoffice.data.search import Filter as Filter
 from backoffice.errors import NotFound
-from backoffice.states import RUNNING
+from backoffice.states import ACTIVE, EXPIRED, REVOKED, RUNNING
 
 Record = dict[str, Any]
 
@@ -183,7 +183,7 @@ def job_attempts(store: Store, job_id: int) -> list[Record]:
 
 
 _ATTEMPT = (
-    *("number", "state", "host", "started", "finished", "message", "ffmpeg", "id"),
+    *("number", "state", "reason", "host", "started", "finished", "message", "ffmpeg", "id"),
     *("exit_status", "cpu_seconds", "peak_memory", "wall_seconds", "log", "log_size"),
 )
 
@@ -203,10 +203,15 @@ def _attempts(store: Store, condition: Any) -> list[Record]:
             "worker": worker,
             "argv": json.loads(commands),
             "report": json.loads(report),
-            **dict(zip(_ATTEMPT, row, strict=True)),
+            **_with_reason(dict(zip(_ATTEMPT, row, strict=True))),
         }
         for task, worker, commands, report, *row in rows
     ]
+
+
+def _with_reason(record: Record) -> Record:
+    """Its code, or None where there is none."""
+    return record | {"reason": record["reason"] or None}
 
 
 _TASK = {
@@ -214,6 +219,7 @@ _TASK = {
     **{"state": Task.state, "priority": Task.priority, "attempt": Task.attempt},
     **{"attempts": Task.max_attempts, "progress": Task.progress, "speed": Task.speed},
     **{"eta": Task.eta, "worker": Task.worker_id, "message": Task.message},
+    **{"reason": Task.reason},
     **{"run_at": Task.run_at, "started": Task.started, "finished": Task.finished},
     **{"ready_at": Task.ready_at},
     **{"spec": Task.spec_json, "queue": Lane.queue, "tags": Lane.tags},
@@ -243,7 +249,7 @@ def _task(record: Record) -> Record:
     spec = json.loads(record.pop("spec"))
     report = record.pop("report")
     running = record["state"] == RUNNING
-    return record | {
+    return _with_reason(record) | {
         "title": spec["title"] or record["name"],
         "needs": list(spec["needs"]),
         "tags": record["tags"].split(),
@@ -391,7 +397,7 @@ def _workers(store: Store, *conditions: Any, limit: int | None = None) -> list[R
         for queues, tags, *row in rows
     ]
     running: dict[int, list[int]] = {}
-    held = store.execute("SELECT worker_id, id FROM task WHERE state = 'running' ORDER BY id")
+    held = store.execute(f"SELECT worker_id, id FROM task WHERE state = '{RUNNING}' ORDER BY id")
     for owner, one in held.get_all():
         running.setdefault(owner, []).append(one)
     for record in found:
@@ -403,49 +409,6 @@ def _workers(store: Store, *conditions: Any, limit: int | None = None) -> list[R
 def worker_counts(store: Store) -> dict[str, int]:
     """How many workers there are in each state that any is in."""
     return dict(store.execute("SELECT state, COUNT(*) FROM worker GROUP BY state").get_all())
-
-
-def queues(store: Store) -> list[Record]:
-    """Queues by name. ``oldest`` is for how many seconds the first of its ready
-    tasks to be submitted has been ready. Only the index is read, however many
-    tasks there are."""
-    now = clock(store)
-    running = _count(store, "SELECT lane_id, COUNT(*), 0 FROM task WHERE state = 'running'")
-    ready = _count(store, "SELECT lane_id, COUNT(*), MIN(id) FROM task WHERE state = 'ready'")
-    since = _ready_since(store, [first for _, _, first in ready])
-    found: dict[str, Record] = {}
-    lanes: dict[int, Record] = {}
-    # After what is in them: one may appear at any time, and none goes.
-    rows = store.execute(
-        "SELECT lane.id, lane.queue, queue.paused, queue.capacity FROM lane"
-        " LEFT JOIN queue ON queue.name = lane.queue ORDER BY lane.queue, lane.id"
-    ).get_all()
-    for lane, name, paused, capacity in rows:
-        empty = {"ready": 0, "running": 0, "oldest": None}
-        lanes[lane] = found.setdefault(
-            name, {"name": name, "paused": bool(paused), "limit": capacity, **empty}
-        )
-    for lane, count, _ in running:
-        lanes[lane]["running"] += count
-    for lane, count, first in ready:
-        queue = lanes[lane]
-        queue["ready"] += count
-        if first in since:
-            age = max(0.0, round((now - since[first]).total_seconds(), 1))
-            queue["oldest"] = max(age, queue["oldest"] or 0.0)
-    return list(found.values())
-
-
-def _count(store: Store, select: str) -> list[tuple[int, int, int]]:
-    rows: list[tuple[int, int, int]] = store.execute(f"{select} GROUP BY lane_id").get_all()
-    return rows
-
-
-def _ready_since(store: Store, tasks: Sequence[int]) -> dict[int, datetime]:
-    if not tasks:
-        return {}
-    rows = store.execute(f"SELECT id, ready_at FROM task WHERE id IN ({marks(tasks)})", tasks)
-    return {task: since for task, at in rows if (since := moment(at)) is not None}
 
 
 def schedules(store: Store) -> list[Record]:
@@ -477,11 +440,14 @@ def tokens(store: Store) -> list[Record]:
 
 def _token_state(record: Record, now: datetime) -> str:
     if record["revoked"] is not None:
-        return "revoked"
-    return "expired" if record["expires"] is not None and record["expires"] <= now else "active"
+        return REVOKED
+    return EXPIRED if record["expires"] is not None and record["expires"] <= now else ACTIVE
 
 
-_EVENT = ("id", "at", "actor", "action", "subject", "job_id", "task_id", "detail")
+_EVENT = (
+    *("id", "at", "actor", "action", "subject", "job_id", "task_id", "detail"),
+    *("reason", "host"),
+)
 
 
 def events(
@@ -530,7 +496,8 @@ _EVENT_INDEXES = {
 def _event(row: Sequence[Any]) -> Record:
     record = dict(zip(_EVENT, row, strict=True))
     record["at"] = moment(record["at"])
-    return record | {"job": record.pop("job_id"), "task": record.pop("task_id")}
+    record |= {"job": record.pop("job_id"), "task": record.pop("task_id")}
+    return _with_reason(record) | {"host": record["host"] or None}
 
 
 def _job_of(store: Store, subject: str) -> int | None:
@@ -545,6 +512,12 @@ def _job_of(store: Store, subject: str) -> int | None:
         return None
     found = store.execute(asked[kind], (int(number),)).get_one()
     return found[0] if found else None
+
+
+def last_event(store: Store) -> int:
+    """The highest id; those below it may still be about to be committed."""
+    (last,) = store.execute("SELECT MAX(id) FROM event").get_one()
+    return int(last or 0)
 
 
 def newest_event(store: Store) -> int:

@@ -7,7 +7,6 @@ Only reads, and counts no further than people care to know.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from storm.locals import Store
@@ -17,6 +16,8 @@ from backoffice.data.database import clock, marks
 from backoffice.data.model import Job, Lane, Task
 from backoffice.engine import claims, transitions
 from backoffice.engine.transitions import DONE, Step
+from backoffice.reports import obstacles, queue_depths
+from backoffice.reports.queue_depths import COUNTED
 from backoffice.states import (
     BLOCKED,
     CANCELLED,
@@ -30,8 +31,6 @@ from backoffice.states import (
     SUCCEEDED,
     TASK_ENDED,
 )
-
-COUNTED = 10_000  # tasks ahead, at most
 
 
 def task(store: Store, task_id: int) -> list[str]:
@@ -127,13 +126,12 @@ def _task(store: Store, row: Task, job_row: Job, steps: Sequence[Step], now: dat
 
 def _own(store: Store, row: Task, job_row: Job, now: datetime) -> list[str]:
     """What can be said of the task itself: the rest of sentences about it."""
-    match row.state:
-        case "scheduled":
-            return [_scheduled(row, now)]
-        case "ready":
-            return _ready(store, row)
-        case "running":
-            return _running(store, row, now)
+    if row.state == SCHEDULED:
+        return [_scheduled(row, now)]
+    if row.state == READY:
+        return _ready(store, row)
+    if row.state == RUNNING:
+        return _running(store, row, now)
     return [_ended(store, row, job_row)]
 
 
@@ -201,82 +199,33 @@ def _ended(store: Store, row: Task, job_row: Job) -> str:
 # Ready: what keeps workers from taking it -----------------------------------
 
 
-@dataclass(frozen=True)
-class _Worker:
-    slots: int
-    busy: int
-    queues: Sequence[str]
-    tags: frozenset[str]
-
-
 def _ready(store: Store, row: Task) -> list[str]:
     lane = store.get(Lane, row.lane_id)
-    reasons = _closed(store, lane.queue) + _unserved(store, lane)
+    queue = store.get(model.Queue, lane.queue)
+    reasons = obstacles.of_queue(
+        lane.queue,
+        paused=queue is not None and queue.paused,
+        limit=None if queue is None else queue.capacity,
+        running=claims.running_in(store, lane.queue),
+    )
+    workers = obstacles.active_workers(store, queue_depths.running(store))
+    reasons += obstacles.of_workers(lane.queue, [frozenset(lane.tags.split())], workers)
+    sentences = [f"is ready, but {reason}" for reason in reasons]
     ahead = _ahead(store, row, lane.queue)
     if ahead:
         many = f"more than {COUNTED} tasks are" if ahead > COUNTED else _count(ahead)
-        reasons.append(f"is ready; {many} ahead of it in queue {lane.queue}")
-    return reasons or ["is ready: a worker will take it at any moment"]
+        sentences.append(f"is ready; {many} ahead of it in queue {lane.queue}")
+    return sentences or ["is ready: a worker will take it at any moment"]
 
 
 def _count(tasks: int) -> str:
     return "1 task is" if tasks == 1 else f"{tasks} tasks are"
 
 
-def _closed(store: Store, name: str) -> list[str]:
-    queue = store.get(model.Queue, name)
-    if queue is None:
-        return []
-    if queue.paused:
-        return [f"is ready, but queue {name} is paused: resume it"]
-    if queue.capacity is None:
-        return []
-    running = claims.running_in(store, name)
-    if running < queue.capacity:
-        return []
-    limit = f"{running} of {queue.capacity} tasks of queue {name} run"
-    return [f"is ready, but the limit is reached: {limit}"]
-
-
-def _unserved(store: Store, lane: Lane) -> list[str]:
-    """Why none of the workers there are can take it now."""
-    active = _active(store)
-    if not active:
-        return ["is ready, but no worker is active: start one"]
-    serving = [one for one in active if claims.serves(one.queues, lane.queue)]
-    if not serving:
-        return [f"is ready, but no active worker serves queue {lane.queue}"]
-    wanted = frozenset(lane.tags.split())
-    able = [one for one in serving if wanted <= one.tags]
-    if not able:
-        return [f"is ready, but no worker with {_tags(wanted)} serves queue {lane.queue}"]
-    slots, busy = sum(one.slots for one in able), sum(one.busy for one in able)
-    if all(one.busy >= one.slots for one in able):
-        return [f"is ready, but all slots of its workers are busy ({busy} of {slots})"]
-    return []
-
-
-def _tags(wanted: frozenset[str]) -> str:
-    names = " and ".join(sorted(wanted))
-    return f"tag {names}" if len(wanted) == 1 else f"tags {names}"
-
-
-def _active(store: Store) -> list[_Worker]:
-    rows = store.execute(
-        "SELECT w.slots, COUNT(t.id), w.queues, w.tags FROM worker w"
-        " LEFT JOIN task t ON t.worker_id = w.id AND t.state = 'running'"
-        " WHERE w.state = 'active' GROUP BY w.id, w.slots, w.queues, w.tags"
-    ).get_all()
-    return [
-        _Worker(slots, busy, queues.split(), frozenset(tags.split()))
-        for slots, busy, queues, tags in rows
-    ]
-
-
 def _ahead(store: Store, row: Task, queue: str) -> int:
     lanes = [lane for (lane,) in store.execute("SELECT id FROM lane WHERE queue = ?", (queue,))]
     (count,) = store.execute(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM task WHERE state = 'ready'"
+        f"SELECT COUNT(*) FROM (SELECT 1 FROM task WHERE state = '{READY}'"
         f" AND lane_id IN ({marks(lanes)}) AND (priority < ? OR (priority = ? AND id < ?))"
         " LIMIT ?) ahead",
         (*lanes, row.priority, row.priority, row.id, COUNTED + 1),

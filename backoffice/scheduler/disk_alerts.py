@@ -59,10 +59,10 @@ def _record_low(store: Store, host: str, name: str, detail: str) -> None:
         return
     now = clock(store)
     low_disks.add(store, host, name, now)
-    events.append(store, now, events.Event("disk.low", f"disk {name}", detail=detail))
+    events.append(store, now, events.Event("disk.low", f"disk {name}", detail=detail, host=host))
 
 
 def _record_room(store: Store, host: str, names: Sequence[str], detail: str) -> None:
     if low_disks.remove(store, host, names):
-        event = events.Event("disk.ok", f"disk {names[0]}", detail=detail)
+        event = events.Event("disk.ok", f"disk {names[0]}", detail=detail, host=host)
         events.append(store, clock(store), event)

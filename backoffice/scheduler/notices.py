@@ -86,7 +86,7 @@ def _item(store: Store, kind: Kind, event: AlertEvent, url: str) -> Item:
         what=f"{subject} {kind.says[event.action]}",
         subject=event.subject,
         at=event.at,
-        why=event.detail or kind.why,
+        why=event.detail,
         event=event.id,
         job=event.job,
         task=event.task,

@@ -16,7 +16,7 @@ from storm.locals import Store
 
 from backoffice.config.loading import PathSettings
 from backoffice.data.database import Database, clock
-from backoffice.engine import attempt_metrics, leases, outcomes
+from backoffice.engine import attempt_metrics, leases, outcomes, worker_registry
 from backoffice.scheduler.unchanged import Unchanged
 from backoffice.system import job_folders
 from backoffice.system.logs import line
@@ -47,12 +47,12 @@ class Recovery:
         given_back = sum([self._give_back(lease) for lease in self._ended(running, now, seen)])
         silent = self._silent(workers, now, seen)
         if silent:
-            self.database.transact(lambda s: leases.mark_lost_workers(s, silent, clock(s)))
+            self.database.transact(lambda s: worker_registry.mark_lost(s, silent, clock(s)))
         return given_back
 
     def _ended(
-        self, running: Sequence[leases.Lease], now: datetime, seen: float
-    ) -> list[leases.Lease]:
+        self, running: Sequence[leases.LeaseRecord], now: datetime, seen: float
+    ) -> list[leases.LeaseRecord]:
         self.leases.forget_others({lease.held for lease in running})
         return [
             lease
@@ -66,8 +66,8 @@ class Recovery:
         ]
 
     def _silent(
-        self, workers: Sequence[leases.Present], now: datetime, seen: float
-    ) -> list[leases.Present]:
+        self, workers: Sequence[worker_registry.LivingWorker], now: datetime, seen: float
+    ) -> list[worker_registry.LivingWorker]:
         self.heartbeats.forget_others({worker.id for worker in workers})
         return [
             worker
@@ -80,7 +80,7 @@ class Recovery:
             )
         ]
 
-    def _give_back(self, lease: leases.Lease) -> bool:
+    def _give_back(self, lease: leases.LeaseRecord) -> bool:
         if not self.database.transact(lambda s: outcomes.rescue(s, lease, clock(s))):
             return False
         attempt_metrics.rescued(lease)
@@ -94,8 +94,10 @@ class Recovery:
         return True
 
 
-def _snapshot(store: Store) -> tuple[list[leases.Lease], list[leases.Present], datetime]:
-    return leases.leases(store), leases.present(store), clock(store)
+def _snapshot(
+    store: Store,
+) -> tuple[list[leases.LeaseRecord], list[worker_registry.LivingWorker], datetime]:
+    return leases.current(store), worker_registry.living(store), clock(store)
 
 
 def _has_ended(until: datetime, now: datetime, unchanged: float, length: float) -> bool:

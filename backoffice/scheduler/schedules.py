@@ -12,9 +12,9 @@ from backoffice.config.loading import Schedule, Settings
 from backoffice.data import events
 from backoffice.data import schedules as schedule_table
 from backoffice.data.database import Database, clock
-from backoffice.engine import jobs
+from backoffice.engine import submission
 from backoffice.engine.catalogue import Catalogue
-from backoffice.engine.jobs import Prepared, Request
+from backoffice.engine.submission import JobRequest, PreparedJob
 from backoffice.errors import BackofficeError, Conflict
 
 
@@ -62,9 +62,9 @@ def fire(
         return database.transact(_take_run, schedule, run, None, str(error))
 
 
-def _request(recipes: Catalogue, schedule: Schedule, run: datetime) -> Request:
+def _request(recipes: Catalogue, schedule: Schedule, run: datetime) -> JobRequest:
     role = _first_role(recipes, schedule.workflow)
-    return Request(
+    return JobRequest(
         workflow=schedule.workflow,
         inputs=[(role, name) for name in schedule.inputs],
         title=f"{schedule.name} {run:%Y-%m-%d %H:%M}",
@@ -80,7 +80,7 @@ def _first_role(recipes: Catalogue, workflow: str) -> str:
 
 
 def _take_run(
-    store: Store, schedule: Schedule, run: datetime, prepared: Prepared | None, refusal: str
+    store: Store, schedule: Schedule, run: datetime, prepared: PreparedJob | None, refusal: str
 ) -> int | None:
     """The scheduler that moves ``next_run`` on submits the job."""
     now = clock(store)
@@ -91,6 +91,6 @@ def _take_run(
         subject = f"schedule {schedule.name}"
         events.append(store, now, events.Event("schedule.failed", subject, detail=refusal))
         return None
-    job, _ = jobs.submit(store, prepared, f"schedule:{schedule.name}")
+    job, _ = submission.submit(store, prepared, f"schedule:{schedule.name}")
     schedule_table.set_last_job(store, schedule.name, job)
     return job

@@ -49,6 +49,6 @@ class TargetSweep:
         known = {token: attempt for token, attempt in attempts.items() if attempt is not None}
         if not known:
             return []
-        living = self.database.read(leases.living, list(known.values()))
+        living = self.database.read(leases.still_running, list(known.values()))
         ended = [token for token, attempt in known.items() if attempt not in living]
         return [token for token in ended if publisher.clear(token)]

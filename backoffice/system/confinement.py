@@ -21,6 +21,7 @@ from pathlib import Path
 
 from backoffice.config.loading import Settings
 from backoffice.errors import TaskFailed
+from backoffice.states import Reason
 from backoffice.system import landlock, seccomp
 
 NONE, AUTO, REQUIRE = "no", "auto", "require"
@@ -121,6 +122,7 @@ class Entrance:
             raise TaskFailed(
                 f"this host has no {' and no '.join(without)}, and [limits] confine = require",
                 retry=False,
+                reason=Reason.NOT_STARTED,
             )
         filters = wanted.mode != NONE and seccomp.available()
         self.wanted = wanted

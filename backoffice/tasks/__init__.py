@@ -1,11 +1,15 @@
-"""What a task type is: a module here with ``plan`` and ``run``.
+"""Task types: each is a module of this package with ``plan`` and ``run``.
 
 ``plan(context)`` says, without doing anything, which commands would run and
 what they would make; ``run(context)`` does it and returns a :class:`Result`.
-Neither ever touches the database: the engine hands in what they need and
-stores what they return. A module may have ``check(parameters, settings)`` too,
-which raises Invalid before a job is taken whose task could only fail. A new task
-type is a new module of this package; its file name is the type.
+Neither touches the database: the engine passes in what they need and
+stores what they return.
+
+A module must also have ``PARAMETERS`` (name → what it means) and ``REQUIRED`` (the
+names it cannot do without). It may have ``TRAITS``, what the engine does for it
+beyond that (:class:`Trait`), and ``check(parameters, settings)``, which raises
+Invalid before a job is accepted whose task could only fail. A new task type is a
+new module; its file name is the type's name, and stands nowhere else in the code.
 """
 
 from __future__ import annotations
@@ -15,12 +19,30 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
 from backoffice.errors import Invalid, TaskFailed
+from backoffice.states import Reason
 from backoffice.system.confinement import Confinement
+
+
+class Trait(Enum):
+    """What the engine does for a task type beyond running it."""
+
+    TRIVIAL = "trivial"
+    """It ends at once and uses nothing of its context: the worker runs it itself."""
+    PROBE = "probe"
+    """It finds the facts that conditions ask for. It only reads: a dry run runs it."""
+    PUBLISH = "publish"
+    """It publishes at the target that its parameter ``target`` names."""
+    RETRACT = "retract"
+    """It gets the publications that its parameter ``publication`` numbers, and
+    removes them from their targets."""
+    REPORT = "report"
+    """It reports on its job: it gets the job's tasks and publications."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +73,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Output:
-    """A file that a task made, in ``context.folder``.
+    """A file that a task made, in ``context.folder``; stored as it is.
 
     With ``tree`` the output is the whole folder that holds ``path`` (an HLS
-    package, say) and ``path`` is where a player starts.
+    package, say) and ``path`` is where a player starts. Tasks leave ``size`` (bytes)
+    and ``sha256`` empty: the executor measures the file, or the folder.
     """
 
     role: str
@@ -62,16 +85,19 @@ class Output:
     media_type: str
     tree: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 0
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
 class Published:
     """One source that is now whole at its target."""
 
-    source: Source
+    file_id: int
     target: str
     path: str  # relative to the target's root
     href: str  # where people find it
+    tree: bool
     sha256: str
     size: int
     adopted: bool = False  # it was already there, with the same content
@@ -122,7 +148,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What an attempt made and found out."""
+    """What an attempt made and found out; stored as it is."""
 
     outputs: Sequence[Output] = ()
     facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # file id → facts
@@ -190,13 +216,13 @@ def tolerates(parameters: Mapping[str, str]) -> bool:
     value = parameters.get("damage", "").strip() or REFUSE
     if value not in (REFUSE, TOLERATE):
         message = f"damage is {value!r}; it may be {REFUSE} or {TOLERATE}"
-        raise TaskFailed(message, retry=False)
+        raise TaskFailed(message, retry=False, reason=Reason.BAD_PARAMETER)
     return value == TOLERATE
 
 
 @functools.cache
 def names() -> frozenset[str]:
-    """The task types there are. Looked for once: every attempt asks."""
+    """The task types there are. The package is listed once: every attempt asks."""
     return frozenset(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg)
 
 
@@ -207,7 +233,16 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def trivial(name: str) -> bool:
-    """Whether tasks of this type end at once and use nothing of their context,
-    so that the worker runs them itself: their module says ``TRIVIAL = True``."""
-    return bool(getattr(load(name), "TRIVIAL", False))
+@functools.cache
+def has(name: str, trait: Trait) -> bool:
+    """Whether the module of a task type names the trait. One that cannot be loaded has
+    none: its attempt then says what is wrong with it."""
+    try:
+        return trait in getattr(load(name), "TRAITS", ())
+    except Exception:
+        return False
+
+
+def having(trait: Trait) -> list[str]:
+    """The task types that have the trait, by name; loads them all."""
+    return [name for name in sorted(names()) if has(name, trait)]

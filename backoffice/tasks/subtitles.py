@@ -10,6 +10,7 @@ from typing import Any
 from backoffice.errors import TaskFailed
 from backoffice.media import ffmpeg, renditions, subtitles
 from backoffice.media.profiles import Facts
+from backoffice.states import Reason
 from backoffice.tasks import Context, Output, Plan, Result, Source
 
 PARAMETERS: Mapping[str, str] = {}
@@ -55,6 +56,7 @@ def _prepare(context: Context) -> _Work:
         raise TaskFailed(
             f"subtitles takes one file, and got {len(context.sources)}; check the workflow",
             retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     source = context.sources[0]
     facts = source.facts or ffmpeg.probe(

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from backoffice.errors import Invalid, TaskFailed
+from backoffice.errors import Invalid, TaskFailed, reason_of
 from backoffice.media import colour, ffmpeg, profiles, rendering, scan
 from backoffice.media.profiles import Facts
+from backoffice.states import Reason
 from backoffice.system import files
 from backoffice.tasks import Context, Output, Plan, Result
 
@@ -101,6 +102,7 @@ def _prepare(context: Context) -> _Work:
         raise TaskFailed(
             f"thumbnails takes one file, and got {len(context.sources)}; check the workflow",
             retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     source = context.sources[0]
     title = source.title
@@ -110,9 +112,13 @@ def _prepare(context: Context) -> _Work:
     facts = scan.looked(facts, source.path, context.settings, context.log, name=title)
     picture = profiles.first_picture(facts)
     if picture is None:
-        raise TaskFailed(f"{title} has sound but no picture, so there are no stills", retry=False)
+        raise TaskFailed(
+            f"{title} has sound but no picture, so there are no stills",
+            retry=False,
+            reason=Reason.UNUSABLE_SOURCE,
+        )
     if reason := colour.unusable(picture):
-        raise TaskFailed(f"{title} {reason}", retry=False)
+        raise TaskFailed(f"{title} {reason}", retry=False, reason=Reason.UNUSABLE_SOURCE)
     seconds = float(picture.get("duration", 0.0) or facts["duration"])
     return _Work(source.path, title, picture, seconds)
 
@@ -130,7 +136,9 @@ def _still_command(context: Context, work: _Work, percent: int, moment: float) -
     try:
         width, height = profiles.dimensions(work.picture, STILL_LINES)
     except Invalid as error:
-        raise TaskFailed(f"{work.title}: {error}", retry=False) from error
+        raise TaskFailed(
+            f"{work.title}: {error}", retry=False, reason=Reason.UNUSABLE_SOURCE
+        ) from error
     return [
         *ffmpeg.command(context.settings),
         *(["-ss", f"{moment:.3f}"] if moment else []),
@@ -219,7 +227,9 @@ def _write_map(context: Context, work: _Work) -> None:
     try:
         path.write_text(_web_vtt(work, _sprite_path(context, work).name))
     except OSError as error:
-        raise TaskFailed(f"{path.name} cannot be written: {error.strerror}") from error
+        raise TaskFailed(
+            f"{path.name} cannot be written: {error.strerror}", reason=reason_of(error)
+        ) from error
 
 
 def _web_vtt(work: _Work, sprite: str) -> str:
@@ -269,4 +279,5 @@ def _check(work: _Work, outputs: Sequence[Output]) -> None:
             raise TaskFailed(
                 f"no {output.role} came out of {work.title}; its picture cannot be decoded",
                 retry=False,
+                reason=Reason.OUTPUT_TOO_SMALL,
             )

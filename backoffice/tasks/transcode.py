@@ -28,6 +28,7 @@ from backoffice.media import (
 from backoffice.media.hls import Text
 from backoffice.media.profiles import Expected, Facts, Loudness, Profile
 from backoffice.media.soundtracks import Soundtrack
+from backoffice.states import Reason
 from backoffice.system import files
 from backoffice.tasks import DAMAGE, Context, Output, Plan, Result, Source, package, tolerates
 
@@ -157,17 +158,22 @@ def _prepare(context: Context) -> _Work:
     known = profiles.load(context.settings.paths.profiles)
     if name not in known:
         raise TaskFailed(
-            f"there is no profile {name!r}; there are {', '.join(sorted(known))}", retry=False
+            f"there is no profile {name!r}; there are {', '.join(sorted(known))}",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     if len(context.sources) != 1:
         raise TaskFailed(
             f"transcode takes one file, and got {len(context.sources)}; check the workflow",
             retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     source, profile, only = context.sources[0], known[name], context.parameters.get("only", "")
     if only not in ("", "picture") or (only and (profile.copy or not profile.video)):
         raise TaskFailed(
-            f"only is {only!r}; it may be picture, where the profile encodes one", retry=False
+            f"only is {only!r}; it may be picture, where the profile encodes one",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     if only:
         profile = replace(profile, audio=None)
@@ -177,12 +183,14 @@ def _prepare(context: Context) -> _Work:
     if profile.video:
         facts = scan.looked(facts, source.path, context.settings, context.log, name=source.title)
     if reason := profiles.unfit(profile, facts):
-        raise TaskFailed(f"{source.title} {reason}", retry=False)
+        raise TaskFailed(f"{source.title} {reason}", retry=False, reason=Reason.UNUSABLE_SOURCE)
     try:
         wanted = profiles.expected(profile, facts)
         return _Work(profile, source, facts, wanted, tolerates(context.parameters), only)
     except Invalid as error:
-        raise TaskFailed(f"{source.title}: {error}", retry=False) from error
+        raise TaskFailed(
+            f"{source.title}: {error}", retry=False, reason=Reason.UNUSABLE_SOURCE
+        ) from error
 
 
 def _unused_pictures(work: _Work) -> list[str]:
@@ -232,7 +240,9 @@ def _without_undecodable(work: _Work, error: TaskFailed) -> _Work | None:
         return None
     facts = soundtracks.without(work.facts, {gone}, "nothing of it can be decoded")
     if why := profiles.unfit(work.profile, facts):
-        raise TaskFailed(f"{work.title} {why}", retry=False) from error
+        raise TaskFailed(
+            f"{work.title} {why}", retry=False, reason=Reason.DAMAGED_SOURCE
+        ) from error
     return work.about(facts)
 
 
@@ -310,7 +320,11 @@ def _gaps(context: Context, work: _Work, stream: Facts, length: float, stderr: s
     if found.verdict == decoding.NOTHING:
         raise _Undecodable(stream["index"], found.message)
     if found.verdict == decoding.HOLES and not work.tolerant:
-        raise TaskFailed(f"{work.title} is damaged: only {found.message}", retry=False)
+        raise TaskFailed(
+            f"{work.title} is damaged: only {found.message}",
+            retry=False,
+            reason=Reason.DAMAGED_SOURCE,
+        )
     return [f"{found.message}; the rest is silence"]
 
 
@@ -491,10 +505,13 @@ def _check_streams(wanted: Expected, facts: Facts) -> None:
         _same_size(made, asked) for made, asked in zip(sizes, sorted(wanted.pictures), strict=True)
     ):
         asked_for, made = _sizes(wanted.pictures), _sizes(sizes)
-        raise TaskFailed(f"pictures of {asked_for} were asked for, {made} came out")
+        raise TaskFailed(
+            f"pictures of {asked_for} were asked for, {made} came out", reason=Reason.WRONG_OUTPUT
+        )
     if len(facts["audio"]) != len(wanted.sounds):
         raise TaskFailed(
-            f"{len(wanted.sounds)} sound streams were asked for, {len(facts['audio'])} came out"
+            f"{len(wanted.sounds)} sound streams were asked for, {len(facts['audio'])} came out",
+            reason=Reason.WRONG_OUTPUT,
         )
 
 

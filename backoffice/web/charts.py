@@ -46,8 +46,8 @@ def _chart(chart: Chart, slots: Sequence[Slot]) -> dict[str, Any]:
     data = {
         "start": slots[0].start,
         "step": chart.minutes * 60,
-        "succeeded": [_of(slot, SUCCEEDED) for slot in slots],
-        "failed": [_of(slot, FAILED) for slot in slots],
+        SUCCEEDED: [_of(slot, SUCCEEDED) for slot in slots],
+        FAILED: [_of(slot, FAILED) for slot in slots],
     }
     rows = [slots[n : n + chart.together] for n in range(0, len(slots), chart.together)]
     return {

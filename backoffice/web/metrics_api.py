@@ -28,7 +28,7 @@ from backoffice import __version__, tasks
 from backoffice.data import counter_store, counters, migrations
 from backoffice.data.cluster import DOWN, Status
 from backoffice.data.counters import Key
-from backoffice.reports import gauges, records
+from backoffice.reports import gauges, queue_statistics, records
 from backoffice.reports.records import Record
 from backoffice.states import ATTEMPT_STATES, RUNNING, WORKER_STATES
 from backoffice.system import disk_space
@@ -88,7 +88,7 @@ def _versions(store: Store) -> Iterator[Metric]:
 def _queues(queues: Iterable[Record]) -> Iterator[Metric]:
     by_name = {queue["name"]: queue for queue in queues}
     for name, key, text in (
-        (gauges.READY, "ready", "Tasks that wait for a worker"),
+        (gauges.READY_TASKS, "ready", "Tasks that wait for a worker"),
         ("queue_running_tasks", "running", "Tasks that run"),
         ("queue_paused", "paused", "1 if the queue is paused, 0 if not"),
         ("queue_oldest_ready_seconds", "oldest", "For how long the first task has been ready"),
@@ -102,9 +102,9 @@ def _workers(store: Store) -> Iterator[Metric]:
     counts = records.worker_counts(store)
     values = {state: counts.get(state, 0) for state in WORKER_STATES}
     yield _gauge("workers", "Workers by state", "state", values)
-    (slots,) = store.execute("SELECT SUM(slots) FROM worker WHERE state = 'active'").get_one()
+    slots = queue_statistics.worker_slots(store)
     text = "Tasks that all active workers may run at once"
-    yield GaugeMetricFamily(f"{PREFIX}worker_slots", text, slots or 0)
+    yield GaugeMetricFamily(f"{PREFIX}worker_slots", text, slots)
 
 
 def _tick(kept: Counts) -> Metric:

@@ -14,7 +14,7 @@ from backoffice.data.database import Database, clock
 from backoffice.engine import leases
 from backoffice.engine.claims import Held
 from backoffice.engine.outcomes import Outcome
-from backoffice.states import CANCELLED, LOST
+from backoffice.states import CANCELLED, LOST, Reason
 from backoffice.workers.running import RunningAttempt, RunningAttempts
 from backoffice.workers.state import WorkerState
 
@@ -37,10 +37,10 @@ class LeaseKeeper:
     def due(self, now: float) -> bool:
         return now >= self.next_beat
 
-    def beat(self, store: Store, now: datetime) -> leases.Beat:
-        return leases.beat(store, self._worker.id, self.held, self._length, now)
+    def beat(self, store: Store, now: datetime) -> leases.HeartbeatResult:
+        return leases.heartbeat(store, self._worker.id, self.held, self._length, now)
 
-    def apply(self, beat: leases.Beat, asked: float) -> None:
+    def apply(self, beat: leases.HeartbeatResult, asked: float) -> None:
         """Renew here what the database renewed. ``asked`` is before it was asked."""
         self.next_beat = asked + self._worker.settings.worker.heartbeat
         for running in self._attempts.running:
@@ -48,10 +48,12 @@ class LeaseKeeper:
                 running.renew_lease(asked, self._length)
             elif running.ending is None:
                 running.lease_lost = True
-                self._attempts.end(running, Outcome(LOST, "given to another worker"))
+                self._attempts.end(
+                    running, Outcome(LOST, "given to another worker", Reason.LEASE_LOST)
+                )
 
     def cancel(self, cancelled: frozenset[Held]) -> None:
-        outcome = Outcome(CANCELLED, "cancelled on request")
+        outcome = Outcome(CANCELLED, "cancelled on request", Reason.CANCELLED)
         self._attempts.end_where(lambda running: running.held in cancelled, outcome)
 
     @property

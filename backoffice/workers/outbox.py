@@ -12,7 +12,7 @@ from backoffice.engine import attempt_metrics, outcomes
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Held
 from backoffice.engine.outcomes import Outcome
-from backoffice.states import FAILED
+from backoffice.states import FAILED, Reason
 from backoffice.system import job_folders
 from backoffice.system.logs import line
 from backoffice.workers.executors.task_context import attempt_folder
@@ -66,8 +66,8 @@ class Outbox:
                 accepted = self._deliver(assignment, outcome)
             except DatabaseError as error:
                 _log.exception(line("task.outcome-refused", **assignment.ids))
-                reason = f"what it made cannot be recorded: {error}"
-                outcome = Outcome(FAILED, reason, retry=False)
+                message = f"what it made cannot be recorded: {error}"
+                outcome = Outcome(FAILED, message, Reason.NOT_RECORDED, retry=False)
                 accepted = self._deliver(assignment, outcome)
                 self._discard_files(assignment)
             self.entries.remove(entry)

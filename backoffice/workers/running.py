@@ -16,10 +16,11 @@ from multiprocessing.connection import Connection
 from backoffice import tasks
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Held
-from backoffice.engine.outcomes import STALLED, TOOK_TOO_LONG, Outcome
-from backoffice.states import FAILED, LOST, RELEASED, SUCCEEDED
+from backoffice.engine.outcomes import Outcome
+from backoffice.states import FAILED, LOST, RELEASED, SUCCEEDED, Reason
 from backoffice.system import job_folders
 from backoffice.system.logs import line
+from backoffice.tasks import Trait
 from backoffice.workers.executors import attempt, attempt_log, bounded_log
 from backoffice.workers.executors.local import ChildProcess
 from backoffice.workers.executors.task_context import Message, attempt_folder
@@ -96,14 +97,14 @@ class RunningAttempts:
 
     def start(self, assignment: Assignment, now: float) -> None:
         """``now`` is before the task was claimed."""
-        if _is_trivial(assignment.type):
+        if tasks.has(assignment.type, Trait.TRIVIAL):
             self._outbox.add(assignment, attempt.run_here(assignment, self._worker.settings))
             return
         try:
             process = self._pool.take()
         except OSError as error:  # no more processes, memory or descriptors
-            reason = f"no process can be started on {self._worker.host}: {error.strerror}"
-            self._outbox.add(assignment, Outcome(FAILED, reason))
+            message = f"no process can be started on {self._worker.host}: {error.strerror}"
+            self._outbox.add(assignment, Outcome(FAILED, message, Reason.NO_PROCESS))
             return
         running = RunningAttempt(assignment, process, started=now, heard=now)
         running.renew_lease(now, self._worker.settings.worker.lease)
@@ -165,7 +166,8 @@ class RunningAttempts:
             _log.warning(line("lease.ended", **running.assignment.ids))
         else:
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
-            self._post(running, Outcome(LOST, f"its process ended unexpectedly ({how})"))
+            message = f"its process ended unexpectedly ({how})"
+            self._post(running, Outcome(LOST, message, Reason.LOST_PROCESS))
 
     def _post(self, running: RunningAttempt, outcome: Outcome) -> None:
         """Put the outcome into the outbox, with what the worker knows of the attempt."""
@@ -201,11 +203,13 @@ class RunningAttempts:
         """The outcome of an attempt that must end now; None for one that may go on."""
         assignment = running.assignment
         if now - running.started > assignment.timeout > 0:
-            return Outcome(FAILED, f"{TOOK_TOO_LONG} {assignment.timeout:g} s")
+            message = f"took longer than its time limit of {assignment.timeout:g} s"
+            return Outcome(FAILED, message, Reason.TIMED_OUT)
         if now - running.heard > assignment.stall > 0 and not running.awaits_fence:
-            return Outcome(FAILED, f"{STALLED} {assignment.stall:g} s")
+            message = f"stalled: no progress for {assignment.stall:g} s"
+            return Outcome(FAILED, message, Reason.STALLED)
         if self._worker.must_hand_back(now):
-            return Outcome(RELEASED, "handed back: its worker stops")
+            return Outcome(RELEASED, "handed back: its worker stops", Reason.WORKER_STOPPED)
         return None
 
     def end(self, running: RunningAttempt, outcome: Outcome) -> None:
@@ -226,11 +230,3 @@ class RunningAttempts:
     def next_kill(self) -> float | None:
         """When the next attempt gets KILL; None: no attempt is ending."""
         return min((r.kill_at for r in self.running if r.kill_at is not None), default=None)
-
-
-def _is_trivial(task_type: str) -> bool:
-    """False for a type that cannot be loaded: the attempt's own process says why."""
-    try:
-        return tasks.trivial(task_type)
-    except Exception:
-        return False

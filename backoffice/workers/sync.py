@@ -15,7 +15,7 @@ from storm.exceptions import DatabaseError
 from storm.locals import Store
 
 from backoffice.data.database import Database, clock
-from backoffice.engine import leases, outcomes
+from backoffice.engine import leases, outcomes, worker_registry
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Held
 from backoffice.engine.outcomes import Outcome
@@ -39,7 +39,7 @@ class SyncResult:
     """What one transaction brought."""
 
     accepted: dict[Held, bool]  # outcomes that were delivered
-    heartbeat: leases.Beat | None  # None: it was not due
+    heartbeat: leases.HeartbeatResult | None  # None: it was not due
     cancelled: frozenset[Held]
     draining: bool
     claimed: list[Assignment]
@@ -146,17 +146,17 @@ class DatabaseSync:
         return SyncResult(accepted, heartbeat, cancelled, draining, claimed, reports)
 
     def _requests(
-        self, store: Store, heartbeat: leases.Beat | None
+        self, store: Store, heartbeat: leases.HeartbeatResult | None
     ) -> tuple[frozenset[Held], bool]:
         """Attempts to be cancelled, and whether the worker is to drain."""
         if heartbeat is not None:
             return heartbeat.cancelled, heartbeat.draining
         cancelled = leases.cancel_requests(store, self.leases.held)
-        return cancelled, leases.is_draining(store, self._worker.id)
+        return cancelled, worker_registry.is_draining(store, self._worker.id)
 
     def _update_row(self, store: Store) -> None:
         worker = self._worker.settings.worker
-        leases.redefine(
+        worker_registry.change_settings(
             store,
             self._worker.id,
             slots=worker.slots,

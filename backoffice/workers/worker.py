@@ -16,7 +16,7 @@ from backoffice import __version__, tasks
 from backoffice.config.loading import Settings
 from backoffice.data import counter_store, migrations
 from backoffice.data.database import Database, clock
-from backoffice.engine import leases
+from backoffice.engine import worker_registry
 from backoffice.errors import BackofficeError, DatabaseUnavailable
 from backoffice.media import ffmpeg
 from backoffice.system import confinement, preflight
@@ -109,7 +109,7 @@ class Worker:
         migrations.require_current(self.database)
         state, worker = self.state, self.state.settings.worker
         state.id = self.database.transact(
-            lambda store: leases.register(
+            lambda store: worker_registry.register(
                 store,
                 clock(store),
                 host=state.host,
@@ -140,7 +140,9 @@ class Worker:
         self.pool.close()
         worker = self.state.id
         try:
-            self.database.transact(lambda store: leases.sign_off(store, worker, clock(store)))
+            self.database.transact(
+                lambda store: worker_registry.sign_off(store, worker, clock(store))
+            )
             self.book.write()
         except DatabaseUnavailable as error:
             _log.warning(line("worker.sign-off-failed", worker=worker, reason=error))
@@ -188,7 +190,7 @@ def main(settings: Settings) -> int:
     if lacks := confinement.missing():
         _log.warning(line("confinement.incomplete", missing="; ".join(lacks)))
     database = Database(settings.database)
-    for name in sorted(tasks.names() - {"notify"}):
+    for name in sorted(tasks.names()):
         tasks.load(name)  # before forking, so that no attempt spends time on it
     Worker(settings, database).run()
     database.close()

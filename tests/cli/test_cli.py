@@ -18,7 +18,7 @@ from backoffice.config.loading import Settings
 from backoffice.documents import safe_xml
 from backoffice.engine import jobs
 from backoffice.errors import DatabaseUnavailable
-from backoffice.reports import records
+from backoffice.reports import queue_depths, records
 from backoffice.system import files, logs
 from backoffice.web import documents
 from tests.board import Board, chain
@@ -337,11 +337,11 @@ def test_a_filter_reaches_every_page(run: Cli, monkeypatch: pytest.MonkeyPatch) 
 def test_queues_and_workers_are_controlled(busy: Cli) -> None:
     busy("queue", "pause", "default")
     busy("queue", "limit", "default", 3)
-    (queue,) = busy.board.read(records.queues)
+    (queue,) = busy.board.read(queue_depths.queues)
     assert (queue["paused"], queue["limit"]) == (True, 3)
     busy("queue", "resume", "default")
     busy("queue", "limit", "default", "none")
-    (queue,) = busy.board.read(records.queues)
+    (queue,) = busy.board.read(queue_depths.queues)
     assert (queue["paused"], queue["limit"]) == (False, None)
     busy("worker", "drain", 1)
     assert busy.board.read(records.workers)[0]["state"] == "draining"

@@ -17,7 +17,7 @@ from backoffice import client
 from backoffice.cli import main
 from backoffice.config import loading
 from backoffice.data import tokens
-from backoffice.reports import records
+from backoffice.reports import queue_depths, records
 from backoffice.system import files
 from backoffice.web.app import make_app
 from backoffice.web.server import serve
@@ -263,11 +263,11 @@ def test_what_is_refused_is_refused_with_the_same_status(
 def test_queues_and_workers_are_controlled(busy: Cli, afar: Afar) -> None:
     afar("queue", "pause", "default")
     afar("queue", "limit", "default", 3)
-    (queue,) = busy.board.read(records.queues)
+    (queue,) = busy.board.read(queue_depths.queues)
     assert (queue["paused"], queue["limit"]) == (True, 3)
     afar("queue", "resume", "default")
     afar("queue", "limit", "default", "none")
-    (queue,) = busy.board.read(records.queues)
+    (queue,) = busy.board.read(queue_depths.queues)
     assert (queue["paused"], queue["limit"]) == (False, None)
     afar("worker", "drain", 1)
     assert busy.board.read(records.workers)[0]["state"] == "draining"

@@ -20,7 +20,6 @@ from backoffice.config.loading import Settings
 from backoffice.data import tokens
 from backoffice.data.database import insert_one
 from backoffice.engine.claims import Claimed
-from backoffice.engine.outcomes import MadeFile
 from backoffice.errors import (
     BackofficeError,
     Conflict,
@@ -30,10 +29,11 @@ from backoffice.errors import (
     ServiceFault,
     ServiceUnreachable,
 )
+from backoffice.tasks import Output
 from backoffice.web.app import make_app
 from backoffice.web.server import serve
 from tests import line, test_layers
-from tests.board import Board, chain
+from tests.board import Board, chain, made_file
 from tests.line import Line
 
 SQLITE = pytest.mark.parametrize("database_uri", ["sqlite"], indirect=True)
@@ -232,7 +232,7 @@ def test_a_file_is_registered_and_found(client: Client, film: Path) -> None:
         client.register("file:///etc/passwd")
 
 
-def made(settings: Settings, name: str, data: bytes, **more: Any) -> MadeFile:
+def made(settings: Settings, name: str, data: bytes, **more: Any) -> Output:
     path = settings.paths.work / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -240,7 +240,7 @@ def made(settings: Settings, name: str, data: bytes, **more: Any) -> MadeFile:
         **{"role": "rendition", "media_type": "video/mp4", "tree": False, "facts": {}},
         **{"size": len(data), "sha256": hashlib.sha256(data).hexdigest()},
     }
-    return MadeFile(href=path.as_uri(), name=path.name, **(plain | more))
+    return made_file(href=path.as_uri(), name=path.name, **(plain | more))
 
 
 DATA = bytes(range(256)) * 40
@@ -770,7 +770,8 @@ def test_over_a_real_line(
 
 def test_the_client_needs_nothing_of_the_program_but_errors_and_states() -> None:
     modules = {name: path for name, path in test_layers.MODULES.items() if name[:6] == "client"}
-    needed = set().union(*(test_layers.inner_imports(path) for path in modules.values()))
+    known = test_layers.MODULES
+    needed = set().union(*(test_layers.inner_imports(path, known) for path in modules.values()))
     assert {n for n in needed if not n.startswith("client")} <= {"errors", "states"}
-    outer = {n.split(".")[0] for path in modules.values() for n in test_layers.imports(path)}
+    outer = {n.split(".")[0] for path in modules.values() for n in test_layers.imports(path, known)}
     assert {"storm", "lxml", "webob", "cherrypy"}.isdisjoint(outer)

@@ -333,7 +333,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 UNWRITABLE = """
 import os, sys
 from backoffice.config import DatabaseSettings
-from backoffice.database import Database
+from backoffice.data.database import Database
 from backoffice.errors import DatabaseUnavailable
 GO
 os.chdir(sys.argv[2])
@@ -493,7 +493,7 @@ def test_writers_at_once_take_turns_and_none_runs_twice(plain: Database) -> None
 COUNT_UP = """
 import sys
 from backoffice.config import DatabaseSettings
-from backoffice.database import Database
+from backoffice.data.database import Database
 from tests.data.test_database import count_up
 GO
 count_up(Database(DatabaseSettings(sys.argv[1], 5)), 40)

@@ -16,7 +16,7 @@ MIGRATE = """
 import sys
 from backoffice import migrations
 from backoffice.config import DatabaseSettings
-from backoffice.database import Database
+from backoffice.data.database import Database
 GO
 print(migrations.migrate(Database(DatabaseSettings(sys.argv[1], 10))))
 """

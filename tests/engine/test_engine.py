@@ -148,7 +148,7 @@ class Engine(RuleBasedStateMachine):
     @rule(data=st.data())
     def rescue(self, data: st.DataObject) -> None:
         held = data.draw(st.sampled_from(self.held))
-        (lease,) = [one for one in self.board.read(leases.leases) if one.held == held]
+        (lease,) = [one for one in self.board.read(leases.current) if one.held == held]
         assert self.board.do(lambda s: outcomes.rescue(s, lease, clock(s)))
         self.held.remove(held)
         self.former.append(held)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ import pytest
 from backoffice.config import loading
 from backoffice.config.loading import Target
 from backoffice.engine.claims import Held
-from backoffice.engine.outcomes import MadeFile, PublishedFile
 from backoffice.operations import disk_contents, reconcile
 from backoffice.operations.disk_contents import Difference
+from backoffice.reports import expected_files
 from backoffice.system import files
 from backoffice.system.blocking_io import BlockingReads, NotAnswering
-from tests.board import ENCODE, Board
+from backoffice.tasks import Published
+from tests.board import ENCODE, Board, made_file
 
 FILM = b"film" * 100
 
@@ -64,7 +66,7 @@ class Shelf:
         log.parent.mkdir(parents=True)
         log.write_text("log")
         digest = hashlib.sha256(FILM).hexdigest()
-        made = MadeFile(
+        made = made_file(
             files.href(path), path.name, "film", "video/mp4", False, len(FILM), digest, {}
         )
         self.board.finish(held, outputs=[made], log=str(log), log_size=3)
@@ -83,7 +85,7 @@ class Shelf:
     def record(self, name: str, path: Path, tree: bool = False) -> None:
         size = files.size_of(path / "a" if tree else path, tree)
         digest = files.tree_sha256(path) if tree else files.sha256(path)
-        published = PublishedFile(1, "site", name, "", tree, digest, size)
+        published = Published(1, "site", name, "", tree, digest, size)
         self.board.finish(self.claim(), published=[published])
 
     def retract(self, number: int) -> None:
@@ -345,15 +347,15 @@ def test_what_was_recorded_while_we_looked_is_no_difference(
     film, new = shelf.published("film.mp4"), shelf.site / "new.mp4"
     film.unlink()
     new.write_bytes(FILM)
-    inner = reconcile._busy_since
+    inner = expected_files.targets_busy_since
     turns = iter([lambda: shelf.retract(1), lambda: shelf.record("new.mp4", new)])
 
-    def meanwhile(store: Any) -> float | None:
+    def meanwhile(store: Any) -> datetime | None:
         store.rollback()
         next(turns, lambda: None)()
         return inner(store)
 
-    monkeypatch.setattr(reconcile, "_busy_since", meanwhile)
+    monkeypatch.setattr(expected_files, "targets_busy_since", meanwhile)
     assert shelf.look() == {}
 
 
@@ -365,6 +367,7 @@ def test_every_row_is_looked_at_over_many_pages(
         path.unlink()
         path.with_name("strange").write_bytes(b"")
     monkeypatch.setattr(reconcile, "PAGE", 2)
+    monkeypatch.setattr(expected_files, "PAGE", 2)
     found = each_shelf.look()
     assert paths(found)["publication-missing"] == list(map(str, gone))
     assert len(found["publication-unknown"]) == 5

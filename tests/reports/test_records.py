@@ -14,15 +14,15 @@ from backoffice.config.loading import Settings
 from backoffice.data.database import clock
 from backoffice.data.search import Filter
 from backoffice.documents import safe_xml
-from backoffice.engine import jobs, leases
-from backoffice.engine.outcomes import MadeFile, PublishedFile
+from backoffice.engine import leases, queue_control
 from backoffice.engine.workflows import InputSpec, TaskSpec
 from backoffice.errors import NotFound
-from backoffice.reports import records
+from backoffice.reports import queue_depths, records
 from backoffice.states import FAILED, LOST
 from backoffice.system import files
+from backoffice.tasks import Output, Published
 from backoffice.web import documents
-from tests.board import SOURCE, Board, chain, recipe
+from tests.board import SOURCE, Board, chain, made_file, recipe
 
 WITH_INPUT = recipe(
     TaskSpec(name="encode", type="noop", inputs=(SOURCE,)),
@@ -38,8 +38,8 @@ def board(settings: Settings) -> Iterator[Board]:
     board.close()
 
 
-def made(path: Path) -> MadeFile:
-    return MadeFile(files.href(path), path.name, "rendition", "video/mp4", False, 9, "a" * 64, {})
+def made(path: Path) -> Output:
+    return made_file(files.href(path), path.name, "rendition", "video/mp4", False, 9, "a" * 64, {})
 
 
 def finished_job(board: Board, source: Path) -> int:
@@ -57,7 +57,7 @@ def finished_job(board: Board, source: Path) -> int:
     board.finish(
         one.held,
         outputs=[made(work / "out.mp4")],
-        published=[PublishedFile(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 9)],
+        published=[Published(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 9)],
         report={"speed": 2},
         cpu_seconds=1.5,
     )
@@ -90,7 +90,7 @@ def test_every_record_makes_a_valid_document(board: Board, source: Path) -> None
         "files": board.read(records.files, limit=10),
         "file": board.read(records.file, 1),
         "workers": board.read(records.workers),
-        "queues": board.read(records.queues),
+        "queues": board.read(queue_depths.queues),
         "events": board.read(records.events, limit=50),
         "publications": board.read(records.publications, limit=10),
     }
@@ -217,10 +217,10 @@ def test_queues_show_what_waits_and_what_runs(board: Board) -> None:
     for tags in (frozenset({"gpu"}), frozenset[str]()):
         board.submit(chain("one", queue="encode", tags=tags))
     board.submit(chain("one", queue="quick"))
-    board.do(jobs.limit_queue, "encode", 3, "admin")
-    board.do(jobs.pause_queue, "quick", "admin")
+    board.do(queue_control.limit, "encode", 3, "admin")
+    board.do(queue_control.pause, "quick", "admin")
     board.claim(board.worker(tags=["gpu"], queues=["encode"]), 1)
-    encode, quick = board.read(records.queues)
+    encode, quick = board.read(queue_depths.queues)
     assert (encode["name"], encode["limit"], encode["paused"]) == ("encode", 3, False)
     assert (encode["ready"], encode["running"]) == (1, 1)
     assert 0 <= encode["oldest"] < 60
@@ -246,7 +246,7 @@ def test_queues_that_appear_while_they_are_counted_do_no_harm(board: Board) -> N
             other.submit(chain("one", queue=f"q{self.turn}"))
             return found
 
-    found = board.read(lambda store: records.queues(Busy(store)))
+    found = board.read(lambda store: queue_depths.queues(Busy(store)))
     assert {one["ready"] for one in found} <= {0, 1}
     other.close()
 
@@ -254,7 +254,7 @@ def test_queues_that_appear_while_they_are_counted_do_no_harm(board: Board) -> N
 def test_a_queue_with_nothing_in_it_is_shown_too(board: Board) -> None:
     board.submit(chain("one"))
     board.run(board.worker())
-    assert board.read(records.queues) == [
+    assert board.read(queue_depths.queues) == [
         {"name": "default", "paused": False, "limit": None, "ready": 0, "running": 0}
         | {"oldest": None}
     ]

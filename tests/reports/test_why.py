@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from backoffice.config.loading import Settings
-from backoffice.engine import jobs, leases
+from backoffice.engine import jobs, leases, queue_control, worker_registry
 from backoffice.engine.claims import Claimed
 from backoffice.engine.workflows import Condition, TaskSpec
 from backoffice.errors import NotFound
@@ -91,7 +91,7 @@ def test_a_task_that_is_due_asks_for_a_scheduler(board: Board) -> None:
 def test_a_ready_task_names_the_queue_that_is_paused(board: Board) -> None:
     job = board.submit(chain("one", queue="encode"))
     board.worker()
-    board.do(jobs.pause_queue, "encode", "admin")
+    board.do(queue_control.pause, "encode", "admin")
     assert of_task(board, "one", job) == [
         "task one is ready, but queue encode is paused: resume it"
     ]
@@ -100,7 +100,7 @@ def test_a_ready_task_names_the_queue_that_is_paused(board: Board) -> None:
 def test_a_ready_task_names_the_limit_that_is_reached(board: Board) -> None:
     board.submit(chain("one"))
     job = board.submit(chain("one"))
-    board.do(jobs.limit_queue, "default", 1, "admin")
+    board.do(queue_control.limit, "default", 1, "admin")
     started(board, board.worker())
     assert of_job(board, job) == [
         "task one is ready, but the limit is reached: 1 of 1 tasks of queue default run"
@@ -123,7 +123,7 @@ def test_a_ready_task_says_what_workers_lack(board: Board) -> None:
 def test_draining_and_lost_workers_do_not_count(board: Board) -> None:
     job = board.submit(chain("one"))
     worker = board.worker()
-    board.do(jobs.drain, worker, "admin")
+    board.do(worker_registry.drain, worker, "admin")
     assert "no worker is active" in of_job(board, job)[0]
 
 

@@ -49,7 +49,7 @@ class World:
             self.recovery.run()
 
     def beat(self) -> None:
-        self.board.do(leases.beat, self.worker, [self.held], LEASE, self.now)
+        self.board.do(leases.heartbeat, self.worker, [self.held], LEASE, self.now)
 
     @property
     def state(self) -> str:

@@ -5,11 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from backoffice.engine import jobs
-from backoffice.engine.outcomes import DeliveryMade, MadeFile
 from backoffice.reports import records
 from backoffice.scheduler import retention
 from backoffice.system import files, job_folders
-from tests.board import ENCODE, Board, chain
+from backoffice.tasks import Delivery
+from tests.board import ENCODE, Board, chain, made_file
 
 MONTH = timedelta(days=30)
 OLD = timedelta(days=31)
@@ -39,8 +39,10 @@ def encoded(board: Board, source: Path, *, publish: bool = False) -> tuple[int, 
     made = work / "out.mp4"
     made.write_bytes(b"video")
     (logs / "encode.log").write_text("log")
-    output = MadeFile(files.href(made), "out.mp4", "rendition", "video/mp4", False, 5, "a" * 64, {})
-    board.finish(one.held, outputs=[output], deliveries=[DeliveryMade("http://x", 200, "", 0.1)])
+    output = made_file(
+        files.href(made), "out.mp4", "rendition", "video/mp4", False, 5, "a" * 64, {}
+    )
+    board.finish(one.held, outputs=[output], deliveries=[Delivery("http://x", 200, "", 0.1)])
     if publish:
         board.do(_publish, job)
     board.age(job, OLD)

@@ -12,11 +12,11 @@ from storm.locals import Store
 from backoffice.config import loading
 from backoffice.config.loading import Settings
 from backoffice.engine import jobs
-from backoffice.engine.outcomes import MadeFile, PublishedFile
 from backoffice.reports import records
+from backoffice.tasks import Published
 from backoffice.web import action_pages
 from backoffice.web.app import make_app
-from tests.board import Board, chain
+from tests.board import Board, chain, made_file
 from tests.web.reader import EVIL, LONG, Reader, words
 from tests.web.visitor import Visitor
 
@@ -354,13 +354,13 @@ def test_what_came_of_it_can_be_seen_and_taken_back(board: Board, reader: Reader
     job = board.submit(chain("one"))
     (claimed,) = board.claim(board.worker())
     made = [
-        MadeFile(f"file:///x/{name}", name, role, kind, tree, 9, "a" * 64, {})
+        made_file(f"file:///x/{name}", name, role, kind, tree, 9, "a" * 64, {})
         for name, role, kind, tree in (
             ("still%20<1>.jpg", "thumbnail", "image/jpeg", False),
             ("master.m3u8", "hls", "application/vnd.apple.mpegurl", True),
         )
     ]
-    published = PublishedFile(2, "site", "a/<b>.m3u8", "http://x/a", True, "a" * 64, 9)
+    published = Published(2, "site", "a/<b>.m3u8", "http://x/a", True, "a" * 64, 9)
     board.finish(claimed.held, outputs=made, published=[published])
     page = reader.open(f"/jobs/{job}")
     assert page.root.xpath("//video/@data-hls") == ["/files/2/content"]

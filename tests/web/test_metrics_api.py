@@ -13,7 +13,7 @@ from backoffice import __version__
 from backoffice.config.loading import Settings
 from backoffice.data import counters
 from backoffice.data.counter_store import Book
-from backoffice.engine import jobs
+from backoffice.engine import queue_control
 from backoffice.system import disk_space
 from backoffice.system.disk_space import Disks, Room
 from tests.board import Board, chain
@@ -44,8 +44,8 @@ def test_jobs_queues_and_workers_are_told(board: Board, visitor: Visitor) -> Non
     for _ in range(3):
         board.submit(chain("one"))
     board.submit(chain("one", queue="gpu"))
-    board.do(jobs.limit_queue, "default", 4, "tester")
-    board.do(jobs.pause_queue, "gpu", "tester")
+    board.do(queue_control.limit, "default", 4, "tester")
+    board.do(queue_control.pause, "gpu", "tester")
     board.claim(board.worker(slots=5))
     assert value(visitor, "backoffice_jobs", state="queued") == 3
     assert value(visitor, "backoffice_queue_ready_tasks", queue="default") == 2

@@ -15,7 +15,7 @@ from lxml import html
 from backoffice import __version__
 from backoffice.config.loading import Schedule, Settings, Watch
 from backoffice.data import counter_store
-from backoffice.engine import catalogue, jobs
+from backoffice.engine import catalogue, queue_control
 from backoffice.scheduler.schedules import fire_schedules
 from backoffice.scheduler.watch_folders import WatchFolder
 from backoffice.web.app import make_app
@@ -83,7 +83,7 @@ def test_a_queue_is_paused_resumed_and_limited_by_its_page(board: Board, visitor
     press(visitor, "/queues/a-b", "Pause a-b")
     assert visitor.json("/queues/a-b")["paused"] is True
     assert "is paused" in main(visitor, "/queues/a-b")
-    assert "the queue is paused: resume it" in main(visitor, "/queues")
+    assert "queue a-b is paused: resume it" in main(visitor, "/queues")
     press(visitor, "/queues/a-b", "Resume a-b")
     assert visitor.json("/queues/a-b")["paused"] is False
     press(visitor, "/queues/a-b", "Set the limit", value="3")
@@ -254,7 +254,7 @@ PAGES = (
 def test_pages_are_in_order(board: Board, visitor: Visitor, path: str) -> None:
     board.submit(title="T")
     board.claim(board.worker())
-    board.do(jobs.limit_queue, "default", 4, "tester")
+    board.do(queue_control.limit, "default", 4, "tester")
     whole = page(visitor, path)
     assert not whole.xpath("//@style | //@onclick")
     assert all(one.get("scope") for one in whole.iter("th"))

@@ -6,20 +6,21 @@ from typing import Any, cast
 import pytest
 
 from backoffice.config.loading import Settings
-from backoffice.engine import assignments, jobs
+from backoffice.engine import assignments, submission
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Claimed
-from backoffice.engine.outcomes import MadeFile, Outcome
+from backoffice.engine.outcomes import Outcome
 from backoffice.reports import records
 from backoffice.states import SUCCEEDED
+from backoffice.tasks import Output, Result
 from backoffice.workers.executors.local import ChildProcess
 from backoffice.workers.running import RunningAttempt
 from backoffice.workers.worker import Worker
-from tests.board import Board, chain
+from tests.board import Board, chain, made_file
 
 
-def made(href: str) -> MadeFile:
-    return MadeFile(href, "x.mp4", "rendition", "video/mp4", False, 1, "0" * 64, {})
+def made(href: str) -> Output:
+    return made_file(href, "x.mp4", "rendition", "video/mp4", False, 1, "0" * 64, {})
 
 
 def ended(board: Board, claimed: Claimed, outcome: Outcome) -> tuple[Assignment, Outcome]:
@@ -33,10 +34,10 @@ def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
     worker = Worker(board.settings, board.database, monotonic=lambda: 0.0)
     worker.state.id = board.worker(slots=3)
     good, bad, also_good = board.claim(worker.state.id, 3)
-    twice = [made("file:///a"), made("file:///a")]  # two files cannot be in one place
+    twice = [made("file:///a/x.mp4"), made("file:///a/x.mp4")]  # two files cannot be in one place
     worker.outbox.entries = [
         ended(board, good, Outcome(SUCCEEDED)),
-        ended(board, bad, Outcome(SUCCEEDED, outputs=twice)),
+        ended(board, bad, Outcome(SUCCEEDED, result=Result(outputs=twice))),
         ended(board, also_good, Outcome(SUCCEEDED)),
     ]
     worker.sync.run()
@@ -50,8 +51,8 @@ def test_an_outcome_that_cannot_be_recorded_fails_alone(board: Board) -> None:
 def test_an_assignment_names_the_request_that_submitted_its_job(
     board: Board, request_id: str
 ) -> None:
-    prepared = jobs.prepare(jobs.Request("chain"), {"chain": chain("one")}, ())
-    job, _ = board.do(jobs.submit, prepared, "ann", request_id)
+    prepared = submission.prepare(submission.JobRequest("chain"), {"chain": chain("one")}, ())
+    job, _ = board.do(submission.submit, prepared, "ann", request_id)
     (claimed,) = board.claim(board.worker())
     (assignment,) = board.do(assignments.build, [claimed])
     ids = {"task": claimed.held.task_id, "job": job, "attempt": 1, "worker": 1}

@@ -22,10 +22,11 @@ from backoffice import tasks
 from backoffice.config.loading import Settings
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.outcomes import Outcome
-from backoffice.errors import BackofficeError, LeaseLost, ProcessKilled, TaskFailed
-from backoffice.states import FAILED, LOST, SUCCEEDED
+from backoffice.errors import BackofficeError, LeaseLost, ProcessKilled, TaskFailed, reason_of
+from backoffice.states import FAILED, LOST, SUCCEEDED, Reason
 from backoffice.system import job_folders, logs
 from backoffice.system.logs import line
+from backoffice.tasks import Result
 from backoffice.workers.executors import attempt_log, bounded_log, results
 from backoffice.workers.executors.attempt_log import AttemptLog
 from backoffice.workers.executors.lease_deadline import LeaseDeadline
@@ -50,7 +51,7 @@ def serve(pipe: Connection, lease: LeaseDeadline, settings: Settings) -> None:
 
 
 def run_here(assignment: Assignment, settings: Settings) -> Outcome:
-    """Run a trivial task (see ``tasks.trivial``) in this process, without opening
+    """Run a trivial task (``Trait.TRIVIAL``) in this process, without opening
     its sources: it uses none."""
     log = AttemptLog(settings, assignment)
     context = AttemptContext(assignment, None, settings, log)
@@ -95,20 +96,20 @@ def _outcome(context: AttemptContext, opened: ExitStack) -> Outcome:
         return results.succeeded(context, tasks.load(assignment.type).run(context))
     except TaskFailed as error:
         context.log(f"failed: {error}")
-        deliveries = results.deliveries(getattr(error, "deliveries", ()))
-        return Outcome(FAILED, str(error), retry=error.retry, deliveries=deliveries)
+        result = Result(deliveries=getattr(error, "deliveries", ()))
+        return Outcome(FAILED, str(error), error.reason, retry=error.retry, result=result)
     except ProcessKilled as error:
         context.log(f"killed: {error}")
-        return Outcome(LOST, str(error))
+        return Outcome(LOST, str(error), Reason.KILLED)
     except LeaseLost as error:
         context.log(f"given up: {error}")
-        return Outcome(LOST, str(error))
+        return Outcome(LOST, str(error), Reason.LEASE_LOST)
     except OSError as error:
         context.log(traceback.format_exc())
-        return Outcome(FAILED, _sentence(error))
+        return Outcome(FAILED, _sentence(error), reason_of(error))
     except BackofficeError as error:
         context.log(f"failed: {error}")
-        return Outcome(FAILED, str(error), retry=False)
+        return Outcome(FAILED, str(error), Reason.OTHER, retry=False)
     except Exception as error:  # a fault in a task module must not end the process
         outcome = _crashed(context, error)
         logs.flush()  # KILL may be the only end this process ever gets
@@ -119,7 +120,8 @@ def _crashed(context: AttemptContext, error: Exception) -> Outcome:
     context.log(traceback.format_exc())
     _log.exception(line("task.crashed", **context.assignment.ids))
     fault = context.redact(f"{type(error).__name__}: {error}")
-    return Outcome(FAILED, f"fault in task type {context.assignment.type}: {fault}")
+    message = f"fault in task type {context.assignment.type}: {fault}"
+    return Outcome(FAILED, message, Reason.FAULT)
 
 
 def _clean_up_earlier_attempts(context: AttemptContext) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from backoffice.config.loading import Settings
 from backoffice.engine.assignments import Reference
 from backoffice.errors import Invalid, TaskFailed
+from backoffice.states import Reason
 from backoffice.system import files
 from backoffice.tasks import Source
 
@@ -46,7 +47,7 @@ def _open(
     try:
         descriptor, real = files.open_beneath(reference.href, roots, parent=reference.tree)
     except Invalid as error:
-        raise TaskFailed(str(error), retry=False) from error
+        raise TaskFailed(str(error), retry=False, reason=Reason.MISSING_SOURCE) from error
     opened.callback(os.close, descriptor)
     descriptor_path = Path(f"/proc/self/fd/{descriptor}")
     names[str(descriptor_path)] = str(real.parent if reference.tree else real)
@@ -73,5 +74,6 @@ def _unchanged_size(reference: Reference, path: Path) -> int:
             f"{reference.name} has changed since it was given: {reference.size} bytes then,"
             f" {size} now; submit it again when it is complete",
             retry=False,
+            reason=Reason.CHANGED_SOURCE,
         )
     return size

@@ -160,7 +160,7 @@ class AttemptContext:
 
     def _send(self, message: Message) -> Connection:
         if self.pipe is None:
-            raise RuntimeError("a trivial task has no worker to send to; see tasks.trivial")
+            raise RuntimeError("a trivial task has no worker to send to; see Trait.TRIVIAL")
         self.pipe.send(message)
         return self.pipe
 

@@ -1,9 +1,9 @@
-"""A file of a watch folder becomes a job, once: the table ``watched``.
+"""Watched files: what watch folders have taken; a file becomes a job once.
 
-Each function runs inside ``Database.transact``. The row of a path is written in
-the transaction that submits its job, and its primary key lets one of several
-schedulers do so: the insert of another fails, its transaction runs again and
-finds the file taken.
+Owns the table ``watched``. Each function runs inside ``Database.transact``. The row
+of a path is written in the transaction that submits its job; of several schedulers,
+the primary key lets one do so: the insert of another fails, its transaction runs
+again and finds the file taken.
 """
 
 from __future__ import annotations
@@ -21,16 +21,53 @@ from storm.locals import Store
 
 from backoffice.data import events
 from backoffice.data.database import clock, for_update, insert_many, marks
-from backoffice.engine import jobs
-from backoffice.engine.jobs import Prepared
-from backoffice.scheduler.arrivals import Arrival, Group, Stamp
-from backoffice.states import JOB_ACTIONS
+from backoffice.engine import jobs, submission
+from backoffice.engine.submission import PreparedJob
+from backoffice.states import JOB_ACTIONS, SUCCEEDED
 
 _BATCH = 500  # rows asked for at once
 _COLUMNS = (
     *("watch", "place", "href", "identity", "size", "changed", "inode"),
     *("job_id", "moved", "sha256", "checked", "message", "taken"),
 )
+
+
+class Stamp(NamedTuple):
+    """What a folder says of a file: equal stamps of one path mean that nothing has
+    written to it."""
+
+    size: int
+    changed: int  # nanoseconds
+    inode: int
+
+
+class Arrival(NamedTuple):
+    """A file beneath a watch folder. There may be many, and often: paths are text."""
+
+    place: str  # its absolute path
+    relative: str  # its path below the watch folder
+    stamp: Stamp
+    link: bool = False
+
+    @property
+    def path(self) -> Path:
+        return Path(self.place)
+
+    @property
+    def name(self) -> str:
+        return self.place.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A film and the files that belong to it, each with its role."""
+
+    film: Arrival
+    sidecars: tuple[tuple[str, Arrival], ...] = ()
+
+    @property
+    def members(self) -> list[Arrival]:
+        return [self.film, *(one for _, one in self.sidecars)]
 
 
 @dataclass(frozen=True)
@@ -40,7 +77,7 @@ class Taking:
     watch: str
     group: Group
     identity: str
-    prepared: Prepared | None
+    prepared: PreparedJob | None
     refusal: str = ""
     unused: tuple[Arrival, ...] = ()  # sidecars that the workflow has no input for
 
@@ -94,7 +131,7 @@ def take(store: Store, taking: Taking) -> Taken:
     if taking.prepared is None:
         _refuse(store, taking, row, now)
         return Taken(None, refused=True)
-    job, _ = jobs.submit(store, taking.prepared, taking.actor)
+    job, _ = submission.submit(store, taking.prepared, taking.actor)
     if former is not None:
         _supersede(store, taking, former, job, now)
     _record(store, taking, row, job, now)
@@ -118,7 +155,7 @@ def finished(store: Store, watch: str) -> list[str]:
     """URLs of what lies where it was taken, and whose job has succeeded."""
     rows = store.execute(
         "SELECT w.href FROM watched w JOIN job j ON j.id = w.job_id"
-        " WHERE w.watch = ? AND w.moved = 0 AND j.state = 'succeeded'",
+        f" WHERE w.watch = ? AND w.moved = 0 AND j.state = '{SUCCEEDED}'",
         (watch,),
     ).get_all()
     return [href for (href,) in rows]
