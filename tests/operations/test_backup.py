@@ -262,7 +262,7 @@ def test_pages_have_every_row_once(
     for number in range(5):
         filled.submit(metadata={f"{n}": "x" for n in range(number)})
     expected = contents(filled.database, tmp_path / "whole")
-    monkeypatch.setattr(backup, "PAGE", 2)
+    monkeypatch.setattr(tables, "PAGE", 2)
     assert contents(filled.database, tmp_path / "paged") == expected
 
 
