@@ -115,7 +115,7 @@ def _claim(database: Database, worker: int) -> float:
     return seconds
 
 
-def _claim_one(store: Store, worker: int) -> list[claims.Claimed]:
+def _claim_one(store: Store, worker: int) -> list[claims.ClaimedTask]:
     """As a worker's turn does it."""
     lanes = claims.lanes(store, ["*"], [])
     take = claims.waiting(store, lanes, 1)

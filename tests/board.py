@@ -14,7 +14,7 @@ from backoffice.config.loading import Settings
 from backoffice.data import migrations
 from backoffice.data.database import Database, clock
 from backoffice.engine import claims, outcomes, submission, worker_registry
-from backoffice.engine.claims import Claimed, Held
+from backoffice.engine.claims import Claim, ClaimedTask
 from backoffice.engine.outcomes import Outcome
 from backoffice.engine.workflows import InputRef, InputSpec, ParameterSpec, TaskSpec, Workflow
 from backoffice.states import FAILED, SUCCEEDED
@@ -122,11 +122,11 @@ class Board:
         )
         return worker
 
-    def claim(self, worker: int, limit: int = 1) -> list[Claimed]:
+    def claim(self, worker: int, limit: int = 1) -> list[ClaimedTask]:
         return self.do(self._claim, worker, limit)  # type: ignore[no-any-return]
 
     @staticmethod
-    def _claim(store: Store, worker: int, limit: int) -> list[Claimed]:
+    def _claim(store: Store, worker: int, limit: int) -> list[ClaimedTask]:
         host, queues, tags = store.execute(
             "SELECT host, queues, tags FROM worker WHERE id = ?", (worker,)
         ).get_one()
@@ -136,7 +136,7 @@ class Board:
 
     def finish(
         self,
-        held: Held,
+        held: Claim,
         state: str = SUCCEEDED,
         message: str = "",
         **given: Any,
@@ -151,9 +151,9 @@ class Board:
         while claimed := self.claim(worker, 10):
             for one in claimed:
                 if message := (fail or {}).get(one.name):
-                    self.finish(one.held, FAILED, message, retry=False)
+                    self.finish(one.claim, FAILED, message, retry=False)
                 else:
-                    self.finish(one.held)
+                    self.finish(one.claim)
 
     def clock(self) -> datetime:
         now: datetime = self.read(clock)

@@ -1,5 +1,4 @@
-"""Counts how attempts end. To be told once their end is in the database, and
-never within its transaction, which may run again."""
+"""Metrics of attempts: how they end. Call after the commit; a transaction may be retried."""
 
 from __future__ import annotations
 
@@ -14,16 +13,20 @@ from backoffice.states import LOST
 from backoffice.tasks import Trait
 
 
-def ended(one: Assignment, outcome: Outcome, targets: Collection[str]) -> None:
-    """An outcome was accepted. ``targets`` are those configured: others come
-    from users."""
-    counters.ATTEMPTS.count(one.type, outcome.state)
+def ended(assignment: Assignment, outcome: Outcome, targets: Collection[str]) -> None:
+    """An outcome was accepted. ``targets`` are those configured; other names come from
+    users, and are counted as one."""
+    counters.ATTEMPTS.count(assignment.type, outcome.state)
     if outcome.wall_seconds is not None:
-        counters.ATTEMPT_SECONDS.observe(outcome.wall_seconds, one.type, outcome.state)
-    if tasks.has(one.type, Trait.PUBLISH):
-        counters.PUBLISHES.count(_known(one.parameters.get("target", ""), targets), outcome.state)
-    if tasks.has(one.type, Trait.RETRACT):
-        for target in {_known(publication.target, targets) for publication in one.publications}:
+        counters.ATTEMPT_SECONDS.observe(outcome.wall_seconds, assignment.type, outcome.state)
+    if tasks.has(assignment.type, Trait.PUBLISH):
+        counters.PUBLISHES.count(
+            _known(assignment.parameters.get("target", ""), targets), outcome.state
+        )
+    if tasks.has(assignment.type, Trait.RETRACT):
+        for target in {
+            _known(publication.target, targets) for publication in assignment.publications
+        }:
             counters.RETRACTIONS.count(target, outcome.state)
     for delivery in outcome.result.deliveries:
         sent = 200 <= delivery.status < 300
@@ -35,11 +38,11 @@ def _known(target: str, targets: Collection[str]) -> str:
 
 
 def rescued(lease: LeaseRecord) -> None:
-    """A task was taken from a worker that was not heard of."""
+    """A task was given back because its worker was lost."""
     counters.LEASES_LOST.count()
     counters.ATTEMPTS.count(lease.type, LOST)
 
 
 def refused() -> None:
-    """An outcome came too late: the task is another worker's."""
+    """An outcome came too late: another worker has the task."""
     counters.REFUSED.count()

@@ -20,9 +20,9 @@ from backoffice.engine.field_limits import check_priority
 from backoffice.errors import Conflict, Invalid, NotFound
 from backoffice.states import JOB_ACTIONS, JOB_STATES
 
-COUNTED_BY_WORDS = 1_000  # of those that are searched for, which takes longer
-COUNTED = 10_000  # jobs that match a filter; that there are more is said without a number
-REFUSALS = 10  # named of those that an action on many is not possible for
+COUNTED_BY_WORDS = 1_000  # the same for a search by words, which takes longer
+COUNTED = 10_000  # matching jobs that are counted; beyond that it says "more than"
+REFUSALS = 10  # jobs that are named, of those that the action is not possible for
 _BATCH = 50  # jobs changed in one transaction
 Selection = Filter | Sequence[int]
 Result = dict[str, Any]  # what became of it, as ``schema/result.xsd`` has it
@@ -39,8 +39,8 @@ def apply(
     database: Database, action: str, wanted: Selection, actor: str, value: int | None = None
 ) -> Result:
     """cancel, pause, resume, retry or priority (``value``) on every job that
-    matches now, a few in each transaction. One that cannot be changed does not
-    keep the others. Raises Invalid for another action or value."""
+    matches now, a few in each transaction. A job that cannot be changed does not hold
+    up the others. Raises Invalid for another action or value."""
     act = _action(action, value)
     result = preview(database, action, wanted) | {"preview": False}
     for batch in _batches(database, action, wanted):
@@ -97,7 +97,7 @@ def _count(store: Store, action: str, wanted: Selection) -> Result:
 def _matching(
     store: Store, wanted: Filter, states: Collection[str], limit: int, before: int | None = None
 ) -> list[int]:
-    """Those that match and are in one of these states."""
+    """The ids of jobs that match and are in one of these states."""
     asked = set(wanted.states or JOB_STATES) & set(states)
     if not asked:
         return []
@@ -132,7 +132,7 @@ def _batches(database: Database, action: str, wanted: Selection) -> Iterator[Seq
 def _act_on(
     store: Store, act: Callable[[Store, int, str], None], ids: Sequence[int], actor: str
 ) -> tuple[int, list[Result]]:
-    """In the order in which all lock jobs. What is refused has changed nothing."""
+    """By id, the order in which every transaction locks jobs. A refused job is unchanged."""
     done, refusals = 0, []
     for job in sorted(ids):
         try:

@@ -1,7 +1,7 @@
-"""What can be done here: every workflow and profile, loaded and checked together.
+"""Catalogue: every workflow and profile of this installation, loaded and checked together.
 
-Workflows name task types, profiles, targets and commands; this is where they
-meet, so that a broken recipe is refused before any job begins.
+Workflows name task types, profiles, targets and commands. They are checked against
+each other here, so that a broken recipe is refused before any job begins.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Catalogue:
     profiles: Mapping[str, Profile]
 
     def prepare(self, request: JobRequest, settings: Settings) -> PreparedJob:
-        """Like ``submission.prepare``, and each task type that has ``check(parameters,
-        settings)`` agrees: it raises Invalid for what could only fail."""
+        """Like ``submission.prepare``, and the ``check`` of each task type agrees: it raises
+        Invalid for what could only fail."""
         prepared = submission.prepare(request, self.workflows, settings.paths.roots)
         for task in prepared.plan:
             if check := getattr(tasks.load(task.type), "check", None):

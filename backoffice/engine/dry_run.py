@@ -1,9 +1,8 @@
-"""What a job would do: its tasks, exact commands and outputs, with nothing done.
+"""Dry run: the tasks, exact commands and outputs of a job, with nothing done.
 
 Walks through the plan as the engine would, without a database and without
-writing. Input files are read, to know which conditions hold and what the
-commands must be; what tasks would make stands in for it at the paths it would
-have, with ``JOB`` for the number that the job does not have yet.
+writing. Input files are read, because conditions and commands depend on them. Outputs
+have the paths that they would have, with ``JOB`` for the number of the job.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ JOB = "JOB"
 
 
 class _Unknown(int):
-    """The number of a job that is not there yet."""
+    """The number of a job that does not exist yet."""
 
     def __str__(self) -> str:
         return JOB

@@ -1,4 +1,4 @@
-"""Files that users register, with their metadata; paths that jobs are given."""
+"""File registry: files that users register, with metadata, and inputs of jobs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from backoffice.system import files
 def register(
     store: Store, path: Path, size: int, actor: str, metadata: Mapping[str, str]
 ) -> tuple[int, bool]:
-    """Make a file known that lies under the roots (``files.resolve``); returns
-    its id and whether it is new. Metadata is added to what there is, and wins.
-    The same once more changes nothing. Raises Invalid."""
+    """Register a file that lies under the roots (``files.resolve``); returns its id
+    and whether it is new. Metadata is merged; new values win. A second call with the
+    same values changes nothing. Raises Invalid."""
     check_pairs(metadata)
     now = clock(store)
     known = store.find(model.File, href=files.href(path)).one()
@@ -50,8 +50,8 @@ def _add_metadata(store: Store, file: int, metadata: Mapping[str, str]) -> None:
 
 
 def known(store: Store, path: Path, size: int, now: datetime) -> int:
-    """The id of the file at ``path``, registered now if it was not known. What
-    was known of a file that has changed its size is forgotten."""
+    """The id of the file at ``path``; it is registered if it is new. If its size has
+    changed, its digest and facts are dropped."""
     href = files.href(path)
     file = store.find(model.File, href=href).one()
     if file is None:

@@ -30,7 +30,7 @@ def guard(action: str, job_id: int, state: str) -> None:
     """Raise Conflict unless a job in ``state`` allows ``action``."""
     possible = JOB_ACTIONS[action]
     if state not in possible:
-        wanted = " or ".join(state for state in JOB_STATES if state in possible)
+        wanted = " or ".join(allowed for allowed in JOB_STATES if allowed in possible)
         raise Conflict(f"job {job_id} is {state}; {action} is possible when it is {wanted}")
 
 
@@ -43,11 +43,11 @@ def unfinished(store: Store) -> list[int]:
 
 
 def cancel(store: Store, job_id: int, actor: str) -> None:
-    """Ask for the end of a job: what waits is cancelled now, what runs is told
-    to stop. Asking twice changes nothing."""
-    whole = _locked(store, job_id)
-    guard("cancel", job_id, whole.state)
-    if whole.cancelling:
+    """Cancel waiting tasks now, and ask running ones to stop. A second request changes
+    nothing."""
+    job = _locked(store, job_id)
+    guard("cancel", job_id, job.state)
+    if job.cancelling:
         return
     now = clock(store)
     store.execute("UPDATE job SET cancel_requested = ? WHERE id = ?", (now, job_id))
@@ -55,51 +55,51 @@ def cancel(store: Store, job_id: int, actor: str) -> None:
         f"UPDATE task SET cancel_requested = ? WHERE job_id = ? AND state = '{RUNNING}'",
         (now, job_id),
     )
-    whole.cancelling = True
+    job.cancelling = True
     asked = events.of_job("cancel-requested", job_id, actor)
-    events.append(store, now, asked, *transitions.settle(store, whole, now))
+    events.append(store, now, asked, *transitions.advance(store, job, now))
 
 
 def pause(store: Store, job_id: int, actor: str) -> None:
-    """Start no more tasks; those that run finish."""
+    """Start no more tasks; running ones finish."""
     _change(store, job_id, "pause", PAUSED, actor)
 
 
 def resume(store: Store, job_id: int, actor: str) -> None:
-    _change(store, job_id, "resume", _going(store, job_id), actor)
+    _change(store, job_id, "resume", _state_after_stop(store, job_id), actor)
 
 
 def retry(store: Store, job_id: int, actor: str) -> None:
-    """Run a failed or cancelled job on from where it broke: what succeeded
-    stays, what did not starts again with all its attempts."""
-    whole = _locked(store, job_id)
-    guard("retry", job_id, whole.state)
-    again = [step for step in whole.steps if step.state in (FAILED, CANCELLED)]
+    """Continue a failed or cancelled job: tasks that succeeded stay, the others start
+    again with all their attempts."""
+    job = _locked(store, job_id)
+    guard("retry", job_id, job.state)
+    again = [task for task in job.tasks if task.state in (FAILED, CANCELLED)]
     store.execute(
         f"UPDATE task SET state = '{BLOCKED}', failures = 0, losses = 0, progress = 0,"
         " message = '', reason = '', finished = NULL, cancel_requested = NULL"
         f" WHERE job_id = ? AND state IN ('{FAILED}', '{CANCELLED}')",
         (job_id,),
     )
-    for step in again:
-        step.state, step.progress = BLOCKED, 0.0
-    state = _going(store, job_id)
+    for task in again:
+        task.state, task.progress = BLOCKED, 0.0
+    state = _state_after_stop(store, job_id)
     store.execute(
         "UPDATE job SET state = ?, finished = NULL, cancel_requested = NULL, message = ''"
         " WHERE id = ?",
         (state, job_id),
     )
-    whole.state, whole.cancelling = state, False
+    job.state, job.cancelling = state, False
     now = clock(store)
-    asked = events.of_job("retried", job_id, actor, ", ".join(step.name for step in again))
-    events.append(store, now, asked, *transitions.settle(store, whole, now))
+    asked = events.of_job("retried", job_id, actor, ", ".join(task.name for task in again))
+    events.append(store, now, asked, *transitions.advance(store, job, now))
 
 
 def prioritise(store: Store, job_id: int, priority: int, actor: str) -> None:
     """Set the priority (0 first, 100 last) of a job and its waiting tasks."""
     check_priority(priority)
-    whole = _locked(store, job_id)
-    guard("priority", job_id, whole.state)
+    job = _locked(store, job_id)
+    guard("priority", job_id, job.state)
     store.execute("UPDATE job SET priority = ? WHERE id = ?", (priority, job_id))
     store.execute(
         f"UPDATE task SET priority = ? WHERE job_id = ? AND state NOT IN ({marks(TASK_ENDED)})",
@@ -108,24 +108,24 @@ def prioritise(store: Store, job_id: int, priority: int, actor: str) -> None:
     events.append(store, clock(store), events.of_job("priority", job_id, actor, str(priority)))
 
 
-def _locked(store: Store, job_id: int) -> transitions.Whole:
-    whole = transitions.lock(store, job_id)
-    if whole is None:
+def _locked(store: Store, job_id: int) -> transitions.LockedJob:
+    job = transitions.lock(store, job_id)
+    if job is None:
         raise NotFound(f"there is no job {job_id}")
-    return whole
+    return job
 
 
-def _going(store: Store, job_id: int) -> str:
-    """The state of a job that goes on: queued if none of its tasks has ever run."""
+def _state_after_stop(store: Store, job_id: int) -> str:
+    """Queued if none of the job's tasks has ever run, else running."""
     (started,) = store.execute("SELECT MAX(started) FROM job WHERE id = ?", (job_id,)).get_one()
     return QUEUED if started is None else RUNNING
 
 
 def _change(store: Store, job_id: int, action: str, state: str, actor: str) -> None:
-    whole = _locked(store, job_id)
-    guard(action, job_id, whole.state)
+    job = _locked(store, job_id)
+    guard(action, job_id, job.state)
     store.execute("UPDATE job SET state = ? WHERE id = ?", (state, job_id))
-    whole.state = state
+    job.state = state
     now = clock(store)
     done = events.of_job(f"{action}d", job_id, actor)
-    events.append(store, now, done, *transitions.settle(store, whole, now))
+    events.append(store, now, done, *transitions.advance(store, job, now))

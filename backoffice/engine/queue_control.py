@@ -1,4 +1,4 @@
-"""Queues: pause, resume, limit."""
+"""Queue control: pause, resume, limit a queue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backoffice.errors import Invalid, NotFound
 
 
 def pause(store: Store, name: str, actor: str) -> None:
-    """Workers take no more tasks from the queue; those that run finish."""
+    """Workers claim no more tasks of the queue; running ones finish."""
     _set(store, name, "paused", True, actor, "paused")
 
 

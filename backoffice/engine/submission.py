@@ -46,12 +46,12 @@ _TASK_COLUMNS = (
     "message",
     "spec",
 )
-_Lane = tuple[str, frozenset[str]]  # a queue, and the tags that its tasks ask for
+_LaneName = tuple[str, frozenset[str]]  # a queue, and the tags that its tasks ask for
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A job as somebody asks for it. ``inputs`` are pairs of role and file
+    """A job as a user or a program asks for it. ``inputs`` are pairs of role and file
     (absolute path or file: URL). ``delay`` is in seconds."""
 
     workflow: str
@@ -98,7 +98,7 @@ def prepare(
     return PreparedJob(
         request=request,
         workflow=workflow,
-        parameters=workflows.settle(workflow, request.parameters),
+        parameters=workflows.resolve_parameters(workflow, request.parameters),
         plan=workflows.plan(workflow, request.parameters),
         inputs=tuple(inputs),
         fingerprint=_fingerprint(request, inputs),
@@ -150,7 +150,7 @@ def submit(
 def _advance(store: Store, job: int, now: datetime) -> list[events.Event]:
     locked = transitions.lock(store, job)
     assert locked is not None  # it was inserted in this transaction
-    return transitions.settle(store, locked, now)
+    return transitions.advance(store, locked, now)
 
 
 def _known(store: Store, prepared: PreparedJob) -> int:
@@ -205,10 +205,10 @@ def _insert_pairs(store: Store, table: str, job: int, pairs: Mapping[str, str]) 
 
 
 def _insert_tasks(
-    store: Store, job: int, prepared: PreparedJob, lanes: Mapping[_Lane, int], now: datetime
+    store: Store, job: int, prepared: PreparedJob, lanes: Mapping[_LaneName, int], now: datetime
 ) -> bool:
-    """Whether that settles the job: each task is ready or needs another one.
-    Most jobs begin so, and need not be locked and read back."""
+    """True if each task is ready or needs another one: then the job need not be
+    locked and read back to advance it. Most jobs begin so."""
     delay = prepared.request.delay
     free = [not (task.needs or task.when or task.delay or delay) for task in prepared.plan]
     rows = [
@@ -232,13 +232,13 @@ def _insert_tasks(
 
 
 def _spec(task: TaskSpec, delay: float) -> dict[str, object]:
-    """The job's delay is waited for by its first tasks."""
+    """The first tasks wait for the job's delay."""
     return {
         "title": task.title,
         "needs": list(task.needs),
-        "inputs": [asdict(one) for one in task.inputs],
+        "inputs": [asdict(source) for source in task.inputs],
         "parameters": dict(task.parameters),
-        "when": [asdict(one) for one in task.when],
+        "when": [asdict(condition) for condition in task.when],
         "timeout": task.timeout,
         "stall": task.stall,
         "backoff": task.backoff,
@@ -252,9 +252,9 @@ def lane(store: Store, queue: str, tags: frozenset[str]) -> int:
     return _lanes(store, {(queue, tags)})[0][queue, tags]
 
 
-def _lanes(store: Store, asked: Collection[_Lane]) -> tuple[dict[_Lane, int], datetime]:
-    """The ids of these lanes, made if they are new, and the time: every submit
-    wants both, and each question costs a way to the server and back."""
+def _lanes(store: Store, asked: Collection[_LaneName]) -> tuple[dict[_LaneName, int], datetime]:
+    """The ids of these lanes, inserted if they are new, and the database's time. One
+    statement gives both, because each costs a round trip."""
     if not asked:
         return {}, clock(store)
     names = {(queue, " ".join(sorted(tags))): (queue, tags) for queue, tags in asked}
@@ -264,15 +264,15 @@ def _lanes(store: Store, asked: Collection[_Lane]) -> tuple[dict[_Lane, int], da
         f" WHERE {' OR '.join(['(queue = ? AND tags = ?)'] * len(names))}",
         [name for pair in names for name in pair],
     ).get_all()
-    found = {names[queue, tags]: number for queue, tags, number, _ in rows}
+    ids = {names[queue, tags]: number for queue, tags, number, _ in rows}
     for name in sorted(names):
-        if names[name] not in found:
-            found[names[name]] = insert_one(store, "lane", ("queue", "tags"), name)
-    return found, (rows[0][3] if rows else None) or clock(store)
+        if names[name] not in ids:
+            ids[names[name]] = insert_one(store, "lane", ("queue", "tags"), name)
+    return ids, (rows[0][3] if rows else None) or clock(store)
 
 
 def request_of(store: Store, job_id: int) -> JobRequest:
-    """What a job was asked for, for a clone; without its key."""
+    """The request that a job was made from, for a clone; without its key."""
     job = model.get(store, model.Job, job_id, "job")
     inputs = store.execute(
         "SELECT i.role, f.href FROM job_input i JOIN file f ON f.id = i.file_id"
@@ -290,9 +290,9 @@ def request_of(store: Store, job_id: int) -> JobRequest:
 
 
 def retraction(publication: Mapping[str, Any]) -> JobRequest:
-    """The job that takes a publication (a record) back from its target, for
-    ``prepare`` and ``submit``: workers may be the only ones to reach a target.
-    Raises Conflict if it was retracted before."""
+    """The request for a job that retracts a publication (a record). A job does it
+    because a target may be reachable from workers alone. Raises Conflict if it was
+    retracted before."""
     if publication["state"] != PUBLISHED:
         raise Conflict(f"publication {publication['id']} is {publication['state']} already")
     return JobRequest(

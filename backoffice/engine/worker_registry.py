@@ -1,6 +1,6 @@
-"""Workers: register, sign off, drain, and be declared lost.
+"""Worker registry: workers register, sign off, are drained or declared lost.
 
-The rows of table ``worker``. Functions get the store and the database's time, and
+Owns the table ``worker``. Functions get the store and the database's time, and
 never commit.
 """
 
@@ -54,7 +54,7 @@ def change_settings(
     tags: Iterable[str],
     lease: float,
 ) -> None:
-    """The worker goes on with other settings."""
+    """After a reload of its settings."""
     store.execute(
         "UPDATE worker SET slots = ?, queues = ?, tags = ?, lease = ? WHERE id = ?",
         (slots, " ".join(queues), " ".join(sorted(tags)), lease, worker_id),
@@ -63,7 +63,7 @@ def change_settings(
 
 
 def sign_off(store: Store, worker_id: int, now: datetime) -> None:
-    """The worker stops of its own will, holding nothing."""
+    """The worker stops by itself and holds no task."""
     stopped = store.execute(
         "UPDATE worker SET state = ?, heartbeat = ? WHERE id = ? AND state <> ?",
         (STOPPED, now, worker_id, STOPPED),
@@ -73,7 +73,7 @@ def sign_off(store: Store, worker_id: int, now: datetime) -> None:
 
 
 def drain(store: Store, worker_id: int, actor: str) -> None:
-    """Let a worker finish what it runs, take nothing new, and stop."""
+    """Let a worker finish its tasks, claim no new ones, and stop."""
     worker = model.get(store, model.Worker, worker_id, "worker")
     if worker.state == DRAINING:
         return
@@ -90,7 +90,7 @@ def is_draining(store: Store, worker_id: int) -> bool:
 
 
 class LivingWorker(NamedTuple):
-    """A worker that has not ended and is not known to be lost."""
+    """A worker that is active or draining, as far as the database knows."""
 
     id: int
     heartbeat: datetime
@@ -108,8 +108,7 @@ def living(store: Store) -> list[LivingWorker]:
 
 
 def mark_lost(store: Store, silent: Sequence[LivingWorker], now: datetime) -> None:
-    """Workers that have not been heard of for a lease: one that has had another
-    heartbeat since is not lost."""
+    """Declare workers lost; one that has sent another heartbeat since is not."""
     for worker in silent:
         lost = store.execute(
             "UPDATE worker SET state = ? WHERE id = ? AND heartbeat = ? AND state IN (?, ?)",

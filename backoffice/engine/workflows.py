@@ -137,7 +137,7 @@ def load(
     return found
 
 
-def settle(workflow: Workflow, parameters: Mapping[str, str]) -> dict[str, str]:
+def resolve_parameters(workflow: Workflow, parameters: Mapping[str, str]) -> dict[str, str]:
     """A job's parameters, checked and with defaults; Invalid says what is allowed."""
     specs = {spec.name: spec for spec in workflow.parameters}
     for name in parameters:
@@ -164,7 +164,7 @@ def plan(workflow: Workflow, parameters: Mapping[str, str]) -> tuple[TaskSpec, .
 
     A task parameter taken from a parameter that was left out is left out too.
     """
-    settled = settle(workflow, parameters)
+    settled = resolve_parameters(workflow, parameters)
     return tuple(_resolve(task, settled) for task in workflow.tasks)
 
 

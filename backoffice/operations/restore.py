@@ -29,7 +29,7 @@ from backoffice.data import events, migrations, schedules, tables
 from backoffice.data.database import Database, clock
 from backoffice.data.tables import Table
 from backoffice.engine import jobs, leases, outcomes, worker_registry
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
 from backoffice.operations.backup import Archive
@@ -225,7 +225,7 @@ def next_number(last: int) -> int:
 
 def _give_back(database: Database) -> None:
     """Give back all running tasks: no worker in the backup may continue them."""
-    held = [lease.held for lease in database.read(leases.current)]
+    held = [lease.claim for lease in database.read(leases.current)]
     for start in range(0, len(held), _AT_ONCE):
         some = [
             (one, Outcome(RELEASED, "the database was restored", Reason.RESTORED))
@@ -235,7 +235,7 @@ def _give_back(database: Database) -> None:
     database.transact(worker_registry.mark_lost, *database.read(_workers))
 
 
-def _end(store: Store, some: Sequence[tuple[Held, Outcome]]) -> None:
+def _end(store: Store, some: Sequence[tuple[Claim, Outcome]]) -> None:
     outcomes.finish_all(store, some, clock(store))
 
 

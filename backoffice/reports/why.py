@@ -15,7 +15,7 @@ from backoffice.data import model
 from backoffice.data.database import clock, marks
 from backoffice.data.model import Job, Lane, Task
 from backoffice.engine import claims, transitions
-from backoffice.engine.transitions import DONE, Step
+from backoffice.engine.transitions import DONE, JobTask
 from backoffice.reports import obstacles, queue_depths
 from backoffice.reports.queue_depths import COUNTED
 from backoffice.states import (
@@ -113,7 +113,9 @@ def _by(store: Store, job_id: int, action: str) -> str:
 # Tasks ----------------------------------------------------------------------
 
 
-def _task(store: Store, row: Task, job_row: Job, steps: Sequence[Step], now: datetime) -> list[str]:
+def _task(
+    store: Store, row: Task, job_row: Job, steps: Sequence[JobTask], now: datetime
+) -> list[str]:
     asked = [] if row.state in TASK_ENDED else _asked_of_job(store, job_row)
     if row.state == BLOCKED:
         own = _blocked(row, steps)
@@ -135,7 +137,7 @@ def _own(store: Store, row: Task, job_row: Job, now: datetime) -> list[str]:
     return [_ended(store, row, job_row)]
 
 
-def _blocked(row: Task, steps: Sequence[Step]) -> list[str]:
+def _blocked(row: Task, steps: Sequence[JobTask]) -> list[str]:
     by_name = {step.name: step for step in steps}
     needs = [by_name[name] for name in row.spec["needs"]]
     reasons = [
@@ -152,7 +154,7 @@ def _blocked(row: Task, steps: Sequence[Step]) -> list[str]:
     return reasons
 
 
-def _state(step: Step) -> str:
+def _state(step: JobTask) -> str:
     if step.state == RUNNING:
         return f"running, {step.progress:.0f} %"
     if step.state == FAILED:

@@ -53,14 +53,14 @@ class Recovery:
     def _ended(
         self, running: Sequence[leases.LeaseRecord], now: datetime, seen: float
     ) -> list[leases.LeaseRecord]:
-        self.leases.forget_others({lease.held for lease in running})
+        self.leases.forget_others({lease.claim for lease in running})
         return [
             lease
             for lease in running
             if _has_ended(
                 lease.until,
                 now,
-                self.leases.seconds(lease.held, lease.until, seen),
+                self.leases.seconds(lease.claim, lease.until, seen),
                 lease.length,
             )
         ]
@@ -84,13 +84,13 @@ class Recovery:
         if not self.database.transact(lambda s: outcomes.rescue(s, lease, clock(s))):
             return False
         attempt_metrics.rescued(lease)
-        held = lease.held
+        claim = lease.claim
         if self.paths is not None:
             job_folders.discard(
-                job_folders.of_attempt(self.paths, held.job_id, lease.name, held.attempt)
+                job_folders.of_attempt(self.paths, claim.job_id, lease.name, claim.attempt)
             )
-        ids = {"task": held.task_id, "job": held.job_id, "attempt": held.attempt}
-        _log.warning(line("task.rescued", **ids, worker=held.worker_id))
+        ids = {"task": claim.task_id, "job": claim.job_id, "attempt": claim.attempt}
+        _log.warning(line("task.rescued", **ids, worker=claim.worker_id))
         return True
 
 

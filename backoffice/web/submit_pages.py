@@ -174,7 +174,7 @@ def _parameters(draft: Draft) -> dict[str, str]:
             found[spec.name] = value
         given = {spec.name: value} if value else {}
         alone = replace(draft.workflow, parameters=(spec,))
-        draft.check(name, lambda a=alone, g=given: workflows.settle(a, g))  # type: ignore[misc]
+        draft.check(name, lambda a=alone, g=given: workflows.resolve_parameters(a, g))  # type: ignore[misc]
     return found
 
 

@@ -44,7 +44,7 @@ class Claimer:
         """Looks without locks. A claim locks, so it is made only if there is work."""
         return bool(self._database.read(self._candidates))
 
-    def _candidates(self, store: Store) -> list[tuple[claims.Lane, int]]:
+    def _candidates(self, store: Store) -> list[tuple[claims.ClaimableLane, int]]:
         worker = self._worker.settings.worker
         lanes = claims.lanes(store, worker.queues, worker.tags)
         limit = self._slots_after_delivery()

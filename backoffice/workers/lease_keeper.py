@@ -12,7 +12,7 @@ from storm.locals import Store
 
 from backoffice.data.database import Database, clock
 from backoffice.engine import leases
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.states import CANCELLED, LOST, Reason
 from backoffice.workers.running import RunningAttempt, RunningAttempts
@@ -31,20 +31,20 @@ class LeaseKeeper:
         return self._worker.settings.worker.lease
 
     @property
-    def held(self) -> list[Held]:
-        return [running.held for running in self._attempts.running]
+    def claims(self) -> list[Claim]:
+        return [running.claim for running in self._attempts.running]
 
     def due(self, now: float) -> bool:
         return now >= self.next_beat
 
     def beat(self, store: Store, now: datetime) -> leases.HeartbeatResult:
-        return leases.heartbeat(store, self._worker.id, self.held, self._length, now)
+        return leases.heartbeat(store, self._worker.id, self.claims, self._length, now)
 
     def apply(self, beat: leases.HeartbeatResult, asked: float) -> None:
         """Renew here what the database renewed. ``asked`` is before it was asked."""
         self.next_beat = asked + self._worker.settings.worker.heartbeat
         for running in self._attempts.running:
-            if running.held in beat.kept:
+            if running.claim in beat.kept:
                 running.renew_lease(asked, self._length)
             elif running.ending is None:
                 running.lease_lost = True
@@ -52,9 +52,9 @@ class LeaseKeeper:
                     running, Outcome(LOST, "given to another worker", Reason.LEASE_LOST)
                 )
 
-    def cancel(self, cancelled: frozenset[Held]) -> None:
+    def cancel(self, cancelled: frozenset[Claim]) -> None:
         outcome = Outcome(CANCELLED, "cancelled on request", Reason.CANCELLED)
-        self._attempts.end_where(lambda running: running.held in cancelled, outcome)
+        self._attempts.end_where(lambda running: running.claim in cancelled, outcome)
 
     @property
     def fences_waiting(self) -> bool:
@@ -69,8 +69,8 @@ class LeaseKeeper:
     def _answer_fence(self, running: RunningAttempt) -> None:
         asked = self._worker.monotonic()
         allowed = running.ending is None and self._database.transact(
-            lambda store, held: leases.fence(store, held, self._length, clock(store)),
-            running.held,
+            lambda store, claim: leases.fence(store, claim, self._length, clock(store)),
+            running.claim,
         )
         running.awaits_fence = False
         if allowed:

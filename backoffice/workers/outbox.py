@@ -10,7 +10,7 @@ from storm.exceptions import DatabaseError
 from backoffice.data.database import Database, clock
 from backoffice.engine import attempt_metrics, outcomes
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.states import FAILED, Reason
 from backoffice.system import job_folders
@@ -48,13 +48,13 @@ class Outbox:
         return bool(self.entries) and now >= self.deliver_at()
 
     @property
-    def outcomes(self) -> list[tuple[Held, Outcome]]:
-        return [(assignment.held, outcome) for assignment, outcome in self.entries]
+    def outcomes(self) -> list[tuple[Claim, Outcome]]:
+        return [(assignment.claim, outcome) for assignment, outcome in self.entries]
 
-    def delivered(self, accepted: Mapping[Held, bool]) -> None:
+    def delivered(self, accepted: Mapping[Claim, bool]) -> None:
         """Call after the commit; a transaction may be retried."""
         for assignment, outcome in self.entries:
-            self._delivered_one(assignment, outcome, accepted[assignment.held])
+            self._delivered_one(assignment, outcome, accepted[assignment.claim])
         self.entries.clear()
 
     def deliver_separately(self) -> None:
@@ -79,7 +79,7 @@ class Outbox:
 
     def _deliver(self, assignment: Assignment, outcome: Outcome) -> bool:
         return self._database.transact(
-            lambda store: outcomes.finish(store, assignment.held, outcome, clock(store))
+            lambda store: outcomes.finish(store, assignment.claim, outcome, clock(store))
         )
 
     def _delivered_one(self, assignment: Assignment, outcome: Outcome, accepted: bool) -> None:

@@ -28,11 +28,11 @@ class ProgressReports:
                 self._write_commands(store, running)
             percent = round(running.fraction * 100, 1)
             eta = running.eta(now)
-            leases.report_progress(store, running.held, percent, running.speed, eta)
+            leases.report_progress(store, running.claim, percent, running.speed, eta)
 
     def _write_commands(self, store: Store, running: RunningAttempt) -> None:
         log = str(attempt_log.path_of(self._worker.settings, running.assignment))
-        leases.report_command(store, running.held, running.commands, self._worker.ffmpeg, log)
+        leases.report_command(store, running.claim, running.commands, self._worker.ffmpeg, log)
 
     def written(self, due: Sequence[RunningAttempt], now: float) -> None:
         """Call after the commit; a transaction may be retried."""

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 from backoffice import tasks
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.states import FAILED, LOST, RELEASED, SUCCEEDED, Reason
 from backoffice.system import job_folders
@@ -54,8 +54,8 @@ class RunningAttempt:
     lease_lost: bool = False  # another worker has the task: its outcome is not delivered
 
     @property
-    def held(self) -> Held:
-        return self.assignment.held
+    def claim(self) -> Claim:
+        return self.assignment.claim
 
     def eta(self, now: float) -> float | None:
         """Seconds left if it continues at its speed so far."""
@@ -72,9 +72,9 @@ class RunningAttempt:
         """One line for the log."""
         return line(
             "task",
-            task=self.held.task_id,
-            attempt=self.held.attempt,
-            job=self.held.job_id,
+            task=self.claim.task_id,
+            attempt=self.claim.attempt,
+            job=self.claim.job_id,
             pid=self.process.pid,
             age=f"{now - self.started:.0f}s",
             progress=f"{self.fraction * 100:.0f}%",

@@ -17,7 +17,7 @@ from storm.locals import Store
 from backoffice.data.database import Database, clock
 from backoffice.engine import leases, outcomes, worker_registry
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.errors import DatabaseUnavailable
 from backoffice.system.logs import line
@@ -38,9 +38,9 @@ _log = logging.getLogger("backoffice.worker")
 class SyncResult:
     """What one transaction brought."""
 
-    accepted: dict[Held, bool]  # outcomes that were delivered
+    accepted: dict[Claim, bool]  # outcomes that were delivered
     heartbeat: leases.HeartbeatResult | None  # None: it was not due
-    cancelled: frozenset[Held]
+    cancelled: frozenset[Claim]
     draining: bool
     claimed: list[Assignment]
     reported: Sequence[RunningAttempt]
@@ -131,7 +131,7 @@ class DatabaseSync:
     def _transaction(
         self,
         store: Store,
-        ended: Sequence[tuple[Held, Outcome]],
+        ended: Sequence[tuple[Claim, Outcome]],
         reports: Sequence[RunningAttempt],
         monotonic: float,
     ) -> SyncResult:
@@ -147,11 +147,11 @@ class DatabaseSync:
 
     def _requests(
         self, store: Store, heartbeat: leases.HeartbeatResult | None
-    ) -> tuple[frozenset[Held], bool]:
+    ) -> tuple[frozenset[Claim], bool]:
         """Attempts to be cancelled, and whether the worker is to drain."""
         if heartbeat is not None:
             return heartbeat.cancelled, heartbeat.draining
-        cancelled = leases.cancel_requests(store, self.leases.held)
+        cancelled = leases.cancel_requests(store, self.leases.claims)
         return cancelled, worker_registry.is_draining(store, self._worker.id)
 
     def _update_row(self, store: Store) -> None:

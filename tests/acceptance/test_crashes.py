@@ -103,7 +103,7 @@ def test_a_kill_after_ffmpeg_and_before_the_outcome_makes_one_output(
     parameters = {"profile": "mp4-360", "target": "site"}
     job = site.submit("transcode", site.source(clips["plain.mp4"]), parameters=parameters)
     # The probe's outcome is the first; the transcode's is what matters here.
-    killed_at(site, job, "backoffice.workers.executors.results:_made_file:before")
+    killed_at(site, job, "backoffice.workers.executors.results:_measured:before")
     site.start("worker")
     assert site.ended(job) == "succeeded"
     assert site.task(job, "transcode").attempt == 2

@@ -218,7 +218,7 @@ def busy(run: Cli) -> Cli:
         run("submit", "quick", "media/a.mp4", "--title", title)
     worker = run.board.worker()
     (one,) = run.board.claim(worker)
-    run.board.finish(one.held, "failed", "no\nsound", retry=False)
+    run.board.finish(one.claim, "failed", "no\nsound", retry=False)
     return run
 
 

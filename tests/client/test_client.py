@@ -19,7 +19,7 @@ from backoffice.client.answers import build
 from backoffice.config.loading import Settings
 from backoffice.data import tokens
 from backoffice.data.database import insert_one
-from backoffice.engine.claims import Claimed
+from backoffice.engine.claims import ClaimedTask
 from backoffice.errors import (
     BackofficeError,
     Conflict,
@@ -192,7 +192,7 @@ def failed(board: Board, settings: Settings) -> Path:
     board.submit()
     (one,) = board.claim(board.worker())
     board.finish(
-        one.held, "failed", "no sound", retry=False, log=str(log), commands=[["ffmpeg", "-i", "a"]]
+        one.claim, "failed", "no sound", retry=False, log=str(log), commands=[["ffmpeg", "-i", "a"]]
     )
     return log
 
@@ -256,7 +256,7 @@ def outputs(board: Board, settings: Settings) -> None:
         made(settings, "still.jpg", b"JPEG", role="thumbnail", media_type="image/jpeg"),
         made(settings, "hls/main.m3u8", b"#EXTM3U", tree=True, sha256="", media_type="video/x"),
     ]
-    board.finish(one.held, outputs=files)
+    board.finish(one.claim, outputs=files)
     row = {
         **{"job_id": job, "task_id": 1, "file_id": 1, "target": "site", "path": "a.mp4"},
         **{"href": "file:///site/a.mp4", "tree": False, "state": "published", "size": len(DATA)},
@@ -453,10 +453,10 @@ def test_a_job_is_followed_to_its_end_and_told_only_when_it_changes(
     client: Client, board: Board, wire: Line
 ) -> None:
     job, worker = board.submit(chain("one")), board.worker()
-    claimed: list[Claimed] = []
+    claimed: list[ClaimedTask] = []
     steps: Iterator[Callable[[], object]] = iter([
         *(lambda: None, lambda: None, lambda: claimed.extend(board.claim(worker))),
-        *(lambda: None, lambda: board.finish(claimed[0].held)),
+        *(lambda: None, lambda: board.finish(claimed[0].claim)),
     ])  # fmt: skip
 
     def step(seconds: float) -> None:

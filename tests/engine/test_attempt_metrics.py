@@ -12,13 +12,13 @@ from backoffice.data import counters
 from backoffice.data.counters import Key
 from backoffice.engine import attempt_metrics
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.engine.leases import LeaseRecord
 from backoffice.engine.outcomes import Outcome
 from backoffice.states import FAILED, LOST, RELEASED, SUCCEEDED
 from backoffice.tasks import Delivery, Job, Publication, Result
 
-HELD = Held(1, 1, 1, 1)
+HELD = Claim(1, 1, 1, 1)
 TARGETS = ("site", "archive")
 
 

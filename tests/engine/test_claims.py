@@ -11,7 +11,7 @@ from storm.locals import Store
 
 from backoffice.data.database import clock, insert_many, moment
 from backoffice.engine import claims, jobs, leases, outcomes, queue_control, worker_registry
-from backoffice.engine.claims import Claimed, Held
+from backoffice.engine.claims import Claim, ClaimedTask
 from backoffice.engine.outcomes import Outcome
 from backoffice.engine.workflows import TaskSpec
 from backoffice.reports import records
@@ -40,14 +40,14 @@ def rows(board: Board, query: str, *values: object) -> list[tuple[Any, ...]]:
     return found
 
 
-def task(board: Board, held: Held, columns: str = "state") -> tuple[Any, ...]:
+def task(board: Board, held: Claim, columns: str = "state") -> tuple[Any, ...]:
     (row,) = rows(board, f"SELECT {columns} FROM task WHERE id = ?", held.task_id)
     return row
 
 
-def started(board: Board, worker: int) -> Held:
+def started(board: Board, worker: int) -> Claim:
     (one,) = board.claim(worker)
-    return one.held
+    return one.claim
 
 
 def everything(board: Board) -> dict[str, list[tuple[Any, ...]]]:
@@ -56,7 +56,7 @@ def everything(board: Board) -> dict[str, list[tuple[Any, ...]]]:
     return {table: rows(board, f"SELECT * FROM {table} ORDER BY id") for table in tables}
 
 
-def names(claimed: Sequence[Claimed]) -> list[str]:
+def names(claimed: Sequence[ClaimedTask]) -> list[str]:
     return [one.name for one in claimed]
 
 
@@ -74,7 +74,7 @@ WHOLE: dict[str, Any] = {
 }
 NOT_LOST = [state for state in ATTEMPT_STATES if state not in (RUNNING, LOST)]
 
-Report = Callable[[Store, Held], object]
+Report = Callable[[Store, Claim], object]
 REPORTS: dict[str, Report] = {
     "progress": lambda s, held: leases.report_progress(s, held, 99.0, "9x", 1.0),
     "command": lambda s, held: leases.report_command(s, held, [["ffmpeg"]], "6.0", "/log"),
@@ -89,31 +89,31 @@ REPORTS: dict[str, Report] = {
 }
 
 
-def given_to_another(board: Board, held: Held) -> None:
+def given_to_another(board: Board, held: Claim) -> None:
     board.finish(held, LOST, "its worker was lost")
     started(board, board.worker())
 
 
-def finished_by_another(board: Board, held: Held) -> None:
+def finished_by_another(board: Board, held: Claim) -> None:
     board.finish(held, LOST, "its worker was lost")
     board.finish(started(board, board.worker()))
 
 
-def set_aside(board: Board, held: Held) -> None:
+def set_aside(board: Board, held: Claim) -> None:
     board.do(lambda s: s.execute("UPDATE task SET losses = 4"))
     board.finish(held, LOST, "its worker was lost")
 
 
-def claimed_again_by_the_same(board: Board, held: Held) -> None:
+def claimed_again_by_the_same(board: Board, held: Claim) -> None:
     board.finish(held, LOST, "its worker was lost")
     assert started(board, held.worker_id) != held
 
 
-def waiting_again(board: Board, held: Held) -> None:
+def waiting_again(board: Board, held: Claim) -> None:
     board.finish(held, LOST, "its worker was lost")
 
 
-def job_gone(board: Board, held: Held) -> None:
+def job_gone(board: Board, held: Claim) -> None:
     for table in ("task", "attempt"):
         board.do(lambda s, table=table: s.execute(f"DELETE FROM {table}"))
     board.do(lambda s: s.execute("DELETE FROM job"))
@@ -132,7 +132,7 @@ def job_gone(board: Board, held: Held) -> None:
 )
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_report_of_a_former_owner_changes_nothing(
-    board: Board, report: str, taken: Callable[[Board, Held], None]
+    board: Board, report: str, taken: Callable[[Board, Claim], None]
 ) -> None:
     board.submit(chain("one", "two"))
     held = started(board, board.worker())
@@ -147,7 +147,7 @@ def test_a_report_of_a_former_owner_changes_nothing(
 def test_a_report_must_name_task_attempt_and_worker(board: Board, report: str, part: str) -> None:
     board.submit(chain("one"))
     held = started(board, board.worker())
-    other = Held(**{**held.__dict__, part: 99})
+    other = Claim(**{**held.__dict__, part: 99})
     before = everything(board)
     assert board.do(REPORTS[report], other) is False
     assert everything(board) == before
@@ -236,8 +236,8 @@ def test_several_are_claimed_at_once_from_all_lanes(board: Board) -> None:
     for queue, priority in [("x", 3), ("y", 1), ("x", 2), ("z", 4)]:
         board.submit(chain("one", queue=queue), priority=priority)
     worker = board.worker()
-    assert sorted(one.held.task_id for one in board.claim(worker, 3)) == [1, 2, 3]
-    assert [one.held.task_id for one in board.claim(worker, 3)] == [4]
+    assert sorted(one.claim.task_id for one in board.claim(worker, 3)) == [1, 2, 3]
+    assert [one.claim.task_id for one in board.claim(worker, 3)] == [4]
     assert board.claim(worker, 3) == []
 
 
@@ -281,7 +281,7 @@ def test_a_claim_records_who_runs_what_and_until_when(board: Board) -> None:
     job = board.submit(ONE)
     worker = board.worker(host="north")
     held = started(board, worker)
-    assert held == Held(1, 1, worker, job)
+    assert held == Claim(1, 1, worker, job)
     state, attempt, holder, until, began = task(
         board, held, "state, attempt, worker_id, lease_until, started"
     )
@@ -303,7 +303,7 @@ def test_a_limit_is_kept_within_one_claim(board: Board) -> None:
     worker = board.worker()
     claimed = board.claim(worker, 9)
     assert len(claimed) == 2
-    board.finish(claimed[0].held)
+    board.finish(claimed[0].claim)
     assert len(board.claim(worker, 9)) == 1
 
 
@@ -349,7 +349,7 @@ def test_a_limit_is_never_exceeded_by_claimers_at_once(board: Board) -> None:
             claimed = board.claim(worker, 2)
             seen.append(board.read(claims.running_in, "default"))
             for one in claimed:
-                board.finish(one.held)
+                board.finish(one.claim)
             done += len(claimed)
             if not rows(board, "SELECT 1 FROM task WHERE state = 'ready' LIMIT 1"):
                 break
@@ -366,9 +366,9 @@ def claim_all(board: Board, finish: bool) -> list[int]:
     """Claim, and finish, until nothing is left; what was claimed."""
     worker, mine = board.worker(), []
     while claimed := board.claim(worker, 5):
-        mine += [one.held.task_id for one in claimed]
+        mine += [one.claim.task_id for one in claimed]
         for one in claimed if finish else ():
-            board.finish(one.held)
+            board.finish(one.claim)
     return mine
 
 
@@ -481,7 +481,7 @@ def test_a_claim_locks_no_more_than_it_takes(board: Board, mariadb: MariaDB) -> 
         cursor.execute("SET tx_isolation = 'READ-COMMITTED'")
         cursor.execute(statement, (1, 10))
         assert len(cursor.fetchall()) == 10
-        assert [one.held.task_id for one in board.claim(board.worker(), 90)] == [*range(11, 101)]
+        assert [one.claim.task_id for one in board.claim(board.worker(), 90)] == [*range(11, 101)]
     finally:
         other.close()
 
@@ -617,7 +617,7 @@ def test_several_attempts_end_in_one_transaction_each_in_its_own_way(board: Boar
     board.submit(chain("d", "e"))
     board.submit(ONE)
     worker = board.worker()
-    held = {one.name: one.held for one in board.claim(worker, 9)}
+    held = {one.name: one.claim for one in board.claim(worker, 9)}
     board.finish(held["b"], LOST, "gone")
     ended = [
         (held["a"], Outcome(SUCCEEDED, "a warning", result=Result(outputs=FILES))),
@@ -683,7 +683,7 @@ def test_only_what_is_due_is_promoted(board: Board) -> None:
     for delay in (10, 1000):
         board.submit(chain("one"), delay=delay)
     assert board.do(claims.promote, board.clock() + timedelta(seconds=100)) == 1
-    assert [one.held.task_id for one in board.claim(board.worker(), 9)] == [1]
+    assert [one.claim.task_id for one in board.claim(board.worker(), 9)] == [1]
 
 
 def test_what_another_scheduler_has_promoted_is_left_alone(board: Board) -> None:
@@ -735,7 +735,7 @@ def test_a_lease_that_was_not_renewed_is_given_back(board: Board) -> None:
     worker = board.worker(host="north", pid=77)
     held = started(board, worker)
     (lease,) = board.read(leases.current)
-    assert (lease.held, lease.length) == (held, 60.0)
+    assert (lease.claim, lease.length) == (held, 60.0)
     assert board.do(outcomes.rescue, lease, board.clock())
     assert task(board, held, "state, losses, reason, message") == (
         *(READY, 1, "lost-worker"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backoffice.engine import jobs, queue_control, submission, worker_registry
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.engine.workflows import Condition, InputSpec, TaskSpec
 from backoffice.errors import Conflict, Invalid, NotFound
 from backoffice.reports import records
@@ -189,7 +189,7 @@ def test_asking_twice_for_a_cancel_changes_nothing(board: Board) -> None:
 def test_a_paused_job_that_is_cancelled_ends_with_what_runs(board: Board) -> None:
     job = paused(board)
     board.do(jobs.cancel, job, "me")
-    board.finish(Held(1, 1, 1, job), CANCELLED)
+    board.finish(Claim(1, 1, 1, job), CANCELLED)
     assert state(board, job) == CANCELLED
 
 
@@ -226,7 +226,7 @@ def test_a_retry_forgets_failures_and_losses(board: Board) -> None:
     job = board.submit(chain("one", attempts=1))
     board.do(lambda s: s.execute("UPDATE task SET losses = 4"))
     (one,) = board.claim(board.worker())
-    board.finish(one.held, "lost", "gone")
+    board.finish(one.claim, "lost", "gone")
     assert state(board, job) == FAILED
     board.do(jobs.retry, job, "me")
     assert rows(board, "SELECT failures, losses, message, cancel_requested FROM task") == [
@@ -237,7 +237,7 @@ def test_a_retry_forgets_failures_and_losses(board: Board) -> None:
 def test_a_retry_of_a_cancelled_job_goes_on_where_it_was(board: Board) -> None:
     job = board.submit(DUO)
     worker = board.worker()
-    board.finish(board.claim(worker)[0].held)
+    board.finish(board.claim(worker)[0].claim)
     board.do(jobs.cancel, job, "me")
     assert states(board, job) == {"one": SUCCEEDED, "two": CANCELLED}
     board.do(jobs.retry, job, "me")
@@ -470,10 +470,10 @@ def test_a_new_priority_reaches_the_tasks_that_wait(board: Board) -> None:
     slow, urgent = board.submit(DUO), board.submit(DUO)
     worker = board.worker()
     board.do(jobs.prioritise, urgent, 1, "me")
-    assert board.claim(worker)[0].held.job_id == urgent
+    assert board.claim(worker)[0].claim.job_id == urgent
     board.do(jobs.prioritise, slow, 0, "me")
     board.do(jobs.prioritise, urgent, 99, "me")
-    assert board.claim(worker)[0].held.job_id == slow
+    assert board.claim(worker)[0].claim.job_id == slow
     assert board.read(records.job, urgent)["priority"] == 99
     with pytest.raises(Invalid, match="priority 101"):
         board.do(jobs.prioritise, slow, 101, "me")

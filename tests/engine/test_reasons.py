@@ -32,8 +32,8 @@ def test_a_failure_has_its_reason_in_attempt_task_job_and_history(
 ) -> None:
     board.submit(chain("one", attempts=1))
     (claimed,) = board.claim(board.worker())
-    board.finish(claimed.held, FAILED, "in words", reason=reason)
-    assert reasons(board, claimed.held.task_id) == (reason, [reason])
+    board.finish(claimed.claim, FAILED, "in words", reason=reason)
+    assert reasons(board, claimed.claim.task_id) == (reason, [reason])
     history = events(board)
     assert (history["task.failed"], history["job.failed"]) == (reason, reason)
     assert (history["task.started"], history["job.started"]) == (None, None)
@@ -43,14 +43,14 @@ def test_a_task_that_is_tried_again_keeps_the_last_reason_until_it_starts(board:
     board.submit(chain("one", attempts=2, backoff=0.0))
     worker = board.worker()
     (claimed,) = board.claim(worker)
-    board.finish(claimed.held, FAILED, "no", reason=Reason.TIMED_OUT)
+    board.finish(claimed.claim, FAILED, "no", reason=Reason.TIMED_OUT)
     assert events(board)["task.retrying"] == Reason.TIMED_OUT
     board.do(lambda s: s.execute("UPDATE task SET state = 'ready'"))
-    assert reasons(board, claimed.held.task_id)[0] == Reason.TIMED_OUT
+    assert reasons(board, claimed.claim.task_id)[0] == Reason.TIMED_OUT
     (again,) = board.claim(worker)
-    assert reasons(board, claimed.held.task_id) == (None, [Reason.TIMED_OUT, None])
-    board.finish(again.held, SUCCEEDED)
-    assert reasons(board, claimed.held.task_id) == (None, [Reason.TIMED_OUT, None])
+    assert reasons(board, claimed.claim.task_id) == (None, [Reason.TIMED_OUT, None])
+    board.finish(again.claim, SUCCEEDED)
+    assert reasons(board, claimed.claim.task_id) == (None, [Reason.TIMED_OUT, None])
 
 
 def test_a_task_that_is_lost_too_often_says_so(board: Board) -> None:
@@ -58,8 +58,8 @@ def test_a_task_that_is_lost_too_often_says_so(board: Board) -> None:
     worker = board.worker()
     for _ in range(MAX_LOSSES):
         (claimed,) = board.claim(worker)
-        board.finish(claimed.held, LOST, "gone", reason=Reason.LOST_PROCESS)
-    task, attempts = reasons(board, claimed.held.task_id)
+        board.finish(claimed.claim, LOST, "gone", reason=Reason.LOST_PROCESS)
+    task, attempts = reasons(board, claimed.claim.task_id)
     assert (task, set(attempts)) == (Reason.LOST_TOO_OFTEN, {Reason.LOST_PROCESS})
     assert events(board)["job.failed"] == Reason.LOST_TOO_OFTEN
 
@@ -67,8 +67,8 @@ def test_a_task_that_is_lost_too_often_says_so(board: Board) -> None:
 def test_what_is_handed_back_has_a_reason_in_its_attempt_alone(board: Board) -> None:
     board.submit(chain("one"))
     (claimed,) = board.claim(board.worker())
-    board.finish(claimed.held, RELEASED, "stops", reason=Reason.WORKER_STOPPED)
-    assert reasons(board, claimed.held.task_id) == (None, [Reason.WORKER_STOPPED])
+    board.finish(claimed.claim, RELEASED, "stops", reason=Reason.WORKER_STOPPED)
+    assert reasons(board, claimed.claim.task_id) == (None, [Reason.WORKER_STOPPED])
     assert events(board)["task.released"] == Reason.WORKER_STOPPED
 
 
@@ -76,7 +76,7 @@ def test_a_cancel_is_the_reason_of_what_waited_and_of_what_ran(board: Board) -> 
     job = board.submit(chain("one", "two"))
     (claimed,) = board.claim(board.worker())
     board.do(jobs.cancel, job, "ann")
-    board.finish(claimed.held, CANCELLED, "on request", reason=Reason.CANCELLED)
+    board.finish(claimed.claim, CANCELLED, "on request", reason=Reason.CANCELLED)
     tasks = board.read(records.job, job)["tasks"]
     assert [task["reason"] for task in tasks] == [Reason.CANCELLED, Reason.CANCELLED]
 
@@ -84,18 +84,18 @@ def test_a_cancel_is_the_reason_of_what_waited_and_of_what_ran(board: Board) -> 
 def test_a_retry_forgets_the_reason(board: Board) -> None:
     job = board.submit(chain("one", attempts=1))
     (claimed,) = board.claim(board.worker())
-    board.finish(claimed.held, FAILED, "no", reason=Reason.DAMAGED_SOURCE)
+    board.finish(claimed.claim, FAILED, "no", reason=Reason.DAMAGED_SOURCE)
     board.do(jobs.retry, job, "ann")
-    assert reasons(board, claimed.held.task_id)[0] is None
+    assert reasons(board, claimed.claim.task_id)[0] is None
 
 
 def test_documents_show_the_reason_and_are_valid(board: Board) -> None:
     board.submit(chain("one", attempts=1))
     (claimed,) = board.claim(board.worker())
-    board.finish(claimed.held, FAILED, "no", reason=Reason.STALLED)
+    board.finish(claimed.claim, FAILED, "no", reason=Reason.STALLED)
     shown = {
-        "task": [board.read(records.task, claimed.held.task_id)],
-        "attempt": board.read(records.attempts, claimed.held.task_id),
+        "task": [board.read(records.task, claimed.claim.task_id)],
+        "attempt": board.read(records.attempts, claimed.claim.task_id),
         "event": board.read(records.events, limit=100)[-1:],
     }
     for kind, found in shown.items():

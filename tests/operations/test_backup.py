@@ -387,7 +387,7 @@ def test_what_was_running_is_given_back_and_its_worker_lost(board: Board, tmp_pa
     assert board.read(leases.current) == []
     assert rows(board.database, "SELECT state FROM worker") == [("lost",)]
     (again,) = board.claim(board.worker())
-    assert (again.held.job_id, again.held.attempt) == (job, claimed.held.attempt + 1)
+    assert (again.claim.job_id, again.claim.attempt) == (job, claimed.claim.attempt + 1)
     assert rows(board.database, "SELECT losses FROM task") == [(0,)]
 
 

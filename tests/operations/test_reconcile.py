@@ -18,7 +18,7 @@ import pytest
 
 from backoffice.config import loading
 from backoffice.config.loading import Target
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.operations import disk_contents, reconcile
 from backoffice.operations.disk_contents import Difference
 from backoffice.reports import expected_files
@@ -47,12 +47,12 @@ class Shelf:
             found.setdefault(one.kind, []).append(one)
         return found
 
-    def claim(self) -> Held:
+    def claim(self) -> Claim:
         self.board.submit(ENCODE, inputs=[("source", str(self.source))])
         (claimed,) = self.board.claim(self.worker)
-        return claimed.held
+        return claimed.claim
 
-    def folder(self, held: Held) -> Path:
+    def folder(self, held: Claim) -> Path:
         folder = self.board.settings.paths.work / "jobs" / str(held.job_id) / "encode-1"
         folder.mkdir(parents=True)
         return folder

@@ -57,7 +57,7 @@ def test_queues_tell_what_waits_in_them(board: Board) -> None:
     assert (queue["name"], queue["running"], queue["paused"], queue["limit"]) == (
         *("default", 1, False, None),
     )
-    board.finish(one.held)
+    board.finish(one.claim)
 
 
 def test_what_is_too_many_is_as_the_scheduler_counted_it(board: Board, few: int) -> None:
@@ -72,7 +72,7 @@ def test_what_is_few_again_is_counted_at_once(board: Board, few: int) -> None:
     Census(board.database).run()
     worker = board.worker()
     for claimed in board.claim(worker, 5):
-        board.finish(claimed.held)
+        board.finish(claimed.claim)
     assert (in_state(board, "queued"), in_state(board, "succeeded"), ready(board)) == (2, 4, 2)
 
 

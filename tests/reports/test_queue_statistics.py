@@ -97,7 +97,7 @@ def test_how_long_a_queue_takes_is_told_by_what_it_did(board: Board) -> None:
         board.submit(chain("one"))
     worker = board.worker()
     for held in board.claim(worker, 2):
-        board.finish(held.held)
+        board.finish(held.claim)
     then = board.clock() - timedelta(minutes=10)
     board.do(
         lambda s: s.execute("UPDATE event SET at = ? WHERE action = 'task.succeeded'", (then,))
@@ -122,7 +122,7 @@ def test_a_paused_queue_will_not_be_empty(board: Board) -> None:
     for _ in range(3):
         board.submit(chain("one"))
     for held in board.claim(board.worker(), 2):
-        board.finish(held.held)
+        board.finish(held.claim)
     board.do(queue_control.pause, "default", "tester")
     assert queues(board)["default"]["empty_in"] is None
 

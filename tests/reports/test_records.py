@@ -55,7 +55,7 @@ def finished_job(board: Board, source: Path) -> int:
     (one,) = board.claim(board.worker())
     work = board.settings.paths.work
     board.finish(
-        one.held,
+        one.claim,
         outputs=[made(work / "out.mp4")],
         published=[Published(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 9)],
         report={"speed": 2},
@@ -181,12 +181,12 @@ def test_jobs_can_be_filtered(board: Board) -> None:
 def test_a_running_task_shows_where_and_how_far(board: Board) -> None:
     board.submit()
     (one,) = board.claim(board.worker(host="north", pid=12))
-    board.do(leases.report_progress, one.held, 42.0, "3x", 12.5)
-    task = board.read(records.task, one.held.task_id)
+    board.do(leases.report_progress, one.claim, 42.0, "3x", 12.5)
+    task = board.read(records.task, one.claim.task_id)
     assert (task["progress"], task["speed"], task["eta"]) == (42, "3x", 12.5)
-    assert (task["host"], task["worker"], task["attempt"]) == ("north", one.held.worker_id, 1)
+    assert (task["host"], task["worker"], task["attempt"]) == ("north", one.claim.worker_id, 1)
     (worker,) = board.read(records.workers)
-    assert (worker["name"], worker["running"]) == ("north:12", [one.held.task_id])
+    assert (worker["name"], worker["running"]) == ("north:12", [one.claim.task_id])
 
 
 def test_tasks_come_newest_first_and_those_of_a_job_in_its_order(board: Board) -> None:
@@ -203,10 +203,10 @@ def test_every_attempt_is_shown_in_turn(board: Board) -> None:
     board.submit(chain("one", attempts=2))
     worker = board.worker()
     (first,) = board.claim(worker)
-    board.finish(first.held, LOST, "gone")
+    board.finish(first.claim, LOST, "gone")
     (second,) = board.claim(worker)
-    board.finish(second.held, FAILED, "broken", retry=False, exit_status=1)
-    shown = board.read(records.attempts, first.held.task_id)
+    board.finish(second.claim, FAILED, "broken", retry=False, exit_status=1)
+    shown = board.read(records.attempts, first.claim.task_id)
     assert [(a["number"], a["state"], a["message"]) for a in shown] == [
         (1, "lost", "gone"),
         (2, "failed", "broken"),

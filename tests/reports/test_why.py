@@ -6,7 +6,7 @@ import pytest
 
 from backoffice.config.loading import Settings
 from backoffice.engine import jobs, leases, queue_control, worker_registry
-from backoffice.engine.claims import Claimed
+from backoffice.engine.claims import ClaimedTask
 from backoffice.engine.workflows import Condition, TaskSpec
 from backoffice.errors import NotFound
 from backoffice.reports import why
@@ -36,7 +36,7 @@ def of_job(board: Board, job: int) -> list[str]:
     return reasons
 
 
-def started(board: Board, worker: int) -> Claimed:
+def started(board: Board, worker: int) -> ClaimedTask:
     (one,) = board.claim(worker)
     return one
 
@@ -45,16 +45,16 @@ def test_a_task_waits_for_those_it_needs(board: Board) -> None:
     job = board.submit()
     assert of_task(board, "two", job) == ["task two is blocked by task one (ready)"]
     one = started(board, board.worker())
-    board.do(leases.report_progress, one.held, 42.0, "1x", None)
+    board.do(leases.report_progress, one.claim, 42.0, "1x", None)
     assert of_task(board, "two", job) == ["task two is blocked by task one (running, 42 %)"]
-    board.finish(one.held, FAILED, "no picture", retry=False)
+    board.finish(one.claim, FAILED, "no picture", retry=False)
     assert of_task(board, "two", job) == ["task two is blocked by task one (failed: no picture)"]
 
 
 def test_a_task_waits_because_another_branch_failed(board: Board) -> None:
     tasks = [TaskSpec(name="a", type="noop"), TaskSpec(name="b", type="noop")]
     job = board.submit(recipe(*tasks))
-    board.finish(started(board, board.worker()).held, FAILED, "broken", retry=False)
+    board.finish(started(board, board.worker()).claim, FAILED, "broken", retry=False)
     (reason,) = of_task(board, "b", job)
     assert reason.startswith("task b waits because task a failed: broken")
 
@@ -77,7 +77,7 @@ def test_a_delayed_task_says_until_when(board: Board) -> None:
 
 def test_a_task_that_is_tried_again_says_why(board: Board) -> None:
     job = board.submit(chain("one", attempts=3, backoff=600.0))
-    board.finish(started(board, board.worker()).held, FAILED, "disk full")
+    board.finish(started(board, board.worker()).claim, FAILED, "disk full")
     (reason,) = of_task(board, "one", job)
     assert reason.endswith("; attempt 2 of 3 after: disk full)")
 

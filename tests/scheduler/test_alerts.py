@@ -168,9 +168,9 @@ def test_a_stalled_task_is_told_though_it_is_tried_again(ops: Ops, reason: Reaso
     message = "said in other words"
     ops.board.submit(chain("encode", attempts=3))
     (one,) = ops.board.claim(ops.worker)
-    ops.board.finish(one.held, FAILED, message, reason=reason)
+    ops.board.finish(one.claim, FAILED, message, reason=reason)
     ops.dispatcher.run()
-    assert ops.headlines == [f"Task {one.held.task_id} stalled"]
+    assert ops.headlines == [f"Task {one.claim.task_id} stalled"]
     (item,) = ops.told[0]["data"]["items"]
     assert (item["href"], item["host"]) == (f"https://bo.example.org/tasks/{item['task']}", "enc1")
     assert message in item["why"]

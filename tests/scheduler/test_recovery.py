@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from backoffice.engine import leases
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.scheduler import recovery
 from backoffice.scheduler.recovery import Recovery
 from backoffice.states import READY, RUNNING
@@ -33,7 +33,7 @@ class World:
         board.submit(chain("one"))
         self.worker = board.worker()
         (one,) = board.claim(self.worker)
-        self.held: Held = one.held
+        self.claim: Claim = one.claim
 
     def another(self) -> Recovery:
         return Recovery(self.board.database, lambda: self.passed)
@@ -49,7 +49,7 @@ class World:
             self.recovery.run()
 
     def beat(self) -> None:
-        self.board.do(leases.heartbeat, self.worker, [self.held], LEASE, self.now)
+        self.board.do(leases.heartbeat, self.worker, [self.claim], LEASE, self.now)
 
     @property
     def state(self) -> str:
@@ -84,7 +84,7 @@ def test_a_silent_workers_task_comes_back_when_its_lease_has_ended(world: World)
         ("worker.lost",),
         ("task.lost",),
     ]
-    assert world.board.claim(world.board.worker())[0].held.attempt == 2
+    assert world.board.claim(world.board.worker())[0].claim.attempt == 2
 
 
 @pytest.mark.parametrize("jump", [timedelta(hours=2), timedelta(hours=-2)], ids=["on", "back"])
@@ -150,6 +150,6 @@ def test_a_task_whose_worker_is_not_known_any_more_comes_back(world: World) -> N
 def test_what_was_watched_is_forgotten_with_its_task(world: World) -> None:
     world.recovery.run()
     assert world.recovery.leases.since
-    world.board.finish(world.held)
+    world.board.finish(world.claim)
     world.recovery.run()
     assert not world.recovery.leases.since

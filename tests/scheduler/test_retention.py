@@ -42,7 +42,7 @@ def encoded(board: Board, source: Path, *, publish: bool = False) -> tuple[int, 
     output = made_file(
         files.href(made), "out.mp4", "rendition", "video/mp4", False, 5, "a" * 64, {}
     )
-    board.finish(one.held, outputs=[output], deliveries=[Delivery("http://x", 200, "", 0.1)])
+    board.finish(one.claim, outputs=[output], deliveries=[Delivery("http://x", 200, "", 0.1)])
     if publish:
         board.do(_publish, job)
     board.age(job, OLD)

@@ -29,13 +29,13 @@ def staged(target: Target, token: str) -> Path:
 def test_what_an_ended_attempt_left_at_a_target_is_cleared(board: Board, target: Target) -> None:
     board.submit(chain("one"))
     (one,) = board.claim(board.worker())
-    ours, former = one.held.task_id, one.held.attempt - 1
-    living = staged(target, f"{ours}-{one.held.attempt}")
+    ours, former = one.claim.task_id, one.claim.attempt - 1
+    living = staged(target, f"{ours}-{one.claim.attempt}")
     left = [staged(target, f"{ours}-{former}"), staged(target, f"{ours + 1}-1")]
     sweep = TargetSweep(board.database, target)
     sweep.run()
     assert (living.exists(), *(folder.exists() for folder in left)) == (True, False, False)
-    board.finish(one.held)
+    board.finish(one.claim)
     sweep.run()
     assert not living.exists()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from backoffice.config import loading
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.errors import LeaseLost, TaskFailed
 from backoffice.media import ffmpeg
 from backoffice.system.confinement import Confinement
@@ -94,7 +94,7 @@ class _Engine(AttemptContext):
     """Runs commands as attempts do, and tells the fake what a worker would hear."""
 
     def __init__(self, fake: FakeContext) -> None:
-        held = Held(fake.id, fake.attempt, 1, fake.job.id)
+        held = Claim(fake.id, fake.attempt, 1, fake.job.id)
         assignment = Assignment(held, fake.name, "test", fake.job, {}, (), (), 0, 0)
         log = _Lines(fake.settings, assignment, fake.lines)
         super().__init__(

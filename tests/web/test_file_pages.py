@@ -53,7 +53,7 @@ def encoded(board: Board, media: Media, *outputs: Output, publish: int = 0) -> i
     (claimed,) = board.claim(board.worker())
     path = "ep/<1>.mp4"
     published = [Published(publish, "site", path, "https://x.example/1", False, "a" * 64, 9)]
-    board.finish(claimed.held, outputs=outputs, published=published if publish else [])
+    board.finish(claimed.claim, outputs=outputs, published=published if publish else [])
     return job
 
 

@@ -344,7 +344,7 @@ def test_its_time_line_shows_how_long_a_task_waited(board: Board, reader: Reader
 def test_commands_can_be_copied_a_line_each(board: Board, reader: Reader) -> None:
     job = board.submit(chain("one"))
     (claimed,) = board.claim(board.worker())
-    board.finish(claimed.held, commands=(("ffmpeg", "-i", "a b.mp4"), ("ls", "-l")))
+    board.finish(claimed.claim, commands=(("ffmpeg", "-i", "a b.mp4"), ("ls", "-l")))
     page = reader.open(f"/jobs/{job}")
     assert page.root.xpath("//pre[@id='argv-1']")[0].text == "ffmpeg -i 'a b.mp4'\nls -l"
     assert page.root.xpath("//button/@data-copy") == ["#argv-1"]
@@ -361,7 +361,7 @@ def test_what_came_of_it_can_be_seen_and_taken_back(board: Board, reader: Reader
         )
     ]
     published = Published(2, "site", "a/<b>.m3u8", "http://x/a", True, "a" * 64, 9)
-    board.finish(claimed.held, outputs=made, published=[published])
+    board.finish(claimed.claim, outputs=made, published=[published])
     page = reader.open(f"/jobs/{job}")
     assert page.root.xpath("//video/@data-hls") == ["/files/2/content"]
     assert page.root.xpath("//figure//a/@href") == ["/files/2/content"]

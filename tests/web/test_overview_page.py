@@ -52,7 +52,7 @@ def test_what_runs_is_shown_with_its_job_and_its_host(board: Board, visitor: Vis
     board.submit(title="Episode 1")
     (one,) = board.claim(board.worker(host="render-7"))
     told = "UPDATE task SET progress = 42.4, speed = '1.5x', eta = 90 WHERE id = ?"
-    board.do(lambda s: s.execute(told, (one.held.task_id,)))
+    board.do(lambda s: s.execute(told, (one.claim.task_id,)))
     whole = page(visitor)
     row = part(whole, "running")
     for words in ("one", "Episode 1", "42 %", "1.5x", "1 min 30 s", "render-7"):

@@ -8,7 +8,7 @@ import pytest
 from backoffice.config.loading import Settings
 from backoffice.engine import assignments, submission
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.claims import Claimed
+from backoffice.engine.claims import ClaimedTask
 from backoffice.engine.outcomes import Outcome
 from backoffice.reports import records
 from backoffice.states import SUCCEEDED
@@ -23,7 +23,7 @@ def made(href: str) -> Output:
     return made_file(href, "x.mp4", "rendition", "video/mp4", False, 1, "0" * 64, {})
 
 
-def ended(board: Board, claimed: Claimed, outcome: Outcome) -> tuple[Assignment, Outcome]:
+def ended(board: Board, claimed: ClaimedTask, outcome: Outcome) -> tuple[Assignment, Outcome]:
     (assignment,) = board.do(assignments.build, [claimed])
     return assignment, outcome
 
@@ -55,7 +55,7 @@ def test_an_assignment_names_the_request_that_submitted_its_job(
     job, _ = board.do(submission.submit, prepared, "ann", request_id)
     (claimed,) = board.claim(board.worker())
     (assignment,) = board.do(assignments.build, [claimed])
-    ids = {"task": claimed.held.task_id, "job": job, "attempt": 1, "worker": 1}
+    ids = {"task": claimed.claim.task_id, "job": job, "attempt": 1, "worker": 1}
     assert assignment.ids == ids | ({"request": request_id} if request_id else {})
 
 

@@ -67,7 +67,7 @@ def run_here(assignment: Assignment, settings: Settings) -> Outcome:
 def _run(assignment: Assignment, pipe: Connection, settings: Settings) -> Outcome:
     """Run the attempt; never raises."""
     began, cpu = time.monotonic(), _cpu_seconds()
-    os.environ["BO_ATTEMPT"] = f"{assignment.held.task_id}-{assignment.held.attempt}"
+    os.environ["BO_ATTEMPT"] = f"{assignment.claim.task_id}-{assignment.claim.attempt}"
     log = AttemptLog(settings, assignment)
     context = AttemptContext(assignment, pipe, settings, log)
     try:
@@ -129,7 +129,7 @@ def _clean_up_earlier_attempts(context: AttemptContext) -> None:
     complete their logs, which a host that died could not."""
     assignment, paths = context.assignment, context.settings.paths
     for number in range(1, context.attempt):
-        folder = job_folders.of_attempt(paths, assignment.held.job_id, context.name, number)
+        folder = job_folders.of_attempt(paths, assignment.claim.job_id, context.name, number)
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
             bounded_log.join(attempt_log.path_of(context.settings, assignment, number))

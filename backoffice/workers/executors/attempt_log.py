@@ -20,10 +20,10 @@ _log = logging.getLogger("backoffice.attempt")
 
 def path_of(settings: Settings, assignment: Assignment, number: int | None = None) -> Path:
     """The log of this attempt, or of the task's attempt ``number``."""
-    held = assignment.held
-    attempt = held.attempt if number is None else number
+    claim = assignment.claim
+    attempt = claim.attempt if number is None else number
     return job_folders.attempt_log(
-        settings.paths, held.job_id, assignment.name, held.task_id, attempt
+        settings.paths, claim.job_id, assignment.name, claim.task_id, attempt
     )
 
 

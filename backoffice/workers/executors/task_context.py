@@ -28,8 +28,8 @@ Message = tuple[Any, ...]  # its kind, then its values; see ``workers.running``
 
 def attempt_folder(settings: Settings, assignment: Assignment) -> Path:
     """Where the attempt writes. Its outputs stay there once it is accepted."""
-    held = assignment.held
-    return job_folders.of_attempt(settings.paths, held.job_id, assignment.name, held.attempt)
+    claim = assignment.claim
+    return job_folders.of_attempt(settings.paths, claim.job_id, assignment.name, claim.attempt)
 
 
 @dataclass
@@ -55,7 +55,7 @@ class AttemptContext:
 
     @property
     def id(self) -> int:
-        return self.assignment.held.task_id
+        return self.assignment.claim.task_id
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ class AttemptContext:
 
     @property
     def attempt(self) -> int:
-        return self.assignment.held.attempt
+        return self.assignment.claim.attempt
 
     @property
     def job(self) -> tasks.Job:
