@@ -1,19 +1,17 @@
-"""``backoffice backup``: everything the database holds, in one file; and reading it again.
+"""``backoffice backup``: write the whole database into one file, and read that file.
 
 A backup is a tar of
 
     manifest.json           versions, time, the tables with their columns and numbers
                             of rows, and the SHA-256 of every other member
-    tables/NAME.jsonl.gz    a table: a row a line, by primary key
-    published.jsonl.gz      what was published and where: for people, and for who
-                            has lost the program
-    files.jsonl.gz          the files that were known
-    workflows/N/, profiles/N/   recipes of the site's own, by their folder's number
+    tables/NAME.jsonl.gz    a table: one row per line, by primary key
+    published.jsonl.gz      what is published where: readable without the program
+    files.jsonl.gz          the files that the database knows
+    workflows/N/, profiles/N/   the site's own recipes, by their folder's number
 
-All of it is of one moment: one snapshot, while others go on writing. The rows
-are of no dialect: what was SQLite's can be restored into MySQL, and back. What
-can be made anew (the search index) is left out, and so are the settings, which
-hold secrets, and the media, which are no database's business.
+All of it is one snapshot, while other processes go on writing. The rows have no SQL
+dialect: a backup of SQLite can be restored into MySQL, and the reverse. Left out are
+the search index, which is rebuilt, the settings, which have secrets, and the media.
 """
 
 from __future__ import annotations
@@ -50,12 +48,12 @@ from backoffice.system import files
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-_LEVEL = 5  # of compression: more takes longer than it is worth
+_LEVEL = 5  # of compression; higher ones are much slower and little smaller
 _RECIPE = re.compile(r"(workflows|profiles)/(\d{1,3})/([\w][\w.-]*\.xml)")
 _KINDS = ("workflows", "profiles")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
-# Lists for people: of which rows, and what of them.
+# Lists for people, by table: member, state of the rows, columns.
 _LISTS = {
     "publication": (
         "published.jsonl.gz",
@@ -81,13 +79,13 @@ class Manifest:
 
 
 def write(database: Database, settings: Settings, path: Path) -> Manifest:
-    """Make the backup ``path``, whole and readable by this user alone, or not at
-    all. Raises Conflict if something is there already."""
+    """Make the backup ``path``, complete and readable by this user only, or not at all.
+    Raises Conflict if the path exists."""
     path = Path(os.path.abspath(path))
     if os.path.lexists(path):
         raise Conflict(f"{path} is there already: name another file, or move it away")
     with _explained(path), _private(path) as folder:
-        _require_whole(database)
+        _require_sound(database)
         found, rows = database.read(_dump, folder)
         _copy_recipes(settings, folder)
         members = sorted(one for one in folder.rglob("*") if one.is_file())
@@ -122,8 +120,8 @@ def _explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _private(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` for what is not yet done, and gone afterwards; what
-    a killed backup left there goes too."""
+    """A folder beside ``path`` for the unfinished backup, removed afterwards with what a
+    killed backup left there."""
     folder = path.with_name(f".{path.name}.part")
     folder.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -142,8 +140,8 @@ def _private(path: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _require_whole(database: Database) -> None:
-    """Refuse what is broken: its backup would be taken for whole."""
+def _require_sound(database: Database) -> None:
+    """Refuse a damaged database: its backup would be incomplete."""
     todo = migrations.pending(database)
     version = database.read(migrations.version)
     if not version:
@@ -159,7 +157,7 @@ def _require_whole(database: Database) -> None:
 
 
 def _dump(store: Store, folder: Path) -> tuple[list[Table], dict[str, int]]:
-    """Write all tables as they are at this moment; they, and their numbers of rows."""
+    """Write all tables of one snapshot; returns them, and their numbers of rows."""
     tables.begin_snapshot(store)
     found = tables.known(store)
     (folder / "tables").mkdir(exist_ok=True)
@@ -167,7 +165,7 @@ def _dump(store: Store, folder: Path) -> tuple[list[Table], dict[str, int]]:
 
 
 def _dump_table(store: Store, table: Table, folder: Path) -> int:
-    """Write its rows, and what of them is in a list for people; how many there are."""
+    """Write its rows, also into the list for people; returns how many."""
     count = 0
     with ExitStack() as stack:
         out = stack.enter_context(_compressed(folder / _member(table.name)))
@@ -215,7 +213,7 @@ def _compressed(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _copy_recipes(settings: Settings, folder: Path) -> None:
-    """Those in the site's own folders; what is shipped comes with the program."""
+    """Copy the recipes of the site's own folders; shipped ones come with the program."""
     for kind in _KINDS:
         for number, source in enumerate(getattr(settings.paths, kind)[1:], 1):
             for recipe in sorted(source.glob("*.xml")):
@@ -225,7 +223,7 @@ def _copy_recipes(settings: Settings, folder: Path) -> None:
 
 
 def _pack(ready: Path, folder: Path, manifest: Manifest) -> None:
-    """One file, on the disk for good."""
+    """Make the one file, synced to the disk."""
     descriptor = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -246,13 +244,13 @@ def _add(tar: tarfile.TarFile, name: str, size: int, content: IO[bytes]) -> None
 
 
 def _place(ready: Path, path: Path) -> None:
-    """A rename would replace what has come there meanwhile; a link does not."""
+    """Link, because a rename would replace a file that has appeared meanwhile."""
     try:
         os.link(ready, path)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        if os.path.lexists(path):  # file systems without links: as good as can be
+        if os.path.lexists(path):  # on a file system without links a small race remains
             raise FileExistsError(path) from error
         os.rename(ready, path)
     files.sync(path)
@@ -262,7 +260,7 @@ def _place(ready: Path, path: Path) -> None:
 
 
 class Archive:
-    """A backup whose every byte is as it was written."""
+    """A verified backup."""
 
     def __init__(self, path: Path, tar: tarfile.TarFile, manifest: Manifest) -> None:
         self.path = path

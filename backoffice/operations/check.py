@@ -1,7 +1,6 @@
-"""``backoffice check``: is everything there that the settings count on?
+"""``backoffice check``: test that everything works that the settings need.
 
-Looks and asks, and changes nothing. Each finding is a line; one that is not
-well says what to do.
+Changes nothing. Each finding is a line; one that fails says what to do.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ from backoffice.media import ffmpeg, rendering
 from backoffice.system import confinement, logs
 from backoffice.system.units import size
 
-LAG_WITHIN = 3.0  # seconds
-LEAST_FREE = 1_000_000_000  # bytes: less than this will not last for long
+LAG_WITHIN = 3.0  # seconds to find out how late the replicas are
+LEAST_FREE = 1_000_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Line:
 
 
 def run(settings: Settings) -> list[Line]:
-    """Every finding; it is well if all are."""
+    """All findings."""
     lines = [Line(True, "config", settings.source)]
     lines += _database(settings)
     lines += _recipes(settings)
@@ -108,7 +107,7 @@ def _database(settings: Settings) -> Iterator[Line]:
 
 
 def _nodes(database: Database) -> list[Status]:
-    """How late a replica is shows only after some looks at all of them."""
+    """The lag of a replica is known only after several readings."""
     until = time.monotonic() + LAG_WITHIN
     while True:
         found = database.nodes()
@@ -126,7 +125,7 @@ def _node(one: Status) -> Line:
         return Line(True, what, "primary, up")
     if one.state == cluster.UP:
         return Line(True, what, f"replica, up{_late(one.lag)}")
-    late = f"{one.lag:.0f} s" if _is_known(one.lag) else "nobody knows how"
+    late = f"{one.lag:.0f} s" if _is_known(one.lag) else "an unknown time"
     return Line(False, what, f"replica, {late} late: not read from until it has caught up")
 
 
@@ -210,7 +209,7 @@ def _confinement(settings: Settings) -> Line:
 
 
 def _writable(what: str, folder: Path) -> Line:
-    """A folder that is made when it is needed need not be there yet."""
+    """The folder may be missing: it is made when it is needed."""
     there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
     if not there.is_dir():
         return Line(False, what, f"{there} is no folder: move it away")
@@ -285,8 +284,8 @@ def _templates() -> Line:
 
 
 def _web(settings: Settings) -> Iterator[Line]:
-    """Where it listens, for whom, and what is believed there: what an admin should
-    know before others do."""
+    """Where the web server listens, who may use it, and which peers are trusted to name
+    the user."""
     where = settings.web.listen
     address = f"{where[0]}:{where[1]}" if isinstance(where, tuple) else f"unix:{where}"
     yield Line(True, "web", f"{address}; {_let_in(settings.auth)}")
@@ -303,7 +302,7 @@ def _let_in(auth: AuthSettings) -> str:
 
 
 def _believed(web: WebSettings) -> str:
-    """At a port of this host, every process of it passes for the proxy."""
+    """At a TCP port of this host, every local process can pose as the proxy."""
     at_socket = isinstance(web.listen, Path)
     networks = [] if at_socket else [one for one in web.proxies if one != "unix"]
     peers = [f"peers at {one}" for one in networks]

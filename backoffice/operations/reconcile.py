@@ -30,7 +30,7 @@ from backoffice.publishers import staging
 from backoffice.reports import expected_files
 from backoffice.reports.expected_files import StillExpected
 from backoffice.system import job_folders
-from backoffice.system.blocking_io import Away, Beat, Looks
+from backoffice.system.blocking_io import Beat, BlockingReads, NotAnswering
 
 T = TypeVar("T")
 
@@ -46,41 +46,43 @@ _FILE_SYSTEMS_OWN = "lost+found"
 def differences(
     database: Database, settings: Settings, *, deep: bool = False, wait: float | None = None
 ) -> Iterator[Difference]:
-    """Every difference there is; with ``deep``, checksums are compared too.
-    ``wait`` is how many seconds a disk may take for an answer."""
-    looks = Looks(wait or (DEEP_WAIT if deep else WAIT))
-    reconciliation = _Reconciliation(database, settings, looks, deep)
+    """Every difference; with ``deep``, checksums are compared too. ``wait`` is how
+    many seconds a disk may take for an answer."""
+    reads = BlockingReads(wait or (DEEP_WAIT if deep else WAIT))
+    reconciliation = _Reconciliation(database, settings, reads, deep)
     yield from reconciliation.publications()
     yield from reconciliation.lingering()
     for target in settings.targets.values():
         if target.path is not None:
-            yield from reconciliation.strangers(target, target.path)
+            yield from reconciliation.unknown_files(target, target.path)
     yield from reconciliation.files()
     yield from reconciliation.logs()
     yield from reconciliation.left_work()
     yield from reconciliation.left_logs()
-    for place, trouble in looks.away.items():
-        message = f"{trouble}; things not looked at there: {looks.unseen[place]}"
+    for place, trouble in reads.failed.items():
+        message = f"{trouble}; things not looked at there: {reads.skipped[place]}"
         yield Difference("disk-away", "", str(place), None, message)
 
 
 def pages(found: Iterable[Difference], size: int = 100) -> Iterator[list[dict[str, Any]]]:
-    """The differences as records, so many at a time."""
-    records = (vars(one) for one in found)
+    """The differences as records, ``size`` at a time."""
+    records = (vars(difference) for difference in found)
     while page := list(itertools.islice(records, size)):
         yield page
 
 
 class _Reconciliation:
-    def __init__(self, database: Database, settings: Settings, looks: Looks, deep: bool) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, reads: BlockingReads, deep: bool
+    ) -> None:
         self.database = database
         self.settings = settings
-        self.looks = looks
+        self.reads = reads
         self.deep = deep
         self.lingers: set[str] = set()
         paths = settings.paths
-        places = [(f"{one}/", one) for one in (paths.work, paths.logs, *paths.roots)]
-        self.places = sorted(places, key=lambda one: -len(one[0]))  # the innermost first
+        places = [(f"{path}/", path) for path in (paths.work, paths.logs, *paths.roots)]
+        self.places = sorted(places, key=lambda place: -len(place[0]))  # the innermost first
 
     # Publications
 
@@ -95,43 +97,49 @@ class _Reconciliation:
             yield from self._still(found, expected_files.still_published)
 
     def lingering(self) -> Iterator[Difference]:
-        """What was retracted, and is still where it was."""
+        """What was retracted, but is still at its place."""
         for rows in expected_files.retracted(self.database):
             taken = self._taken([place_key(target, path) for _, target, path, *_ in rows])
             gone = [row for row in rows if place_key(row[1], row[2]) not in taken]
-            for one in self._look_at(
-                self._expected(gone), partial(disk_contents.lingers, self.deep)
-            ):
-                if str(one.path) not in self.lingers:
-                    self.lingers.add(str(one.path))
-                    yield Difference("publication-lingering", one.subject, str(one.path), one.size)
+            lingers = partial(disk_contents.lingers, self.deep)
+            for found in self._look_at(self._expected(gone), lingers):
+                path = str(found.path)
+                if path not in self.lingers:
+                    self.lingers.add(path)
+                    yield Difference("publication-lingering", found.subject, path, found.size)
 
-    def strangers(self, target: Target, root: Path) -> Iterator[Difference]:
-        """Files at a target that no publication knows."""
+    def unknown_files(self, target: Target, root: Path) -> Iterator[Difference]:
+        """Files at a target that no publication names."""
         folders = [""]
         while folders:
             for entries in self._entries(root, folders.pop()):
                 yield from self._staged(root, [e for e in entries if staging.is_staging(e.name)])
                 named = {e.name: e for e in entries if not staging.is_staging(e.name)}
                 unknown = [named[name] for name in self._unknown(target.name, list(named))]
-                folders += [one.name for one in unknown if one.folder and self._is_ours(root, one)]
-                yield from self._strange(target.name, root, [e for e in unknown if not e.folder])
+                folders += [e.name for e in unknown if e.folder and self._is_searched(root, e)]
+                yield from self._unknown_entries(
+                    target.name, root, [e for e in unknown if not e.folder]
+                )
 
-    def _strange(self, target: str, root: Path, unknown: Sequence[Entry]) -> Iterator[Difference]:
+    def _unknown_entries(
+        self, target: str, root: Path, unknown: Sequence[Entry]
+    ) -> Iterator[Difference]:
         found = [
             Found(Difference("publication-unknown", "", str(root / e.name), e.size), n, e.changed)
             for n, e in enumerate(unknown)
             if str(root / e.name) not in self.lingers
         ]
         settled = self._settled(found)
-        still = set(self._unknown(target, [unknown[one.id].name for one in settled]))
-        yield from (one.difference for one in settled if unknown[one.id].name in still)
+        names = {found.id: unknown[found.id].name for found in settled}
+        still = set(self._unknown(target, list(names.values())))
+        yield from (found.difference for found in settled if names[found.id] in still)
 
-    def _is_ours(self, root: Path, folder: Entry) -> bool:
-        """Not where another target begins, nor what file systems keep for themselves."""
+    def _is_searched(self, root: Path, folder: Entry) -> bool:
+        """Another target's folder is not, nor what a file system keeps for itself."""
         if folder.name == _FILE_SYSTEMS_OWN:
             return False
-        return all(one.path != root / folder.name for one in self.settings.targets.values())
+        targets = self.settings.targets.values()
+        return all(target.path != root / folder.name for target in targets)
 
     def _staged(self, root: Path, staged: Sequence[Entry]) -> Iterator[Difference]:
         # The disk was read before the database: an attempt stages after its claim.
@@ -172,7 +180,7 @@ class _Reconciliation:
 
     def files(self) -> Iterator[Difference]:
         for rows in expected_files.present(self.database):
-            expected = [one for row in rows if (one := self._file(*row))]
+            expected = [file for row in rows if (file := self._file(*row))]
             found = self._look_at(expected, partial(disk_contents.compare, self.deep))
             yield from self._still(found, expected_files.still_present)
 
@@ -189,10 +197,11 @@ class _Reconciliation:
         )
 
     def logs(self) -> Iterator[Difference]:
-        """Of the attempts that ran on this host."""
+        """Logs of the attempts that ran on this host."""
         for rows in expected_files.logs(self.database, socket.gethostname()):
-            for one in self._look_at([self._log(*row) for row in rows], disk_contents.is_missing):
-                yield Difference("log-missing", one.subject, str(one.path), one.size)
+            expected = [self._log(*row) for row in rows]
+            for log in self._look_at(expected, disk_contents.is_missing):
+                yield Difference("log-missing", log.subject, str(log.path), log.size)
 
     def _log(self, number: int, task: int, log: str, size: int | None) -> Expected:
         path = Path(log)
@@ -200,19 +209,19 @@ class _Reconciliation:
         return Expected("log", f"task {task}", number, place, path, False, size or 0, "")
 
     def _place(self, path: Path) -> Path:
-        """The disk it is on, as far as settings tell."""
+        """The disk of a path, as far as the settings tell."""
         text = str(path)
         found = (place for prefix, place in self.places if text.startswith(prefix))
         return next(found, Path(path.anchor))
 
-    # What is left of jobs that are no more
+    # Leftovers of jobs that no longer exist
 
     def left_work(self) -> Iterator[Difference]:
-        """Folders of jobs and attempts that nobody will look into again."""
+        """Folders of removed jobs and of attempts that were not accepted."""
         for root, jobs, known in self._job_folders(job_folders.work_root(self.settings.paths)):
             for job in sorted(jobs - known):
                 yield from self._left("work-left", f"job {job}", root, root / str(job))
-            # First the disk, then the database: who makes a folder has claimed before.
+            # The disk is read before the database: a folder is made after the claim.
             for number, name in sorted(self._attempts(root, known) - self._in_use(known)):
                 yield from self._left("work-left", f"job {number}", root, root / number / name)
 
@@ -222,60 +231,60 @@ class _Reconciliation:
                 yield from self._left("log-left", f"job {job}", root, root / str(job))
 
     def _job_folders(self, root: Path) -> Iterator[tuple[Path, set[int], set[int]]]:
-        """The jobs that have folders there, and those of them that are known."""
-        with suppress(Away):
-            if not self.looks.is_there(root):
-                return  # made with the first of them
+        """The jobs that have folders below ``root``, and those of them that exist."""
+        with suppress(NotAnswering):
+            if not self.reads.exists(root):
+                return  # the first job makes it
         for entries in self._entries(root, ""):
             jobs = {int(e.name) for e in entries if e.folder and re.fullmatch(r"\d{1,18}", e.name)}
             yield root, jobs, self.database.read(expected_files.known_jobs, sorted(jobs))
 
     def _attempts(self, root: Path, jobs: Iterable[int]) -> set[tuple[str, str]]:
-        """Job and folder, of all the folders that the jobs have there."""
+        """All attempts' folders of the jobs: the job, and the folder's name."""
 
         def look(beat: Beat) -> set[tuple[str, str]]:
             return {
-                (str(job), one)
+                (str(job), name)
                 for job in jobs
-                for one in disk_contents.members(root / str(job), beat)
+                for name in disk_contents.members(root / str(job), beat)
             }
 
-        with suppress(Away):
-            return self.looks.look(root, look)
+        with suppress(NotAnswering):
+            return self.reads.run(root, look)
         return set()
 
     def _in_use(self, jobs: Iterable[int]) -> set[tuple[str, str]]:
-        """Those of attempts that run, or made a file that is known."""
+        """The folders of attempts that run, or made a file that the database knows."""
         running = self.database.read(expected_files.running_attempts, sorted(jobs))
         made = self.database.read(expected_files.made_files, sorted(jobs))
         found = {(str(job), f"{name}-{attempt}") for job, name, attempt in running}
         for job, href in made:
             parts = _path(href).parts
-            # By names alone: the work folder may be reached by a link.
+            # Names are compared, not paths: the work folder may be reached by a link.
             found |= {(a, b) for a, b in itertools.pairwise(parts) if a == str(job)}
         return found
 
     def _left(self, kind: str, subject: str, place: Path, path: Path) -> Iterator[Difference]:
-        with suppress(Away, FileNotFoundError):
-            size = self.looks.look(place, lambda beat: disk_contents.weigh(path, beat))
+        with suppress(NotAnswering, FileNotFoundError):
+            size = self.reads.run(place, lambda beat: disk_contents.weigh(path, beat))
             yield Difference(kind, subject, str(path), size)
 
-    # How all of it is read
+    # Reading the database and the disks
 
     def _look_at(
         self, expected: Iterable[Expected], look: Callable[[Expected, Beat], T | None]
     ) -> Iterator[T]:
-        """What ``look`` finds of them, a disk at a time."""
+        """What ``look`` finds of the expected files, one disk after the other."""
         by_place: dict[Path, list[Expected]] = {}
-        for one in expected:
-            by_place.setdefault(one.place, []).append(one)
+        for file in expected:
+            by_place.setdefault(file.place, []).append(file)
         for place, group in by_place.items():
-            with suppress(Away):
-                found = self.looks.look(place, partial(disk_contents.each, group, look), len(group))
-                yield from (one for one in found if one is not None)
+            with suppress(NotAnswering):
+                found = self.reads.run(place, partial(disk_contents.each, group, look), len(group))
+                yield from (result for result in found if result is not None)
 
     def _settled(self, found: Sequence[Found]) -> list[Found]:
-        """Without what a task that runs may have done itself a moment ago."""
+        """Without what a running task may have changed itself."""
         began = self.database.read(expected_files.targets_busy_since) if found else None
         if began is None:
             return list(found)
@@ -283,24 +292,24 @@ class _Reconciliation:
         return [one for one in found if one.changed < since]
 
     def _still(self, found: Iterable[Found], query: StillExpected) -> Iterator[Difference]:
-        """Those of which the database still says the same."""
+        """Those for which the database still says the same."""
         settled = self._settled(list(found))
         still = self.database.read(query, [one.id for one in settled])
         yield from (one.difference for one in settled if one.id in still)
 
     def _entries(self, root: Path, folder: str) -> Iterator[list[Entry]]:
-        """What is in a folder below ``root``, PAGE entries at a time."""
-        with suppress(Away):
+        """The entries of a folder below ``root``, PAGE at a time."""
+        with suppress(NotAnswering):
             try:
-                listing = self.looks.look(root, lambda beat: os.scandir(root / folder))
-                while entries := self.looks.look(
+                listing = self.reads.run(root, lambda beat: os.scandir(root / folder))
+                while entries := self.reads.run(
                     root, partial(disk_contents.entries, listing, folder, PAGE)
                 ):
                     yield entries
             except FileNotFoundError:
-                return  # it went while we came
+                return  # removed since it was listed
             except OSError as error:
-                self.looks.away[root / folder] = f"cannot be read: {error.strerror}"
+                self.reads.failed[root / folder] = f"cannot be read: {error.strerror}"
 
 
 def _place_key(target: str, name: str) -> str:

@@ -1,15 +1,14 @@
-"""``backoffice restore``: a backup becomes the database again.
+"""``backoffice restore``: replace the database by a backup.
 
-Nothing is changed before the archive was verified and the database found to be
-one that may be replaced. From then until the end the database is marked: what
-was restored by half is used by nobody, and the restore can be repeated.
+Nothing is changed before the archive is verified and the database is found to be one
+that may be replaced. From then until the end the database is marked as half restored:
+no process uses it, and the restore can be repeated.
 
-Afterwards time has gone on without the database. What was running is given
-back; schedules do not make up for runs that others have seen; numbers go on
-after a gap, so that what the lost time made is not mixed up with what is new;
-and unfinished jobs are held, until somebody has looked: much of them may have
-been done already. Rerun, they adopt at their targets what is the same, and
-refuse what is not; nothing is published twice.
+Time has passed since the backup. Tasks that were running are given back; schedules do
+not make up for missed runs; ids continue after a gap, so that they differ from those
+given out since the backup; and unfinished jobs are paused until an operator resumes
+them, because much of them may have been done already. A job that is run again adopts
+what is the same at its targets and refuses what is not; nothing is published twice.
 """
 
 from __future__ import annotations
@@ -38,19 +37,19 @@ from backoffice.operations.backup import Archive
 from backoffice.scheduler.schedules import next_run
 from backoffice.states import RELEASED, Reason
 from backoffice.system import job_folders, pidfile
-from backoffice.system.blocking_io import Away, Beat, Looks
+from backoffice.system.blocking_io import Beat, BlockingReads, NotAnswering
 
 PATIENCE = 600.0  # seconds for one statement: some read a whole table
-_ROWS, _BYTES = 500, 4 << 20  # of one INSERT, at most
-_VALUES = 30_000  # of one statement: SQLite takes 32,766
-_AT_ONCE = 50  # jobs of one transaction
+_ROWS, _BYTES = 500, 4 << 20  # at most in one INSERT
+_VALUES = 30_000  # in one statement; SQLite takes 32,766
+_AT_ONCE = 50  # jobs in one transaction
 _WAIT = 10.0  # seconds for a disk that may hang
 
 
 @contextmanager
 def patient(settings: Settings) -> Iterator[Database]:
-    """The database, for statements that take long; DatabaseUnavailable comes as
-    soon as ever."""
+    """The database with a long timeout for statements. The first connection has the usual
+    one, so that DatabaseUnavailable is raised as soon as usual."""
     first = Database(settings.database)
     try:
         first.read(clock)
@@ -66,7 +65,7 @@ def patient(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def alone(settings: Settings) -> Iterator[None]:
-    """Nobody starts the service meanwhile. Raises Conflict if it runs."""
+    """Keep the service of this host from starting. Raises Conflict if it runs."""
     held = pidfile.take(settings.paths.run)
     try:
         yield
@@ -78,9 +77,8 @@ def alone(settings: Settings) -> Iterator[None]:
 
 
 def contents(database: Database, archive: Archive) -> dict[str, int]:
-    """What the restore would replace: tables with rows, and how many. Nothing if
-    the database is empty, or was restored by half. Raises Conflict when it must
-    not be done."""
+    """What the restore would replace: tables, and their numbers of rows. Empty if the
+    database is empty or half restored. Raises Conflict when it must not be replaced."""
     newest = migrations.steps(database.dialect)[-1].version
     if archive.manifest.schema > newest:
         raise Conflict(
@@ -127,8 +125,8 @@ def load(
     archive: Archive,
     on_table: Callable[[str, int], object] = lambda name, rows: None,
 ) -> None:
-    """Make the database what the archive says, with the newest schema. It stays
-    marked as restored by half: see :func:`finish`."""
+    """Replace the database by the archive's content, with the newest schema. It stays
+    marked as half restored until :func:`finish`."""
     try:
         database.transact(migrations.begin_restore)
         _drop(database)
@@ -186,9 +184,9 @@ def _fill(database: Database, archive: Archive, table: Table) -> None:
 def finish(
     database: Database, settings: Settings, archive: Archive, *, hold: bool, actor: str
 ) -> list[int]:
-    """Settle what the database remembers with the time that has gone by, and let
-    it be used. Returns the jobs that are held: with ``hold`` all unfinished ones
-    that were not paused before."""
+    """Adapt the content to the time that has passed since the backup, and allow the
+    database to be used. Returns the jobs that were paused: with ``hold`` all unfinished
+    ones."""
     seen = _newest_folder(settings)
     database.transact(_skip_numbers, seen)
     _give_back(database)
@@ -200,11 +198,11 @@ def finish(
 
 
 def _newest_folder(settings: Settings) -> int:
-    """The highest number of a job that has left anything on the disks."""
-    looks, newest = Looks(_WAIT), 0
+    """The highest id of a job that has a folder on the disks."""
+    reads, newest = BlockingReads(_WAIT), 0
     for folder in (job_folders.work_root(settings.paths), job_folders.log_root(settings.paths)):
-        with suppress(Away, OSError):
-            names = looks.look(folder, partial(_names, folder))
+        with suppress(NotAnswering, OSError):
+            names = reads.run(folder, partial(_names, folder))
             newest = max([newest, *(int(name) for name in names if name.isdecimal())])
     return newest
 
@@ -222,12 +220,12 @@ def _skip_numbers(store: Store, newest_job: int) -> None:
 
 
 def next_number(last: int) -> int:
-    """A tenth and a thousand further, and round: 12 → 2000."""
+    """``last`` plus a tenth and a thousand, rounded up: 12 → 2000."""
     return (last + last // 10 + 1999) // 1000 * 1000
 
 
 def _give_back(database: Database) -> None:
-    """No worker of the dump lives, or may go on with what it had."""
+    """Give back all running tasks: no worker in the backup may continue them."""
     held = [lease.claim for lease in database.read(leases.current)]
     for start in range(0, len(held), _AT_ONCE):
         some = [
@@ -268,8 +266,8 @@ def _record(store: Store, archive: Archive, actor: str) -> None:
 
 
 def recipes(archive: Archive, settings: Settings) -> Iterator[str]:
-    """Put back those of the site's own that are missing; a sentence for each that
-    was, or could not be, or is another one now."""
+    """Write the site's own recipes that are missing. Yields a sentence for each that was
+    written, could not be, or differs."""
     for kind, number, name, content in archive.recipes():
         folders = getattr(settings.paths, kind)[1:]
         if number > len(folders):

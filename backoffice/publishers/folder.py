@@ -1,10 +1,9 @@
-"""Publishes into a folder, local or mounted.
+"""Publisher for a folder, local or mounted.
 
-Stages beside the final places, in ``.backoffice-TASK-ATTEMPT`` in the target's
-root, verifies what was written, and only then renames, so that no reader ever
-sees half a file. A staging folder is locked while its attempt lives: one that
-is not locked is a dead attempt's, and whoever comes next removes it: another
-attempt, or the scheduler.
+Stages in a folder of the target's root (see ``staging``), verifies what was written,
+and only then renames, so that no reader ever sees an incomplete file. A staging
+folder is locked while its attempt lives. One that is not locked belongs to a dead
+attempt; the next attempt or the scheduler removes it.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class FolderPublisher:
             copier = _Copier(sum(_size(item.path, item.tree) for item in items), tick)
             ready = [self._stage(n, item, folder, copier) for n, item in enumerate(items)]
             for one in ready:
-                self._look(one, overwrite)
+                self._inspect(one, overwrite)
             fence()
             self._place_all(ready, overwrite, fence)
             return [PublishedItem(o.name, o.sha256, o.size, o.adopted) for o in ready]
@@ -71,7 +70,7 @@ class FolderPublisher:
                 return False
             if _digest(final, tree) != sha256:
                 raise TaskFailed(
-                    f"{final} is no longer what was published; remove it by hand if it shall go",
+                    f"{final} is no longer what was published; remove it by hand if it is to go",
                     retry=False,
                     reason=Reason.TARGET_CONFLICT,
                 )
@@ -118,15 +117,16 @@ class FolderPublisher:
             )
         return final
 
-    def _look(self, one: _Staged, overwrite: bool) -> None:
-        """Decide what to do about what is at the final place now."""
+    def _inspect(self, one: _Staged, overwrite: bool) -> None:
+        """Decide by what is at the final place now: adopt, replace or refuse. Raises
+        TaskFailed."""
         one.adopted = one.replaces = False
         if not os.path.lexists(one.final):
             return
         if _digest(one.final, one.tree) == one.sha256:
             one.adopted = True
         elif _is_empty_folder(one.final):
-            os.rmdir(one.final)  # nobody's content, but it would be in the way
+            os.rmdir(one.final)  # it has no content, but would block the rename
         elif overwrite:
             one.replaces = True
         else:
@@ -139,7 +139,7 @@ class FolderPublisher:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns errors of the operating system into sentences for operators."""
+        """Turn errors of the operating system into sentences for operators."""
         try:
             yield
         except OSError as error:
@@ -164,7 +164,7 @@ class FolderPublisher:
 
     @contextlib.contextmanager
     def _staging(self, token: str) -> Iterator[Path]:
-        """A private folder in the target's root, locked, and gone afterwards."""
+        """A private, locked folder in the target's root, removed afterwards."""
         if not self.root.is_dir():
             raise TaskFailed(
                 f"the folder of target {self.target} is missing: {self.root}; create or mount it",
@@ -176,12 +176,12 @@ class FolderPublisher:
         try:
             yield folder
         finally:
-            # An error in here must not hide why we failed; the next one sweeps.
+            # An error here must not hide the first one; the next attempt cleans up.
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
 
     def _sweep(self, token: str) -> None:
-        """Remove what this task's earlier attempts, or dead ones, have left."""
+        """Remove the staging folders of this task's earlier attempts, and of dead attempts."""
         own = staging.task_prefix(token)
         for folder in self.root.glob(f"{staging.PREFIX}*"):
             if folder.name.startswith(own):
@@ -212,7 +212,7 @@ class FolderPublisher:
 
     def _place_all(self, ready: Sequence[_Staged], overwrite: bool, fence: Fence) -> None:
         with contextlib.ExitStack() as undo:
-            # Without the lease another attempt may have adopted what we placed.
+            # Without the lease, another attempt may have adopted the placed files.
             placed: list[Callable[[], None]] = []
             undo.callback(lambda: _undo(placed, fence))
             for one in ready:
@@ -226,7 +226,7 @@ class FolderPublisher:
             try:
                 rename_new(one.copy, one.final)
             except FileExistsError:
-                self._look(one, overwrite)  # it came in this moment: adopt, replace or refuse
+                self._inspect(one, overwrite)  # it has just appeared: adopt, replace or refuse
             else:
                 placed.append(lambda: rename_new(one.final, one.copy))
         if one.replaces:
@@ -251,13 +251,13 @@ class FolderPublisher:
             try:
                 os.rmdir(folder)
             except OSError:
-                return  # others' files are in it
+                return  # it has other files
             folder = folder.parent
 
 
 @dataclass
 class _Staged:
-    """A verified copy, and what is to happen to it."""
+    """A verified copy, and what is to be done with it."""
 
     name: str
     copy: Path
@@ -270,7 +270,7 @@ class _Staged:
 
 
 class _Copier:
-    """Copies and verifies, and tells how much of it is done."""
+    """Copies and verifies, and reports its progress."""
 
     def __init__(self, size: int, tick: Tick) -> None:
         self.total = 2 * size or 1  # each byte is copied, then read again
@@ -305,7 +305,7 @@ class _Copier:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def verify(self, copy: Path, tree: bool) -> str:
-        """The SHA-256 of what is on the disk."""
+        """The SHA-256 of what is on the disk, read back."""
         size, before = _size(copy, tree), self.done
         digest = files.tree_sha256 if tree else files.sha256
         found = digest(copy, lambda part: self._report(before + part * size))
@@ -321,7 +321,7 @@ class _Copier:
 
 
 def _undo(placed: Sequence[Callable[[], None]], fence: Fence) -> None:
-    """Take back what was placed, last first."""
+    """Undo the steps, last first."""
     fence()
     for step in reversed(placed):
         with contextlib.suppress(OSError):
@@ -334,7 +334,7 @@ def _size(path: Path, tree: bool) -> int:
 
 
 def _digest(path: Path, tree: bool) -> str:
-    """The checksum of what is there; empty if it is of another kind."""
+    """The checksum of a file or, with ``tree``, a folder; empty for another kind."""
     mode = path.lstat().st_mode
     if tree:
         return files.tree_sha256(path) if stat.S_ISDIR(mode) else ""
@@ -347,7 +347,7 @@ def _is_empty_folder(path: Path) -> bool:
 
 def _make_folder(path: Path) -> None:
     os.mkdir(path)
-    os.chmod(path, 0o755)  # whatever the umask: others shall read it
+    os.chmod(path, 0o755)  # whatever the umask: other users read it
 
 
 def _make_locked(folder: Path) -> int:
@@ -356,7 +356,7 @@ def _make_locked(folder: Path) -> int:
         os.mkdir(folder, 0o700)
         descriptor = _lock(folder, fcntl.LOCK_EX)
         if descriptor is not None:
-            return descriptor  # else it was swept before it was locked: once more
+            return descriptor  # else it was removed before it was locked: once more
 
 
 def _remove_dead(folder: Path) -> bool:
@@ -370,7 +370,8 @@ def _remove_dead(folder: Path) -> bool:
 
 
 def _lock(folder: Path, how: int) -> int | None:
-    """A descriptor that holds the lock; None if others hold it or it is gone."""
+    """A descriptor that holds the lock; None if another process holds it, or the folder is
+    gone."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

@@ -1,14 +1,13 @@
-"""Removes jobs past their retention, in batches that disturb nobody.
+"""Retention: remove jobs some time after their end, in small batches.
 
-With a job go its tasks, attempts, deliveries, history, what it made in the
-work folder and its logs; one event tells how many went. What it published
-stays at its target, and the publication stays known, with its file, so that it
-can be retracted; publications that were retracted go. Files that came from
-outside are never deleted, and a job whose output another job was given stays
-until that one goes.
+A job is removed with its tasks, attempts, deliveries, history, outputs in the work
+folder and logs; one event says how many were removed. Published files stay at their
+targets, and their publications stay in the database, so that they can be retracted;
+retracted publications are removed. Files from outside are never deleted. A job whose
+output is another job's input stays until that job is removed.
 
-Rows are chosen first and removed by primary key. Files go after the commit:
-a crash in between leaves a folder behind, and never a job without its files.
+Rows are chosen first and removed by primary key. Files are removed after the commit:
+a crash in between leaves a folder without its job, never a job without its files.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ def prune(
     *,
     dry_run: bool = False,
 ) -> Counts:
-    """Remove jobs that ended longer ago than that; returns what was removed,
-    or with ``dry_run`` how many jobs would be. ``on_batch`` gets the sums so far.
+    """Remove jobs that ended longer ago than ``older_than``. Returns what was removed, or
+    with ``dry_run`` how many jobs would be. ``on_batch`` gets the sums so far.
     """
     before = database.read(clock) - older_than
     if dry_run:

@@ -1,4 +1,4 @@
-"""Renames that Python does not offer: never over another file, and exchanges."""
+"""Renames with renameat2(2): never over another file, and exchanges."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def rename_new(source: Path, final: Path) -> None:
-    """Rename; FileExistsError if anything is there, even if it came just now."""
+    """Rename; raises FileExistsError if ``final`` exists, even if it has just appeared."""
     try:
         _renameat2(source, final, _NOREPLACE)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
         if source.is_dir():
-            os.mkdir(final)  # a rename may replace only this, our own empty folder
+            os.mkdir(final)  # a rename over an empty folder is allowed, and this one was just made
             os.rename(source, final)
         else:
             os.link(source, final)
@@ -29,7 +29,7 @@ def rename_new(source: Path, final: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let the two change places, so that neither is ever missing."""
+    """Exchange the two names, so that neither is ever missing."""
     try:
         _renameat2(one, other, _EXCHANGE)
     except OSError as error:
@@ -37,7 +37,7 @@ def exchange(one: Path, other: Path) -> None:
             raise
         spare = one.with_name(f"{one.name}.spare")
         if one.is_dir() or other.is_dir():
-            os.rename(other, spare)  # no way without a moment of absence here
+            os.rename(other, spare)  # a folder cannot be linked: it is missing for a moment
         else:
             os.link(other, spare)
         os.replace(one, other)

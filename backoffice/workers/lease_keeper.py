@@ -25,7 +25,7 @@ class LeaseKeeper:
         self._worker = worker
         self._database = database
         self._attempts = attempts
-        self.next_beat = 0.0
+        self.next_heartbeat = 0.0
 
     @property
     def _length(self) -> float:
@@ -36,16 +36,16 @@ class LeaseKeeper:
         return [running.claim for running in self._attempts.running]
 
     def due(self, now: float) -> bool:
-        return now >= self.next_beat
+        return now >= self.next_heartbeat
 
-    def beat(self, store: Store, now: datetime) -> leases.HeartbeatResult:
+    def heartbeat(self, store: Store, now: datetime) -> leases.HeartbeatResult:
         return leases.heartbeat(store, self._worker.id, self.claims, self._length, now)
 
-    def apply(self, beat: leases.HeartbeatResult, asked: float) -> None:
+    def apply(self, result: leases.HeartbeatResult, asked: float) -> None:
         """Renew here what the database renewed. ``asked`` is before it was asked."""
-        self.next_beat = asked + self._worker.settings.worker.heartbeat
+        self.next_heartbeat = asked + self._worker.settings.worker.heartbeat
         for running in self._attempts.running:
-            if running.claim in beat.kept:
+            if running.claim in result.kept:
                 running.renew_lease(asked, self._length)
             elif running.ending is None:
                 running.lease_lost = True

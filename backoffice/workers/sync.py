@@ -71,11 +71,11 @@ class DatabaseSync:
         """Synchronise at once: a shorter lease must not wait for the heartbeat of the
         longer one."""
         self._settings_changed = True
-        self.leases.next_beat = self._next_look = self.claimer.next_poll = 0.0
+        self.leases.next_heartbeat = self._next_look = self.claimer.next_poll = 0.0
 
     def next_due(self, now: float) -> float:
         """When ``run`` has something to do, by the monotonic clock."""
-        times = [self.leases.next_beat]
+        times = [self.leases.next_heartbeat]
         if self._attempts.running:
             times.append(self._next_look)
         if self.claimer.free_slots() > 0:
@@ -141,7 +141,7 @@ class DatabaseSync:
         self.reports.write(store, reports, monotonic)
         if self._settings_changed:
             self._update_row(store)
-        heartbeat = self.leases.beat(store, now) if self.leases.due(monotonic) else None
+        heartbeat = self.leases.heartbeat(store, now) if self.leases.due(monotonic) else None
         cancelled, draining = self._requests(store, heartbeat)
         claimed = [] if draining else self.claimer.claim(store, now)
         return SyncResult(accepted, heartbeat, cancelled, draining, claimed, reports)

@@ -23,7 +23,7 @@ from backoffice.operations import disk_contents, reconcile
 from backoffice.operations.disk_contents import Difference
 from backoffice.reports import expected_files
 from backoffice.system import files
-from backoffice.system.blocking_io import Away, Looks
+from backoffice.system.blocking_io import BlockingReads, NotAnswering
 from backoffice.tasks import Published
 from tests.board import ENCODE, Board, made_file
 
@@ -398,19 +398,19 @@ def test_a_disk_that_hangs_is_told_and_the_others_are_looked_at(
 
 
 def test_a_place_that_hung_is_not_asked_again(tmp_path: Path) -> None:
-    looks, free = Looks(0.05), threading.Event()
-    with pytest.raises(Away):
-        looks.look(tmp_path, lambda beat: free.wait(60), 3)
+    reads, free = BlockingReads(0.05), threading.Event()
+    with pytest.raises(NotAnswering):
+        reads.run(tmp_path, lambda beat: free.wait(60), 3)
     free.set()
-    with pytest.raises(Away):
-        looks.look(tmp_path, lambda beat: 1, 4)
-    assert looks.unseen[tmp_path] == 7
-    assert looks.away[tmp_path] == "has not answered for 0.05 s"
-    assert looks.look(tmp_path.parent, lambda beat: 1) == 1
+    with pytest.raises(NotAnswering):
+        reads.run(tmp_path, lambda beat: 1, 4)
+    assert reads.skipped[tmp_path] == 7
+    assert reads.failed[tmp_path] == "has not answered for 0.05 s"
+    assert reads.run(tmp_path.parent, lambda beat: 1) == 1
 
 
 def test_who_gets_on_is_waited_for(tmp_path: Path) -> None:
-    looks, now = Looks(30), threading.Event()
+    reads, now = BlockingReads(30), threading.Event()
 
     def slow(beat: Any) -> int:
         for _ in range(3):
@@ -418,12 +418,12 @@ def test_who_gets_on_is_waited_for(tmp_path: Path) -> None:
             now.wait(0.01)
         return 7
 
-    assert looks.look(tmp_path, slow) == 7
+    assert reads.run(tmp_path, slow) == 7
 
 
 def test_what_a_look_raises_comes_out(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Looks(5).look(tmp_path, lambda beat: (tmp_path / "none").stat())
+        BlockingReads(5).run(tmp_path, lambda beat: (tmp_path / "none").stat())
 
 
 def test_differences_come_in_pages_of_records() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -14,9 +14,9 @@ from backoffice.reports import records
 from backoffice.states import SUCCEEDED
 from backoffice.tasks import Output, Result
 from backoffice.workers.executors.local import ChildProcess
-from backoffice.workers.running import RunningAttempt
 from backoffice.workers.worker import Worker
 from tests.board import Board, chain, made_file
+from tests.workers.fakes import FakeProcess, run
 
 
 def made(href: str) -> Output:
@@ -59,33 +59,6 @@ def test_an_assignment_names_the_request_that_submitted_its_job(
     assert assignment.ids == ids | ({"request": request_id} if request_id else {})
 
 
-class FakeLease:
-    time = 0.0
-
-
-@dataclass
-class FakeProcess:
-    """Stands for a child process."""
-
-    settings: Settings
-    reaped: bool = False
-    pid: int = 0
-    lease: Any = FakeLease
-
-    def ended(self) -> bool:
-        return False
-
-    def retire(self) -> None:
-        pass
-
-    def signal(self, number: int) -> None:
-        pass
-
-    def reap(self) -> int:
-        self.reaped = True
-        return 0
-
-
 def changed(settings: Settings, **values: Any) -> Settings:
     return replace(settings, worker=replace(settings.worker, **values))
 
@@ -106,22 +79,6 @@ def test_a_reload_ends_idle_processes_and_updates_the_workers_row(board: Board) 
     assert tuple(row) == (5, "a b*", 90.0)
 
 
-@pytest.fixture
-def no_strays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test process has children that are not the worker's."""
-    monkeypatch.setattr("backoffice.workers.process_pool.kill_strays", lambda keep: None)
-
-
-def run(worker: Worker, assignment: Assignment, process: FakeProcess) -> RunningAttempt:
-    """An attempt that is running in ``process``."""
-    child = cast(ChildProcess, process)
-    running = RunningAttempt(assignment, child, started=0.0, heard=0.0)
-    worker.pool.busy.append(child)
-    worker.attempts.running.append(running)
-    return running
-
-
-@pytest.mark.usefixtures("no_strays")
 def test_an_attempt_that_began_before_a_reload_ends_with_its_process(board: Board) -> None:
     board.submit(chain("one"))
     worker = Worker(board.settings, board.database)
@@ -136,7 +93,6 @@ def test_an_attempt_that_began_before_a_reload_ends_with_its_process(board: Boar
     assert worker.pool.busy == []
 
 
-@pytest.mark.usefixtures("no_strays")
 def test_progress_that_is_not_due_yet_is_written_later(board: Board) -> None:
     job = board.submit(chain("one"))
     now = [1000.0]
@@ -149,7 +105,7 @@ def test_progress_that_is_not_due_yet_is_written_later(board: Board) -> None:
         now[0] += seconds
         running.fraction = fraction
         running.heard = now[0]
-        worker.sync.leases.next_beat = 0.0  # a transaction is due, whatever else is
+        worker.sync.leases.next_heartbeat = 0.0  # a transaction is due, whatever else is
         worker.sync.run()
     assert board.read(records.job, job)["progress"] == 25
     now[0] += 0.6
