@@ -88,7 +88,7 @@ def write(database: Database, settings: Settings, path: Path) -> Manifest:
         _require_sound(database)
         found, rows = database.read(_dump, folder)
         _copy_recipes(settings, folder)
-        members = sorted(one for one in folder.rglob("*") if one.is_file())
+        members = sorted(path for path in folder.rglob("*") if path.is_file())
         manifest = Manifest(
             schema=database.read(migrations.version),
             program=__version__,
@@ -96,7 +96,7 @@ def write(database: Database, settings: Settings, path: Path) -> Manifest:
             host=socket.gethostname(),
             tables={table.name: table.columns for table in found},
             rows=rows,
-            members={str(one.relative_to(folder)): files.sha256(one) for one in members},
+            members={str(path.relative_to(folder)): files.sha256(path) for path in members},
         )
         ready = folder / "ready"
         _pack(ready, folder, manifest)

@@ -111,21 +111,21 @@ def _nodes(database: Database) -> list[Status]:
     until = time.monotonic() + LAG_WITHIN
     while True:
         found = database.nodes()
-        unknown = [one for one in found if one.state == cluster.LATE and not _is_known(one.lag)]
+        unknown = [node for node in found if node.state == cluster.LATE and not _is_known(node.lag)]
         if not (unknown and database.takes_writes) or time.monotonic() > until:
             return found
         time.sleep(0.05)
 
 
-def _node(one: Status) -> Line:
-    what = f"database {one.name}"
-    if one.state == cluster.DOWN:
-        return Line(False, what, f"{one.role}, down: {one.error}")
-    if one.role == cluster.PRIMARY:
+def _node(node: Status) -> Line:
+    what = f"database {node.name}"
+    if node.state == cluster.DOWN:
+        return Line(False, what, f"{node.role}, down: {node.error}")
+    if node.role == cluster.PRIMARY:
         return Line(True, what, "primary, up")
-    if one.state == cluster.UP:
-        return Line(True, what, f"replica, up{_late(one.lag)}")
-    late = f"{one.lag:.0f} s" if _is_known(one.lag) else "an unknown time"
+    if node.state == cluster.UP:
+        return Line(True, what, f"replica, up{_late(node.lag)}")
+    late = f"{node.lag:.0f} s" if _is_known(node.lag) else "an unknown time"
     return Line(False, what, f"replica, {late} late: not read from until it has caught up")
 
 
@@ -150,10 +150,10 @@ def _recipes(settings: Settings) -> Iterator[Line]:
     yield _asked("encoders", lambda: _encoders(settings, known))
     yield _asked("filters", lambda: _filters(settings))
     for kind, wanted in (("watch", settings.watches), ("schedule", settings.schedules)):
-        for one in wanted.values():
-            if one.workflow not in known.workflows:
-                text = f"there is no workflow {one.workflow!r}: correct its setting"
-                yield Line(False, f"{kind} {one.name}", text)
+        for entry in wanted.values():
+            if entry.workflow not in known.workflows:
+                text = f"there is no workflow {entry.workflow!r}: correct its setting"
+                yield Line(False, f"{kind} {entry.name}", text)
 
 
 def _folders(folders: tuple[Path, ...]) -> str:
@@ -210,7 +210,7 @@ def _confinement(settings: Settings) -> Line:
 
 def _writable(what: str, folder: Path) -> Line:
     """The folder may be missing: it is made when it is needed."""
-    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not there.is_dir():
         return Line(False, what, f"{there} is no folder: move it away")
     if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
@@ -304,11 +304,11 @@ def _let_in(auth: AuthSettings) -> str:
 def _believed(web: WebSettings) -> str:
     """At a TCP port of this host, every local process can pose as the proxy."""
     at_socket = isinstance(web.listen, Path)
-    networks = [] if at_socket else [one for one in web.proxies if one != "unix"]
-    peers = [f"peers at {one}" for one in networks]
+    networks = [] if at_socket else [proxy for proxy in web.proxies if proxy != "unix"]
+    peers = [f"peers at {network}" for network in networks]
     if at_socket and "unix" in web.proxies:
         peers.append("each process that can open the socket")
-    if any(_has_this_host(one) for one in networks):
+    if any(map(_has_this_host, networks)):
         peers.append("which is every process of this host")
     return f"a user's name is believed from {', '.join(peers) or 'no peer'}"
 

@@ -102,9 +102,9 @@ def _contents(store: Store) -> dict[str, int]:
 def _require_no_workers(database: Database) -> None:
     workers, now = database.read(_workers)
     living = [
-        f"{one.host} (process {one.pid})"
-        for one in workers
-        if one.heartbeat + timedelta(seconds=one.lease) > now
+        f"{worker.host} (process {worker.pid})"
+        for worker in workers
+        if worker.heartbeat + timedelta(seconds=worker.lease) > now
     ]
     if living:
         raise Conflict(
@@ -226,13 +226,10 @@ def next_number(last: int) -> int:
 
 def _give_back(database: Database) -> None:
     """Give back all running tasks: no worker in the backup may continue them."""
-    held = [lease.claim for lease in database.read(leases.current)]
-    for start in range(0, len(held), _AT_ONCE):
-        some = [
-            (one, Outcome(RELEASED, "the database was restored", Reason.RESTORED))
-            for one in held[start:][:_AT_ONCE]
-        ]
-        database.transact(_end, some)
+    outcome = Outcome(RELEASED, "the database was restored", Reason.RESTORED)
+    ended = [(lease.claim, outcome) for lease in database.read(leases.current)]
+    for start in range(0, len(ended), _AT_ONCE):
+        database.transact(_end, ended[start:][:_AT_ONCE])
     database.transact(worker_registry.mark_lost, *database.read(_workers))
 
 

@@ -56,8 +56,8 @@ class FolderPublisher:
         with self._explained(), self._staging(token) as folder:
             copier = _Copier(sum(_size(item.path, item.tree) for item in items), tick)
             ready = [self._stage(n, item, folder, copier) for n, item in enumerate(items)]
-            for one in ready:
-                self._inspect(one, overwrite)
+            for staged in ready:
+                self._inspect(staged, overwrite)
             fence()
             self._place_all(ready, overwrite, fence)
             return [PublishedItem(o.name, o.sha256, o.size, o.adopted) for o in ready]
@@ -117,21 +117,21 @@ class FolderPublisher:
             )
         return final
 
-    def _inspect(self, one: _Staged, overwrite: bool) -> None:
+    def _inspect(self, staged: _Staged, overwrite: bool) -> None:
         """Decide by what is at the final place now: adopt, replace or refuse. Raises
         TaskFailed."""
-        one.adopted = one.replaces = False
-        if not os.path.lexists(one.final):
+        staged.adopted = staged.replaces = False
+        if not os.path.lexists(staged.final):
             return
-        if _digest(one.final, one.tree) == one.sha256:
-            one.adopted = True
-        elif _is_empty_folder(one.final):
-            os.rmdir(one.final)  # it has no content, but would block the rename
+        if _digest(staged.final, staged.tree) == staged.sha256:
+            staged.adopted = True
+        elif _is_empty_folder(staged.final):
+            os.rmdir(staged.final)  # it has no content, but would block the rename
         elif overwrite:
-            one.replaces = True
+            staged.replaces = True
         else:
             raise TaskFailed(
-                f"{one.final} is already there with other content; retract or remove it, publish"
+                f"{staged.final} is already there with other content; retract or remove it, publish"
                 " to another folder, or allow overwriting",
                 retry=False,
                 reason=Reason.TARGET_CONFLICT,
@@ -215,36 +215,36 @@ class FolderPublisher:
             # Without the lease, another attempt may have adopted the placed files.
             placed: list[Callable[[], None]] = []
             undo.callback(lambda: _undo(placed, fence))
-            for one in ready:
-                if not one.adopted:
-                    self._place(one, overwrite, placed)
+            for staged in ready:
+                if not staged.adopted:
+                    self._place(staged, overwrite, placed)
             undo.pop_all()
 
-    def _place(self, one: _Staged, overwrite: bool, placed: list[Callable[[], None]]) -> None:
-        self._make_folders(one.final.parent, placed)
-        if not one.replaces:
+    def _place(self, staged: _Staged, overwrite: bool, placed: list[Callable[[], None]]) -> None:
+        self._make_folders(staged.final.parent, placed)
+        if not staged.replaces:
             try:
-                rename_new(one.copy, one.final)
+                rename_new(staged.copy, staged.final)
             except FileExistsError:
-                self._inspect(one, overwrite)  # it has just appeared: adopt, replace or refuse
+                self._inspect(staged, overwrite)  # it has just appeared: adopt, replace or refuse
             else:
-                placed.append(lambda: rename_new(one.final, one.copy))
-        if one.replaces:
-            exchange(one.copy, one.final)
-            placed.append(lambda: exchange(one.copy, one.final))
-        _sync_folder(one.final.parent)
+                placed.append(lambda: rename_new(staged.final, staged.copy))
+        if staged.replaces:
+            exchange(staged.copy, staged.final)
+            placed.append(lambda: exchange(staged.copy, staged.final))
+        _sync_folder(staged.final.parent)
 
     def _make_folders(self, folder: Path, placed: list[Callable[[], None]]) -> None:
         missing = []
         while not folder.is_dir():
             missing.append(folder)
             folder = folder.parent
-        for one in reversed(missing):
+        for parent in reversed(missing):
             with contextlib.suppress(FileExistsError):
-                os.mkdir(one)
-                os.chmod(one, 0o755)
-                placed.append(lambda one=one: os.rmdir(one))  # type: ignore[misc]
-            _sync_folder(one.parent)
+                os.mkdir(parent)
+                os.chmod(parent, 0o755)
+                placed.append(lambda parent=parent: os.rmdir(parent))  # type: ignore[misc]
+            _sync_folder(parent.parent)
 
     def _remove_empty(self, folder: Path) -> None:
         while folder != self.root and folder.is_relative_to(self.root):

@@ -91,6 +91,6 @@ def _scrubbed(event: dict[str, Any], hint: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in event.items() if key in _KEPT}
     if "message" in event:
         kept["logentry"] = {"message": masked(event["message"])}
-    for one in kept.get("exception", {}).get("values", ()):
-        one["value"] = masked(str(one.get("value", "")))
+    for error in kept.get("exception", {}).get("values", ()):
+        error["value"] = masked(str(error.get("value", "")))
     return kept

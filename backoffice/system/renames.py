@@ -28,20 +28,20 @@ def rename_new(source: Path, final: Path) -> None:
             os.unlink(source)
 
 
-def exchange(one: Path, other: Path) -> None:
+def exchange(first: Path, second: Path) -> None:
     """Exchange the two names, so that neither is ever missing."""
     try:
-        _renameat2(one, other, _EXCHANGE)
+        _renameat2(first, second, _EXCHANGE)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-        spare = one.with_name(f"{one.name}.spare")
-        if one.is_dir() or other.is_dir():
-            os.rename(other, spare)  # a folder cannot be linked: it is missing for a moment
+        spare = first.with_name(f"{first.name}.spare")
+        if first.is_dir() or second.is_dir():
+            os.rename(second, spare)  # a folder cannot be linked: it is missing for a moment
         else:
-            os.link(other, spare)
-        os.replace(one, other)
-        os.rename(spare, one)
+            os.link(second, spare)
+        os.replace(first, second)
+        os.rename(spare, first)
 
 
 def _renameat2(source: Path, final: Path, flags: int) -> None:
