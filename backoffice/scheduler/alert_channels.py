@@ -33,7 +33,7 @@ _Refused = Mapping[str, tuple[int, bytes]]  # recipients, with the code and text
 
 
 @dataclass(frozen=True)
-class Item:
+class NoticeItem:
     """One event. ``at`` is naive UTC; ``href`` is the address of its page, or empty."""
 
     what: str  # such as "Job 4 failed"; has no text of users
@@ -59,7 +59,7 @@ class Notice:
     kind: str
     headline: str  # has no text of users
     at: datetime  # naive UTC
-    items: Sequence[Item]
+    items: Sequence[NoticeItem]
     count: int
     others: Sequence[str] = field(default=())  # subjects of those not in ``items``
 
@@ -111,7 +111,7 @@ def line(text: str, longest: int = LONGEST) -> str:
     return words if len(words) <= longest else words[: longest - 1] + "…"
 
 
-def _description(item: Item) -> str:
+def _description(item: NoticeItem) -> str:
     job = ""
     if item.job is not None:
         title = f", {item.title}" if item.title else ""

@@ -13,7 +13,7 @@ from backoffice.config.loading import Alert
 from backoffice.data.alert_states import AlertState
 from backoffice.reports import alert_events
 from backoffice.reports.alert_events import AlertEvent
-from backoffice.scheduler.alert_channels import Item, Notice
+from backoffice.scheduler.alert_channels import Notice, NoticeItem
 from backoffice.scheduler.alert_kinds import KINDS, Kind
 
 ITEMS = 20  # events of one notice that are described; programs get all of these
@@ -73,16 +73,16 @@ def notice(store: Store, alert: Alert, pending: PendingEvents, url: str) -> Noti
     )
 
 
-def _identity(alert: Alert, items: Sequence[Item], pending: PendingEvents) -> str:
+def _identity(alert: Alert, items: Sequence[NoticeItem], pending: PendingEvents) -> str:
     """With the time, because another installation has the same names and numbers."""
     kind = pending.state.kind.replace(".", "-")
     numbers = f"{items[0].event}-{pending.last}"
     return f"alert-{alert.name}-{kind}-{numbers}-{pending.newest:%Y%m%d%H%M%S%f}"
 
 
-def _item(store: Store, kind: Kind, event: AlertEvent, url: str) -> Item:
+def _item(store: Store, kind: Kind, event: AlertEvent, url: str) -> NoticeItem:
     subject = event.subject[:1].upper() + event.subject[1:]
-    return Item(
+    return NoticeItem(
         what=f"{subject} {kind.says[event.action]}",
         subject=event.subject,
         at=event.at,
@@ -108,6 +108,6 @@ def _page(event: AlertEvent) -> str:
 def trial_notice(alert: Alert, url: str, now: datetime) -> Notice:
     """What ``backoffice alert test`` sends."""
     why = "an administrator tests whether this alert arrives; nothing is wrong"
-    item = Item("This is a test", "test", now, why, host=socket.gethostname(), href=url)
+    item = NoticeItem("This is a test", "test", now, why, host=socket.gethostname(), href=url)
     identity = f"alert-{alert.name}-test-{now:%Y%m%d%H%M%S%f}"
     return Notice(identity, alert.name, "test", "This is a test", now, [item], 1)

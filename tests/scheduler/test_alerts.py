@@ -27,7 +27,7 @@ from backoffice.engine import jobs, worker_registry
 from backoffice.engine.workflows import TaskSpec
 from backoffice.reports.alert_events import AlertEvent
 from backoffice.scheduler import alert_channels, alerts, disk_alerts, scheduler
-from backoffice.scheduler.alert_channels import Item, Notice
+from backoffice.scheduler.alert_channels import Notice, NoticeItem
 from backoffice.scheduler.alerts import AlertDispatcher
 from backoffice.scheduler.notices import PendingEvents
 from backoffice.states import FAILED, Reason
@@ -459,7 +459,9 @@ def test_giving_up_leaves_what_is_not_a_day_old() -> None:
 
 
 def a_notice(title: str = "", why: str = "no", count: int = 1, href: str = "") -> Notice:
-    item = Item("Job 4 failed", "job 4", MOMENT, why, 41, 4, None, title, "chain", "enc1", href)
+    item = NoticeItem(
+        "Job 4 failed", "job 4", MOMENT, why, 41, 4, None, title, "chain", "enc1", href
+    )
     others = [f"job {number}" for number in range(5, 4 + count)]
     return Notice("alert-ops-1", "ops", "job.failed", "Job 4 failed", MOMENT, [item], count, others)
 
