@@ -55,8 +55,8 @@ class Conflict(BackofficeError):
 class DatabaseUnavailable(BackofficeError):
     """The database cannot be reached now; trying later may help.
 
-    ``refused`` is true when it answered and said no (bad password, unknown
-    database): waiting will not help then.
+    ``refused`` is true when the server refused the connection (bad password, unknown
+    database): waiting will not help.
     """
 
     def __init__(self, message: str, *, refused: bool = False) -> None:
@@ -67,7 +67,7 @@ class DatabaseUnavailable(BackofficeError):
 class ServiceUnreachable(BackofficeError):
     """The service does not answer, or not now; trying later may help.
 
-    ``after`` is how many seconds it asked to be left alone.
+    ``after`` is for how many seconds it asked not to be called.
     """
 
     def __init__(self, message: str, *, after: float = 0.0) -> None:
@@ -76,11 +76,11 @@ class ServiceUnreachable(BackofficeError):
 
 
 class NotAllowed(BackofficeError):
-    """The service does not know who asks, or does not let them do this."""
+    """The user is not authenticated, or may not do this."""
 
 
 class ServiceFault(BackofficeError):
-    """The service failed at a request, or answered what no client expects."""
+    """The service failed at a request, or its answer cannot be understood."""
 
 
 class SchemaMismatch(BackofficeError):
@@ -88,7 +88,7 @@ class SchemaMismatch(BackofficeError):
 
 
 class LeaseLost(BackofficeError):
-    """The attempt is no longer ours: its outcome must be thrown away."""
+    """Another worker has the task: this attempt's outcome must be thrown away."""
 
 
 class TaskFailed(BackofficeError):
@@ -103,7 +103,7 @@ class TaskFailed(BackofficeError):
 
 
 class ProcessKilled(BackofficeError):
-    """The attempt's process was ended by a signal that was not ours.
+    """A command was ended by a signal from outside.
 
     Counts as a loss of the worker, which costs no retry.
     """

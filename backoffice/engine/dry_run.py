@@ -105,7 +105,7 @@ class _Walk:
             return DryTask(spec.name, spec.type, fails=f"is not reached: it needs {missing[0]}")
         if spec.when and not workflows.holds(spec.when, self._job_facts()):
             self.made[spec.name] = []
-            reason = "not " + " and ".join(workflows.describe(one) for one in spec.when)
+            reason = "not " + " and ".join(workflows.describe(condition) for condition in spec.when)
             return DryTask(spec.name, spec.type, skipped_because=reason)
         context = self._context(spec)
         redact = Redaction(spec.parameters.values())
@@ -152,16 +152,18 @@ class _Walk:
     def _sources(self, wanted: InputRef) -> list[Source]:
         if wanted.task:
             made = self.made[wanted.task]
-            return [one for one in made if wanted.role in (None, one.role)]
+            return [source for source in made if wanted.role in (None, source.role)]
         return [
-            replace(one, facts=self.facts.get(one.file_id, {}))
-            for one in self.inputs
-            if one.role == wanted.role
+            replace(source, facts=self.facts.get(source.file_id, {}))
+            for source in self.inputs
+            if source.role == wanted.role
         ]
 
     def _job_facts(self) -> dict[str, object]:
         """Of several inputs of a role the first one counts, as in a real job."""
-        inputs = {one.role: self.facts.get(one.file_id, {}) for one in reversed(self.inputs)}
+        inputs = {
+            source.role: self.facts.get(source.file_id, {}) for source in reversed(self.inputs)
+        }
         return workflows.facts(self.prepared.parameters, inputs)
 
 

@@ -42,9 +42,11 @@ def count_prunable(store: Store, before: datetime) -> int:
 
 def remove_batch(store: Store, before: datetime, rows: int) -> Batch:
     """Remove jobs of about so many rows in all, but at least one job."""
-    found = store.execute(f"SELECT id{_PRUNABLE} ORDER BY finished, id LIMIT ?", (before, rows))
-    jobs = _that_fit(store, [job for (job,) in found.get_all()], rows)
-    # Another could have been retried or pruned since it was found.
+    candidates = store.execute(
+        f"SELECT id{_PRUNABLE} ORDER BY finished, id LIMIT ?", (before, rows)
+    )
+    jobs = _that_fit(store, [job for (job,) in candidates.get_all()], rows)
+    # A job may have been retried or pruned since it was selected.
     jobs = _keys(
         store,
         f"SELECT id FROM job WHERE finished < ? AND id IN (…){for_update(store)}",
@@ -116,11 +118,11 @@ def _remove_files(store: Store, batch: Batch) -> None:
 
 def _keys(store: Store, query: str, values: Sequence[int], *before: object) -> list[int]:
     """The ids that ``query`` finds for ``values``, which stand for its ``…``."""
-    found: list[int] = []
+    keys: list[int] = []
     for some in _portions(values):
         rows = store.execute(query.replace("…", marks(some)), (*before, *some)).get_all()
-        found += [key for (key,) in rows]
-    return found
+        keys += [key for (key,) in rows]
+    return keys
 
 
 def _portions(keys: Sequence[int]) -> Iterator[Sequence[int]]:

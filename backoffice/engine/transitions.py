@@ -179,7 +179,7 @@ def _start_what_can(store: Store, job: LockedJob, now: datetime) -> list[events.
             continue
         if not all(by_name[name].state in DONE for name in task.spec["needs"]):
             continue
-        when = [workflows.Condition(**one) for one in task.spec["when"]]
+        when = [workflows.Condition(**condition) for condition in task.spec["when"]]
         if when and facts is None:
             facts = job_facts(store, job.id)
         if when and not workflows.holds(when, facts or {}):

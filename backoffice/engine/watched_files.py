@@ -67,12 +67,12 @@ class Group:
 
     @property
     def members(self) -> list[Arrival]:
-        return [self.film, *(one for _, one in self.sidecars)]
+        return [self.film, *(sidecar for _, sidecar in self.sidecars)]
 
 
 @dataclass(frozen=True)
 class Taking:
-    """A group that is complete, and the job it would be: ``prepared``, or why not."""
+    """A complete group, and its prepared job or the reason for its refusal."""
 
     watch: str
     group: Group
@@ -102,9 +102,9 @@ class _Row:
 
 
 def stamps(store: Store, watch: str, paths: Collection[str]) -> dict[str, Stamp]:
-    """Of those files that were taken and not moved away, as they were then."""
+    """The stamps of files that were taken and not moved away, as they were then."""
     places = {_place(path): path for path in paths}
-    found = {}
+    known = {}
     for start in range(0, len(places), _BATCH):
         batch = list(places)[start : start + _BATCH]
         rows = store.execute(
@@ -112,13 +112,13 @@ def stamps(store: Store, watch: str, paths: Collection[str]) -> dict[str, Stamp]
             f" AND place IN ({marks(batch)}) AND moved = 0 AND job_id IS NOT NULL",
             (watch, *batch),
         ).get_all()
-        found.update({places[place]: Stamp(*stamp) for place, *stamp in rows})
-    return found
+        known.update({places[place]: Stamp(*stamp) for place, *stamp in rows})
+    return known
 
 
 def take(store: Store, taking: Taking) -> Taken:
-    """Submit the job, unless the content was taken before at this path, or at another
-    one that it was renamed from."""
+    """Submit the job, unless the same content was taken before at this path, or at the
+    path that the file was renamed from."""
     film, now = taking.group.film, clock(store)
     row = _row(store, taking.watch, film.path)
     former = row.job if row is not None and not row.moved else None
@@ -139,7 +139,7 @@ def take(store: Store, taking: Taking) -> Taken:
 
 
 def join_late(store: Store, watch: str, film: Arrival, sidecar: Arrival) -> bool:
-    """Record a sidecar whose film was taken without it. False if it was known."""
+    """Record a sidecar that came after its film was taken. False if it was known."""
     owner, row, now = _row(store, watch, film.path), _row(store, watch, sidecar.path), clock(store)
     if owner is None or owner.job is None or row is not None:
         return False
@@ -152,7 +152,7 @@ def join_late(store: Store, watch: str, film: Arrival, sidecar: Arrival) -> bool
 
 
 def finished(store: Store, watch: str) -> list[str]:
-    """URLs of what lies where it was taken, and whose job has succeeded."""
+    """URLs of files that were not moved away, and whose job has succeeded."""
     rows = store.execute(
         "SELECT w.href FROM watched w JOIN job j ON j.id = w.job_id"
         f" WHERE w.watch = ? AND w.moved = 0 AND j.state = '{SUCCEEDED}'",
@@ -164,8 +164,8 @@ def finished(store: Store, watch: str) -> list[str]:
 def move(
     store: Store, watch: str, path: Path, target: Path, rename: Callable[[Path, Path], None]
 ) -> bool:
-    """Move a file away, and tell where it is now. False if it was moved before. The
-    rename comes last: should it raise OSError, nothing was written."""
+    """Move a file away and record its new place. False if it was moved before. The rename
+    comes last: if it raises OSError, nothing was written."""
     moved = store.execute(
         "UPDATE watched SET moved = 1 WHERE watch = ? AND place = ? AND moved = 0",
         (watch, _place(path)),
@@ -211,13 +211,13 @@ def check(store: Store, watch: str, path: Path, stamp: Stamp, sha256: str) -> bo
 
 
 def is_registered(store: Store, path: Path) -> bool:
-    found = store.execute("SELECT 1 FROM file WHERE href = ?", (path.as_uri(),)).get_one()
-    return found is not None
+    row = store.execute("SELECT 1 FROM file WHERE href = ?", (path.as_uri(),)).get_one()
+    return row is not None
 
 
-def shown(one: Arrival) -> str:
+def shown(file: Arrival) -> str:
     """Its path below the watch folder, for people."""
-    return _text(one.relative)
+    return _text(file.relative)
 
 
 def _text(name: str | Path) -> str:
@@ -241,7 +241,7 @@ def _row(store: Store, watch: str, path: Path) -> _Row | None:
 
 
 def _recognise(store: Store, taking: Taking, job: int, now: datetime) -> None:
-    """Say why there is no job, and remember what the file looks like now."""
+    """Record why there is no new job, and the file's present stamp."""
     film = taking.group.film
     store.execute(
         "UPDATE watched SET size = ?, changed = ?, inode = ?, checked = 0"
@@ -288,7 +288,7 @@ def path_of(href: str) -> Path:
 
 
 def _refuse(store: Store, taking: Taking, row: _Row | None, now: datetime) -> None:
-    """Tell each reason once, however often it is met."""
+    """Each reason becomes an event once, however often it recurs."""
     told = row is not None and (row.identity, row.message) == (taking.identity, taking.refusal)
     if told:
         return
@@ -300,8 +300,8 @@ def _refuse(store: Store, taking: Taking, row: _Row | None, now: datetime) -> No
 
 
 def _supersede(store: Store, taking: Taking, former: int, job: int, now: datetime) -> None:
-    """The file that a job was given is no more: cancel the job if it has not ended, and
-    forget what was known of the file."""
+    """The file of a job was replaced: cancel the job if it has not ended, and drop the
+    file's digest and facts."""
     film = taking.group.film
     store.execute("UPDATE file SET sha256 = '', facts = '{}' WHERE href = ?", (film.path.as_uri(),))
     state = store.execute("SELECT state FROM job WHERE id = ?", (former,)).get_one()
@@ -328,7 +328,7 @@ def _record(store: Store, taking: Taking, row: _Row | None, job: int, now: datet
 def _write(
     store: Store,
     watch: str,
-    one: Arrival,
+    file: Arrival,
     row: _Row | None,
     now: datetime,
     identity: str = "",
@@ -337,12 +337,12 @@ def _write(
 ) -> None:
     """Make the row of a path, or change ``row``. One that another scheduler has made
     since ``row`` was read is not replaced: the insert fails."""
-    values = (one.path.as_uri(), identity, *one.stamp, job, False, "", False, message, now)
+    values = (file.path.as_uri(), identity, *file.stamp, job, False, "", False, message, now)
     if row is None:
-        insert_many(store, "watched", _COLUMNS, [(watch, _place(one.path), *values)])
+        insert_many(store, "watched", _COLUMNS, [(watch, _place(file.path), *values)])
     else:
         changes = ", ".join(f"{name} = ?" for name in _COLUMNS[2:])
         store.execute(
             f"UPDATE watched SET {changes} WHERE watch = ? AND place = ?",
-            (*values, watch, _place(one.path)),
+            (*values, watch, _place(file.path)),
         )

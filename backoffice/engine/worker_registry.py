@@ -104,7 +104,9 @@ def living(store: Store) -> list[LivingWorker]:
         "SELECT id, heartbeat, lease, host, pid FROM worker"
         f" WHERE state IN ('{ACTIVE}', '{DRAINING}')"
     ).get_all()
-    return [LivingWorker(one, moment(beat) or datetime.min, *rest) for one, beat, *rest in rows]
+    return [
+        LivingWorker(worker, moment(beat) or datetime.min, *rest) for worker, beat, *rest in rows
+    ]
 
 
 def mark_lost(store: Store, silent: Sequence[LivingWorker], now: datetime) -> None:

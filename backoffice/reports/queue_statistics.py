@@ -1,8 +1,7 @@
-"""What the overview shows of the present: what runs, what waits and for what,
-and when a queue will be empty.
+"""Queue statistics for pages: what runs, what waits and why, when a queue will be empty.
 
-Reads indexes alone, and counts no further than people care to know, however
-many jobs there are. Writes nothing.
+Only indexes are read, and counts stop at COUNTED, so that the number of jobs does not
+matter. Writes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from backoffice.states import ACTIVE, FAILED, PAUSED, RUNNING, SCHEDULED, SUCCEE
 
 _SAMPLE = 500  # newest ends of tasks that tell how fast queues go
 _RECENT = timedelta(hours=1)
-_SILENT = timedelta(minutes=2)  # much longer than a scheduler needs to be heard of
+_SILENT = timedelta(minutes=2)  # much longer than the interval at which a scheduler writes
 _SHORTEST = 60.0  # seconds; a rate over less would mean nothing
 _ROWS = 1000  # ids in one statement
 
@@ -35,19 +34,19 @@ def running(store: Store, limit: int) -> list[Record]:
 
 
 def running_on(store: Store, tasks: Sequence[int]) -> list[Record]:
-    """The same of a worker's tasks."""
-    return _with_jobs(store, [records.task(store, one) for one in tasks])
+    """The same for these tasks, a worker's."""
+    return _with_jobs(store, [records.task(store, task) for task in tasks])
 
 
-def _with_jobs(store: Store, found: Sequence[Record]) -> list[Record]:
-    jobs = sorted({one["job"] for one in found})
+def _with_jobs(store: Store, tasks: Sequence[Record]) -> list[Record]:
+    jobs = sorted({task["job"] for task in tasks})
     rows = (
         store.execute(f"SELECT id, title, workflow FROM job WHERE id IN ({marks(jobs)})", jobs)
         if jobs
         else ()
     )
     told = {job: {"job_title": title, "workflow": workflow} for job, title, workflow in rows}
-    return [one | told.get(one["job"], {"job_title": "", "workflow": ""}) for one in found]
+    return [task | told.get(task["job"], {"job_title": "", "workflow": ""}) for task in tasks]
 
 
 # Queues ---------------------------------------------------------------------
@@ -102,8 +101,8 @@ def _empty_in(ready: int, running: int, rate: float | None, paused: bool) -> flo
 
 
 def _rates(store: Store, now: datetime, queues: Mapping[int, str]) -> dict[str, float]:
-    """Tasks that left each queue, a second, within the last hour; only for those
-    that more than one has left."""
+    """Tasks that ended in each queue, a second, within the last hour; only for queues in
+    which more than one ended."""
     ends = [end for action in (SUCCEEDED, FAILED) for end in _ends(store, action, now)]
     lanes = _lanes_of(store, [task for task, _ in ends])
     times: dict[str, list[datetime]] = {}
@@ -111,9 +110,9 @@ def _rates(store: Store, now: datetime, queues: Mapping[int, str]) -> dict[str, 
         if queue := queues.get(lanes.get(task, 0)):
             times.setdefault(queue, []).append(at)
     return {
-        queue: len(found) / max(_SHORTEST, (now - min(found)).total_seconds())
-        for queue, found in times.items()
-        if len(found) > 1
+        queue: len(moments) / max(_SHORTEST, (now - min(moments)).total_seconds())
+        for queue, moments in times.items()
+        if len(moments) > 1
     }
 
 
@@ -123,8 +122,8 @@ def _ends(store: Store, state: str, now: datetime) -> list[tuple[int, datetime]]
         " ORDER BY id DESC LIMIT ?",
         (f"task.{state}", _SAMPLE),
     ).get_all()
-    found = [(task, moment(at) or now) for task, at in rows]
-    return [(task, at) for task, at in found if at > now - _RECENT]
+    ends = [(task, moment(at) or now) for task, at in rows]
+    return [(task, at) for task, at in ends if at > now - _RECENT]
 
 
 def _lanes_of(store: Store, tasks: Sequence[int]) -> dict[int, int]:
@@ -161,7 +160,7 @@ def scheduled_tasks(store: Store) -> tuple[int, datetime | None]:
 
 
 def no_scheduler(store: Store) -> str:
-    """That nobody makes it ready when its time has come, or empty."""
+    """A sentence if no scheduler runs, which scheduled tasks need; else empty."""
     heard = counter_store.scheduler_heard_of(store)
     if heard is None:
         return "no scheduler has ever run: start one"
@@ -181,21 +180,21 @@ def taken(store: Store, watch: str, limit: int) -> list[Record]:
         " WHERE submitter = ? ORDER BY id DESC LIMIT ?",
         (f"watch:{watch}", limit),
     ).get_all()
-    found: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
-    return [one | {"submitted": moment(one["submitted"])} for one in found]
+    jobs: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
+    return [job | {"submitted": moment(job["submitted"])} for job in jobs]
 
 
 def refused(store: Store, watch: str, limit: int) -> list[Record]:
-    """What it has refused lately: at, detail. Only the newest refusals of all
-    watch folders are looked through."""
+    """Its latest refusals: at, detail. Only the newest refusals of all watch folders are
+    searched."""
     rows = store.execute(
         f"SELECT at, subject, detail FROM event{use_index(store, 'event_action')}"
         " WHERE action = 'watch.refused' ORDER BY id DESC LIMIT ?",
         (_ROWS,),
     ).get_all()
-    found = [
+    refusals = [
         {"at": moment(at), "detail": detail}
         for at, subject, detail in rows
         if subject == f"watch {watch}"
     ]
-    return found[:limit]
+    return refusals[:limit]

@@ -74,8 +74,8 @@ class Throughput:
             if self._monotonic() >= deadline:
                 break
 
-    def _add(self, found: Iterable[tuple[int, str, int]]) -> None:
-        for minute, state, count in found:
+    def _add(self, counts: Iterable[tuple[int, str, int]]) -> None:
+        for minute, state, count in counts:
             self._ended[state][minute] = count
 
     def _forget_before(self, first: int) -> None:
@@ -123,8 +123,8 @@ def _last_before(store: Store, minute: int) -> int | None:
         f"SELECT MAX(finished) FROM job{use_index(store, 'job_finished')} WHERE finished < ?",
         (_time(minute),),
     ).get_one()
-    found = moment(last)
-    return None if found is None else _minute(found)
+    finished = moment(last)
+    return None if finished is None else _minute(finished)
 
 
 def _counted(store: Store, first: int, before: int | None) -> list[tuple[int, str, int]]:

@@ -1,7 +1,7 @@
-"""Why a job or a task is where it is: a plain sentence for each reason.
+"""Why a job or a task is in its state: a sentence for each reason.
 
-Tells what an operator could change, in the order in which the engine asks.
-Only reads, and counts no further than people care to know.
+Says what an operator could change, in the order in which the engine checks it. Only
+reads, and counts up to COUNTED.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _job_end(store: Store, row: Job) -> str:
 
 
 def _asked_of_job(store: Store, row: Job) -> list[str]:
-    """What somebody wants of it."""
+    """A cancel or a pause that a user asked for."""
     if row.cancel_requested is not None:
         at, who = when(row.cancel_requested), _by(store, row.id, "cancel-requested")
         return [f"cancel was asked for at {at}{who}; what runs is being stopped"]
@@ -102,7 +102,7 @@ def _paused(store: Store, row: Job) -> str:
 
 
 def _by(store: Store, job_id: int, action: str) -> str:
-    """Who did it last, as the history has it."""
+    """The actor of the last such event."""
     found = store.execute(
         "SELECT actor FROM event WHERE job_id = ? AND action = ? ORDER BY id DESC LIMIT 1",
         (job_id, f"job.{action}"),
@@ -127,7 +127,7 @@ def _task(
 
 
 def _own(store: Store, row: Task, job_row: Job, now: datetime) -> list[str]:
-    """What can be said of the task itself: the rest of sentences about it."""
+    """Reasons in the task itself; each continues "task NAME"."""
     if row.state == SCHEDULED:
         return [_scheduled(row, now)]
     if row.state == READY:

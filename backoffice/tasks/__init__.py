@@ -91,7 +91,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Published:
-    """One source that is now whole at its target."""
+    """A source that is now complete at its target."""
 
     file_id: int
     target: str
@@ -126,7 +126,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Job:
-    """What a task may know of its job."""
+    """What a task is told of its job."""
 
     id: int
     workflow: str
@@ -161,7 +161,7 @@ class Result:
 
 
 class Context(Protocol):
-    """What an attempt is given. ``executors.local`` has the real one."""
+    """What an attempt is given; ``executors.task_context`` implements it."""
 
     id: int  # of the task
     name: str
@@ -175,7 +175,7 @@ class Context(Protocol):
 
     @property
     def confinement(self) -> Confinement:
-        """Of commands, by default: they read the sources and write to the folder."""
+        """The default of commands: they read the sources and write to the folder."""
 
     def execute(
         self,
@@ -196,15 +196,15 @@ class Context(Protocol):
         """
 
     def progress(self, fraction: float, speed: str = "") -> None:
-        """Report progress, 0 to 1. Call it at least every few seconds in
-        long work of your own: silence is taken for a stall."""
+        """Report progress, 0 to 1. Long work that runs no command must call it at least
+        every few seconds, or the task counts as stalled."""
 
     def log(self, line: str) -> None:
         """Write a line into the attempt's log."""
 
     def fence(self) -> None:
-        """Ask the engine whether this attempt is still ours; call it just
-        before anything that others can see. Raises LeaseLost if not."""
+        """Make sure that this attempt still holds its task; call it just before any
+        visible change. Raises LeaseLost if another worker has the task."""
 
 
 REFUSE, TOLERATE = "refuse", "tolerate"

@@ -468,7 +468,7 @@ def test_a_reader_that_leaves_early_is_no_trouble(busy: Cli) -> None:
 
 def test_help_loads_no_database_and_no_xml() -> None:
     code = (
-        "import sys; from backoffice import cli; cli._parser().format_help();"
+        "import sys; from backoffice.cli import main; main._parser().format_help();"
         "print([m for m in ('storm', 'lxml', 'httpx', 'tqdm') if m in sys.modules])"
     )
     path = str(Path(main.__file__).parents[2])

@@ -20,7 +20,7 @@ OTHER_MEANINGS = {
     "cli.commands": {"retract"},
     "cli.remote": {"retract"},
     "data.replication": {"probe"},
-    "engine.jobs": {"retract"},
+    "engine.submission": {"retract"},
     "engine.workflows": {"command"},
     "media.hls": {"subtitles"},
     "media.profiles": {"package", "quality", "subtitles"},
