@@ -22,14 +22,13 @@ from urllib.parse import unquote_to_bytes
 
 from backoffice.config.loading import Settings, Target
 from backoffice.data.database import Database
-from backoffice.engine import leases
+from backoffice.engine import job_folders, leases
 from backoffice.engine.outcomes import place_key
 from backoffice.operations import disk_contents
 from backoffice.operations.disk_contents import Difference, Entry, Expected, Found
 from backoffice.publishers import staging
 from backoffice.reports import expected_files
 from backoffice.reports.expected_files import StillExpected
-from backoffice.system import job_folders
 from backoffice.system.blocking_io import Beat, BlockingReads, NotAnswering
 
 T = TypeVar("T")

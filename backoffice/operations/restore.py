@@ -29,14 +29,14 @@ from backoffice.data import events, migrations, schedules, tables
 from backoffice.data.database import Database
 from backoffice.data.sql import clock
 from backoffice.data.tables import Table
-from backoffice.engine import jobs, leases, outcomes, worker_registry
+from backoffice.engine import job_folders, jobs, leases, outcomes, worker_registry
 from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
 from backoffice.operations.backup import Archive
 from backoffice.scheduler.schedules import next_run
 from backoffice.states import RELEASED, Reason
-from backoffice.system import job_folders, pidfile
+from backoffice.system import pidfile
 from backoffice.system.blocking_io import Beat, BlockingReads, NotAnswering
 
 PATIENCE = 600.0  # seconds for one statement: some read a whole table

@@ -17,9 +17,8 @@ from storm.locals import Store
 from backoffice.config.loading import PathSettings
 from backoffice.data.database import Database
 from backoffice.data.sql import clock
-from backoffice.engine import attempt_metrics, leases, outcomes, worker_registry
+from backoffice.engine import attempt_metrics, job_folders, leases, outcomes, worker_registry
 from backoffice.scheduler.unchanged import Unchanged
-from backoffice.system import job_folders
 from backoffice.system.logs import line
 
 _log = logging.getLogger("backoffice.scheduler")

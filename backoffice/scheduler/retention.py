@@ -20,8 +20,7 @@ from datetime import timedelta
 from backoffice.config.loading import Settings
 from backoffice.data.database import Database
 from backoffice.data.sql import clock
-from backoffice.engine import pruning
-from backoffice.system import job_folders
+from backoffice.engine import job_folders, pruning
 
 Counts = dict[str, int]  # kind of thing → how many
 

@@ -9,12 +9,11 @@ from storm.exceptions import DatabaseError
 
 from backoffice.data.database import Database
 from backoffice.data.sql import clock
-from backoffice.engine import attempt_metrics, outcomes
+from backoffice.engine import attempt_metrics, job_folders, outcomes
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.states import FAILED, Reason
-from backoffice.system import job_folders
 from backoffice.system.logs import line
 from backoffice.workers.executors.task_context import attempt_folder
 from backoffice.workers.state import WorkerState

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 
 from backoffice import tasks
+from backoffice.engine import job_folders
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.states import FAILED, LOST, RELEASED, SUCCEEDED, Reason
-from backoffice.system import job_folders
 from backoffice.system.logs import line
 from backoffice.tasks import Trait
 from backoffice.workers.executors import attempt, attempt_log, bounded_log

@@ -4,10 +4,10 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from backoffice.engine import jobs
+from backoffice.engine import job_folders, jobs
 from backoffice.reports import records
 from backoffice.scheduler import retention
-from backoffice.system import files, job_folders
+from backoffice.system import files
 from backoffice.tasks import Delivery
 from tests.board import ENCODE, Board, chain, made_file
 

@@ -20,11 +20,12 @@ from multiprocessing.connection import Connection
 
 from backoffice import tasks
 from backoffice.config.loading import Settings
+from backoffice.engine import job_folders
 from backoffice.engine.assignments import Assignment
 from backoffice.engine.outcomes import Outcome
 from backoffice.errors import BackofficeError, LeaseLost, ProcessKilled, TaskFailed, reason_of
 from backoffice.states import FAILED, LOST, SUCCEEDED, Reason
-from backoffice.system import job_folders, logs
+from backoffice.system import logs
 from backoffice.system.logs import line
 from backoffice.tasks import Result
 from backoffice.workers.executors import attempt_log, bounded_log, results

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from backoffice.config.loading import Settings
 from backoffice.config.redaction import Redaction, masked
+from backoffice.engine import job_folders
 from backoffice.engine.assignments import Assignment
-from backoffice.system import job_folders
 from backoffice.system.logs import line
 from backoffice.workers.executors.bounded_log import BoundedLog
 

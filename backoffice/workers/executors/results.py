@@ -6,10 +6,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from backoffice.engine import job_folders
 from backoffice.engine.outcomes import Outcome
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.states import SUCCEEDED, Reason
-from backoffice.system import files, job_folders
+from backoffice.system import files
 from backoffice.tasks import Output, Result
 from backoffice.workers.executors.task_context import AttemptContext, attempt_folder
 

@@ -13,10 +13,10 @@ from typing import Any
 from backoffice import tasks
 from backoffice.config.loading import Settings
 from backoffice.config.redaction import Redaction
+from backoffice.engine import job_folders
 from backoffice.engine.assignments import Assignment
 from backoffice.errors import LeaseLost
 from backoffice.media import ffmpeg
-from backoffice.system import job_folders
 from backoffice.system.confinement import Confinement, of_tools
 from backoffice.tasks import Source
 from backoffice.workers.executors.attempt_log import AttemptLog
