@@ -1,4 +1,4 @@
-"""What happens because time passes: recovery, schedules, watch folders, retention, alerts.
+"""Scheduler: recovery, schedules, watch folders, sweeps, retention, alerts.
 
 Owns the scheduler's loop (``scheduler``), which lists its duties; each duty is a
 module. Any number of schedulers may run: each duty is a transaction that finds its

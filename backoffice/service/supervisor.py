@@ -38,7 +38,7 @@ TICK = 1.0  # seconds between checks of what neither a signal nor a message repo
 MARGIN = 10.0  # seconds over the grace time before a process is killed
 URGENT_GRACE = 5.0  # seconds that a process has to end after QUIT
 LOCK_WAITS = 6  # a process may be silent for so many times the database's timeout
-WRONG, AWAY = 2, 4  # exit statuses that a restart would not change
+BAD_CONFIG, DATABASE_AWAY = 2, 4  # exit statuses that a restart would not change
 
 CHANNELS = dict(zip(REQUESTS, ("graceful", "reopen", "dump_status"), strict=True))
 
@@ -234,7 +234,7 @@ class Service:
         if status == 0 and name == "worker":  # drained; the others have no reason to end
             managed.ended = True
             _log.info(line("part.ended", part=name))
-        elif status in (WRONG, AWAY) and not managed.was_ready:
+        elif status in (BAD_CONFIG, DATABASE_AWAY) and not managed.was_ready:
             self.status = status
             _log.error(line("part.refused", part=name, status=status, said=said))
         else:

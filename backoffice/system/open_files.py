@@ -1,4 +1,4 @@
-"""Is a file open for writing? Found out with a read lease, on local disks only.
+"""Read leases: is a file open for writing? Known on local disks only.
 
 The kernel grants a read lease (fcntl(2), F_SETLEASE) only while no process of this
 host has the file open for writing. It is requested and released at once. Only the
