@@ -9,10 +9,10 @@
     store.commit()
     token = position(store)            # for the next read that must see this
 
-One Store. The raw connection is chosen with the first statement of a
-transaction and kept until its end; objects keep their identity over all that.
-Hosts before the database are candidates for the primary: the one that takes
-writes is it. The same server may stand in both lists, for failover. Options:
+There is one Store. Its raw connection is chosen with the first statement of a
+transaction and kept until its end; objects keep their identity. Hosts before the
+database are candidates for the primary: the one that takes writes is the primary. The
+same server may stand in both lists, for failover. Options:
 
     replicas        HOST[:PORT], or the path of a Unix socket; several with commas
     balance         random, or least-lag
@@ -25,11 +25,12 @@ writes is it. The same server may stand in both lists, for failover. Options:
     check_after     seconds of idleness after which a connection is tried first (5)
 
 No read is older than ``after``: a replica that has not reached it within ``wait``
-is passed over for the primary; without a primary, the read fails. A write in ``read_only`` is refused by the server itself (1792). A broken
-connection raises Storm's DisconnectionError, as ever, and the transaction is to
-be run again; but the first statement of a reading one is tried elsewhere.
+is passed over for the primary; without a primary, the read fails. The server itself
+refuses a write in ``read_only`` (1792). A broken connection raises Storm's
+DisconnectionError as usual, and the transaction must be retried; but the first
+statement of a reading transaction is tried on another server.
 
-Needs Storm and mysqlclient, and nothing of Backoffice but ``nodes`` and ``gtid``.
+Needs Storm and mysqlclient, and nothing of Backoffice but ``cluster`` and ``gtid``.
 """
 
 from __future__ import annotations
