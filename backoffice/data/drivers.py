@@ -25,7 +25,7 @@ from backoffice.errors import ConfigError, DatabaseUnavailable
 # One statement, for servers that name the isolation differently: MariaDB reads
 # /*M! and skips /*!80000, MySQL the other way round. A client that was cut off
 # or stopped in the midst of a transaction would hold its locks for hours: the
-# server ends it. MySQL can do so only to whoever is silent, and we come again.
+# server ends it. MySQL can do so only for idle connections, which then reconnect.
 _SESSION = (
     "SET time_zone = '+00:00', innodb_lock_wait_timeout = {lock_wait},"
     " sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"

@@ -2,14 +2,14 @@
 processes migrate at once.
 
 A migration is ``schema/<dialect>/NNNN-name.sql``: statements ended by ``;`` at
-the end of a line. MySQL commits each DDL by itself, so each statement is a
-step with a row of its own, written before and after it; a step that began and
-never ended is run again, and whatever of it took already is not an error. On
+the end of a line. MySQL commits each DDL by itself, so each statement is a step
+with its own row, written before and after it. A step that began and never ended is
+run again; what it has done already is not an error. On
 SQLite the whole run is one transaction. A migration that has been applied
 must never be edited: its steps' checksums are compared.
 
 A restore (``restore.py``) marks the database before it drops anything, and
-unmarks it at its end: what was restored by half is used by nobody.
+unmarks it at its end: a half-restored database is not used.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _migrate_mysql(database: Database, every: list[Step], restoring: bool) -> in
             f"the migration stopped half-way ({error}); run it again"
         ) from error
     finally:
-        # A new connection for whoever comes next: this one may hold the lock.
+        # The next caller gets a new connection: this one may hold the lock.
         database.close()
 
 

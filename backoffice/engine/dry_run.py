@@ -49,7 +49,7 @@ class DryTask:
 
 
 @dataclass
-class _Context:
+class _DryRunContext:
     """Implements :class:`backoffice.tasks.Context` as far as planning needs it."""
 
     name: str
@@ -130,17 +130,17 @@ class _Walk:
         notes = [redact(note) for note in plan.notes]
         return DryTask(spec.name, spec.type, None, commands, paths, notes)
 
-    def _plan(self, spec: TaskSpec, context: _Context) -> Plan:
+    def _plan(self, spec: TaskSpec, context: _DryRunContext) -> Plan:
         module = task_types.load(spec.type)
         plan: Plan = module.plan(context)
         if task_types.has(spec.type, Trait.PROBE):  # all that follows depends on its facts
             self.facts.update(module.run(context).facts)
         return plan
 
-    def _context(self, spec: TaskSpec) -> _Context:
+    def _context(self, spec: TaskSpec) -> _DryRunContext:
         request = self.prepared.request
         number = _Unknown()
-        return _Context(
+        return _DryRunContext(
             name=spec.name,
             job=Job(number, request.workflow, request.title, request.key, "", request.metadata),
             parameters=spec.parameters,
