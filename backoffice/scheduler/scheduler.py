@@ -57,7 +57,7 @@ class Scheduler:
     def duties(self) -> Mapping[str, Callable[[], object]]:
         """What the loop does each time round, in this order."""
         return {
-            "due tasks": self._promote_due_tasks,
+            "promotion": self._promote_due_tasks,
             "recovery": self._recover,
             "schedules": lambda: fire_schedules(self.database, self.settings, self.recipes),
             "counters": self.book.turn,
@@ -67,7 +67,7 @@ class Scheduler:
     def threads(self) -> Mapping[str, tuple[Callable[[], object], float]]:
         """What has a thread of its own, with the pause between two calls in seconds."""
         return {
-            "search index": (self._index, INDEX_EVERY),
+            "search": (self._index, INDEX_EVERY),
             "gauges": (gauges.LargeCounts(self.database).run, gauges.EVERY),
             "retention": (self._prune, PRUNE_EVERY),
             "disks": (self._watch_disks, DISKS_EVERY),
