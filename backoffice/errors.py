@@ -1,10 +1,14 @@
-"""Every exception that Backoffice raises on purpose; standard library only.
+"""Every exception that Backoffice raises on purpose; imports only ``states``.
 
 Each carries a message an operator can act on: what is wrong, where, and what
 to do. Programming errors stay ordinary Python exceptions.
 """
 
 from __future__ import annotations
+
+import errno
+
+from backoffice.states import Reason
 
 
 class BackofficeError(Exception):
@@ -51,8 +55,8 @@ class Conflict(BackofficeError):
 class DatabaseUnavailable(BackofficeError):
     """The database cannot be reached now; trying later may help.
 
-    ``refused`` is true when it answered and said no (bad password, unknown
-    database): waiting will not help then.
+    ``refused`` is true when the server refused the connection (bad password, unknown
+    database): waiting will not help.
     """
 
     def __init__(self, message: str, *, refused: bool = False) -> None:
@@ -63,7 +67,7 @@ class DatabaseUnavailable(BackofficeError):
 class ServiceUnreachable(BackofficeError):
     """The service does not answer, or not now; trying later may help.
 
-    ``after`` is how many seconds it asked to be left alone.
+    ``after`` is for how many seconds it asked not to be called.
     """
 
     def __init__(self, message: str, *, after: float = 0.0) -> None:
@@ -72,11 +76,11 @@ class ServiceUnreachable(BackofficeError):
 
 
 class NotAllowed(BackofficeError):
-    """The service does not know who asks, or does not let them do this."""
+    """The user is not authenticated, or may not do this."""
 
 
 class ServiceFault(BackofficeError):
-    """The service failed at a request, or answered what no client expects."""
+    """The service failed at a request, or its answer cannot be understood."""
 
 
 class SchemaMismatch(BackofficeError):
@@ -84,7 +88,7 @@ class SchemaMismatch(BackofficeError):
 
 
 class LeaseLost(BackofficeError):
-    """The attempt is no longer ours: its outcome must be thrown away."""
+    """Another worker has the task: this attempt's outcome must be thrown away."""
 
 
 class TaskFailed(BackofficeError):
@@ -92,13 +96,30 @@ class TaskFailed(BackofficeError):
     a full disk may be emptied, a file that is no video stays none.
     """
 
-    def __init__(self, message: str, *, retry: bool = True) -> None:
+    def __init__(self, message: str, *, retry: bool = True, reason: Reason = Reason.OTHER) -> None:
         super().__init__(message)
         self.retry = retry
+        self.reason = reason
 
 
 class ProcessKilled(BackofficeError):
-    """The attempt's process was ended by a signal that was not ours.
+    """A command was ended by a signal from outside.
 
     Counts as a loss of the worker, which costs no retry.
     """
+
+
+_REASONS = {
+    errno.ENOSPC: Reason.DISK_FULL,
+    errno.EDQUOT: Reason.DISK_FULL,
+    errno.EFBIG: Reason.OUTPUT_TOO_LARGE,
+    errno.EACCES: Reason.NOT_PERMITTED,
+    errno.EPERM: Reason.NOT_PERMITTED,
+    errno.EROFS: Reason.NOT_PERMITTED,
+    errno.ENOMEM: Reason.OUT_OF_MEMORY,
+}
+
+
+def reason_of(error: OSError) -> Reason:
+    """What an error of the operating system is to the reason of an attempt."""
+    return _REASONS.get(error.errno or 0, Reason.FILE_ERROR)

@@ -169,9 +169,9 @@ def last_event(app: Callable[..., Any]) -> int:
 MEMORY = """
 import os, resource, sys
 from bench import api
-from backoffice import config
+from backoffice.config.loading import load
 from backoffice.web.app import make_app
-app = make_app(config.load(None, os.environ))
+app = make_app(load(None, os.environ))
 api.timed(app, "GET", "/jobs?limit=50", 200)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 api.timed(app, "GET", "/jobs?limit=" + sys.argv[1], 200)

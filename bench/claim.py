@@ -10,9 +10,10 @@ from pathlib import Path
 
 from storm.locals import Store
 
-from backoffice.data.database import Database, clock
-from backoffice.engine import claims, leases
-from backoffice.engine.jobs import lane
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
+from backoffice.engine import claims, worker_registry
+from backoffice.engine.submission import lane
 from bench.place import Failed, Place, Server
 from bench.report import Line
 
@@ -93,7 +94,7 @@ def _insert(database: Database, text: str, count: int, offset: int = 0) -> None:
 
 
 def _register(store: Store) -> int:
-    return leases.register(
+    return worker_registry.register(
         store,
         clock(store),
         host="here",
@@ -115,7 +116,7 @@ def _claim(database: Database, worker: int) -> float:
     return seconds
 
 
-def _claim_one(store: Store, worker: int) -> list[claims.Claimed]:
+def _claim_one(store: Store, worker: int) -> list[claims.ClaimedTask]:
     """As a worker's turn does it."""
     lanes = claims.lanes(store, ["*"], [])
     take = claims.waiting(store, lanes, 1)

@@ -14,7 +14,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from backoffice.data.database import moment
+from backoffice.data.sql import moment
 from bench.place import Failed, Place, Server, wait_for
 from bench.report import Line
 

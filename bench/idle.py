@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from backoffice.workers.worker import KEEP_IDLE
+from backoffice.workers.process_pool import KEEP_IDLE
 from bench.place import Place, Server, wait_for
 from bench.report import Line
 

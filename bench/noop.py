@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backoffice.data.database import moment
+from backoffice.data.sql import moment
 from bench import floor
 from bench.place import Place, Server, wait_for
 from bench.report import Line

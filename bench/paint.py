@@ -8,7 +8,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from backoffice.engine.jobs import lane
+from backoffice.engine.submission import lane
 from bench.load import free_port, listens
 from bench.place import Place, Server, process, wait_for
 from bench.report import Line

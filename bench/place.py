@@ -17,7 +17,7 @@ import MySQLdb
 from backoffice.config import loading
 from backoffice.data import migrations
 from backoffice.data.database import Database
-from backoffice.engine import catalogue, jobs
+from backoffice.engine import catalogue, submission
 from backoffice.engine.catalogue import Catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -151,9 +151,9 @@ class Place:
 
     def submit(self, workflow: str, *inputs: tuple[str, str], **parameters: str) -> int:
         """One job in one transaction, as ``backoffice submit`` does it."""
-        request = jobs.Request(workflow, inputs, parameters=parameters)
-        prepared = jobs.prepare(request, self.recipes.workflows, self.settings.paths.roots)
-        return self.database.transact(jobs.submit, prepared, "bench")[0]
+        request = submission.JobRequest(workflow, inputs, parameters=parameters)
+        prepared = submission.prepare(request, self.recipes.workflows, self.settings.paths.roots)
+        return self.database.transact(submission.submit, prepared, "bench")[0]
 
     def value(self, statement: str, *values: object) -> object:
         row = self.database.read(lambda store: store.execute(statement, values).get_one())

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from storm.locals import Store
 
 from backoffice.config.settings import Settings
 from backoffice.data import migrations
-from backoffice.data.database import Database, clock
-from backoffice.engine import claims, jobs, leases, outcomes
-from backoffice.engine.claims import Claimed, Held
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
+from backoffice.engine import claims, outcomes, submission, worker_registry
+from backoffice.engine.claims import Claim, ClaimedTask
 from backoffice.engine.outcomes import Outcome
 from backoffice.engine.workflows import InputRef, InputSpec, ParameterSpec, TaskSpec, Workflow
 from backoffice.states import FAILED, SUCCEEDED
+from backoffice.tasks import Output, Result
 
 
 def chain(*names: str, name: str = "chain", **changes: Any) -> Workflow:
@@ -48,6 +52,25 @@ ENCODE = recipe(
 )
 
 
+def made_file(
+    href: str,
+    name: str,
+    role: str,
+    media_type: str,
+    tree: bool = False,
+    size: int = 0,
+    sha256: str = "",
+    facts: Mapping[str, Any] | None = None,
+) -> Output:
+    """An output as the executor has measured it."""
+    path = Path(href.removeprefix("file://"))
+    assert path.name == name
+    return Output(role, path, media_type, tree, facts or {}, size, sha256)
+
+
+RESULT = {field.name for field in fields(Result)}
+
+
 class Board:
     """A migrated database and what can be done to it."""
 
@@ -71,9 +94,9 @@ class Board:
         **request: Any,
     ) -> int:
         workflow = workflow or chain("one", "two")
-        asked = jobs.Request(workflow=workflow.name, inputs=inputs, **request)
-        prepared = jobs.prepare(asked, {workflow.name: workflow}, self.settings.paths.roots)
-        job: int = self.do(jobs.submit, prepared, submitter)[0]
+        asked = submission.JobRequest(workflow=workflow.name, inputs=inputs, **request)
+        prepared = submission.prepare(asked, {workflow.name: workflow}, self.settings.paths.roots)
+        job: int = self.do(submission.submit, prepared, submitter)[0]
         return job
 
     def worker(
@@ -86,7 +109,7 @@ class Board:
         slots: int = 2,
     ) -> int:
         worker: int = self.do(
-            lambda store: leases.register(
+            lambda store: worker_registry.register(
                 store,
                 clock(store),
                 host=host,
@@ -100,11 +123,11 @@ class Board:
         )
         return worker
 
-    def claim(self, worker: int, limit: int = 1) -> list[Claimed]:
+    def claim(self, worker: int, limit: int = 1) -> list[ClaimedTask]:
         return self.do(self._claim, worker, limit)  # type: ignore[no-any-return]
 
     @staticmethod
-    def _claim(store: Store, worker: int, limit: int) -> list[Claimed]:
+    def _claim(store: Store, worker: int, limit: int) -> list[ClaimedTask]:
         host, queues, tags = store.execute(
             "SELECT host, queues, tags FROM worker WHERE id = ?", (worker,)
         ).get_one()
@@ -112,8 +135,16 @@ class Board:
         take = claims.waiting(store, lanes, limit)
         return claims.claim(store, worker, host, take, 60, clock(store))
 
-    def finish(self, held: Held, state: str = SUCCEEDED, message: str = "", **rest: Any) -> None:
-        outcome = Outcome(state, message, **rest)
+    def finish(
+        self,
+        held: Claim,
+        state: str = SUCCEEDED,
+        message: str = "",
+        **given: Any,
+    ) -> None:
+        """``given`` are further fields of the Outcome, or of its Result."""
+        made = {name: given.pop(name) for name in RESULT & given.keys()}
+        outcome = Outcome(state, message, result=Result(**made), **given)
         assert self.do(lambda store: outcomes.finish(store, held, outcome, clock(store)))
 
     def run(self, worker: int, *, fail: Mapping[str, str] | None = None) -> None:
@@ -121,9 +152,9 @@ class Board:
         while claimed := self.claim(worker, 10):
             for one in claimed:
                 if message := (fail or {}).get(one.name):
-                    self.finish(one.held, FAILED, message, retry=False)
+                    self.finish(one.claim, FAILED, message, retry=False)
                 else:
-                    self.finish(one.held)
+                    self.finish(one.claim)
 
     def clock(self) -> datetime:
         now: datetime = self.read(clock)

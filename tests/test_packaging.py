@@ -91,8 +91,11 @@ def test_the_wheel_has_every_module(python: Path, tmp_path: Path) -> None:
 
 def test_the_installed_program_loads_its_settings_and_recipes(python: Path, tmp_path: Path) -> None:
     code = """
-from backoffice import config, profiles, tasks, workflows
-settings = config.load(None, {})
+from backoffice import tasks
+from backoffice.config.loading import load
+from backoffice.engine import workflows
+from backoffice.media import profiles
+settings = load(None, {})
 found = profiles.load(settings.paths.profiles)
 print("mp4-720" in found)
 print("web-video" in workflows.load(

@@ -1,24 +1,20 @@
 from __future__ import annotations
 
-import pytest
+from lxml import etree
 
 from backoffice import states
-from backoffice.errors import Conflict
+from backoffice.errors import reason_of
+from backoffice.states import Reason
+from tools.import_graph import ROOT
+
+XS = "{http://www.w3.org/2001/XMLSchema}"
 
 
-@pytest.mark.parametrize("state", states.JOB_STATES)
-@pytest.mark.parametrize("action", states.JOB_ACTIONS)
-def test_an_action_is_refused_where_the_table_does_not_have_it(action: str, state: str) -> None:
-    if state in states.JOB_ACTIONS[action]:
-        states.guard(action, 7, state)
-        return
-    with pytest.raises(Conflict, match=f"job 7 is {state}; {action} is possible when it is"):
-        states.guard(action, 7, state)
-
-
-def test_a_refusal_names_the_states_in_the_order_of_a_jobs_life() -> None:
-    with pytest.raises(Conflict, match=r"when it is queued or running or paused$"):
-        states.guard("cancel", 1, states.FAILED)
+def enumeration(schema: str, name: str) -> list[str]:
+    """The values of a simple type of ``schema/``."""
+    root = etree.parse(str(ROOT / "schema" / schema)).getroot()
+    (found,) = root.iterfind(f"{XS}simpleType[@name='{name}']")
+    return [str(value.get("value")) for value in found.iter(f"{XS}enumeration")]
 
 
 def test_every_state_that_tables_name_is_a_state() -> None:
@@ -36,3 +32,23 @@ def test_what_has_ended_can_only_be_tried_again_or_cloned() -> None:
 
 def test_what_succeeded_is_not_tried_again() -> None:
     assert states.SUCCEEDED not in states.JOB_ACTIONS["retry"]
+
+
+def test_schemas_list_every_reason_and_state() -> None:
+    assert enumeration("common.xsd", "reason") == [reason for reason in Reason if reason]
+    assert enumeration("job.xsd", "jobState") == list(states.JOB_STATES)
+    assert enumeration("task.xsd", "taskState") == list(states.TASK_STATES)
+    assert enumeration("attempt.xsd", "attemptState") == list(states.ATTEMPT_STATES)
+    assert enumeration("worker.xsd", "workerState") == list(states.WORKER_STATES)
+    assert enumeration("publication.xsd", "publicationState") == list(states.PUBLICATION_STATES)
+    assert enumeration("token.xsd", "tokenState") == list(states.TOKEN_STATES)
+
+
+def test_a_reason_fits_into_its_column() -> None:
+    assert max(map(len, Reason)) <= 32
+
+
+def test_a_full_disk_and_a_quota_are_the_same_reason() -> None:
+    assert reason_of(OSError(28, "No space left on device")) is Reason.DISK_FULL
+    assert reason_of(OSError(122, "Disk quota exceeded")) is Reason.DISK_FULL
+    assert reason_of(OSError(5, "Input/output error")) is Reason.FILE_ERROR

@@ -18,10 +18,18 @@ from backoffice.config.settings import Settings
 from backoffice.data import migrations, model, search
 from backoffice.data.database import Database
 from backoffice.data.search import Filter
-from backoffice.engine import catalogue, dry_run, jobs
+from backoffice.engine import (
+    bulk_actions,
+    catalogue,
+    dry_run,
+    jobs,
+    queue_control,
+    submission,
+    worker_registry,
+)
 from backoffice.engine.catalogue import Catalogue
 from backoffice.errors import DatabaseUnavailable, NotFound
-from backoffice.reports import records, why
+from backoffice.reports import queue_depths, records, why
 from backoffice.states import JOB_ENDED
 
 POLL = 0.5  # seconds between two looks at a job
@@ -81,23 +89,23 @@ class DatabaseBackend:
 
     # Submitting
 
-    def submit(self, submission: Submission) -> tuple[int, bool]:
-        prepared = self._prepared(submission)
-        return self._database.transact(jobs.submit, prepared, self._actor)
+    def submit(self, wanted: Submission) -> tuple[int, bool]:
+        prepared = self._prepared(wanted)
+        return self._database.transact(submission.submit, prepared, self._actor)
 
     def clone(self, job: int) -> int:
         known = catalogue.load(self._settings)
-        request = self._database.read(jobs.request_of, job)
+        request = self._database.read(submission.request_of, job)
         prepared = known.prepare(request, self._settings)
-        clone, _ = self._database.transact(jobs.submit, prepared, self._actor)
+        clone, _ = self._database.transact(submission.submit, prepared, self._actor)
         return clone
 
-    def plan(self, submission: Submission) -> Record:
-        return dry_run.record(self._prepared(submission), self._settings)
+    def plan(self, wanted: Submission) -> Record:
+        return dry_run.record(self._prepared(wanted), self._settings)
 
-    def _prepared(self, submission: Submission) -> jobs.Prepared:
+    def _prepared(self, wanted: Submission) -> submission.PreparedJob:
         known = catalogue.load(self._settings)
-        request = jobs.Request(**{**vars(submission), "inputs": _inputs(submission, known)})
+        request = submission.JobRequest(**{**vars(wanted), "inputs": _inputs(wanted, known)})
         return known.prepare(request, self._settings)
 
     def follow(self, job: int) -> Iterator[Record]:
@@ -157,7 +165,7 @@ class DatabaseBackend:
         return self._database.read(records.workers, states=states)
 
     def queues(self) -> list[Record]:
-        return self._database.read(records.queues)
+        return self._database.read(queue_depths.queues)
 
     def schedules(self) -> list[Record]:
         return self._database.read(records.schedules)
@@ -180,10 +188,10 @@ class DatabaseBackend:
             self._database.transact(_ACTIONS[action], job, self._actor)
 
     def preview(self, action: str, wanted: JobFilter, value: int | None) -> Record:
-        return jobs.preview(self._database, action, _filter(wanted))
+        return bulk_actions.preview(self._database, action, _filter(wanted))
 
     def act_on_all(self, action: str, wanted: JobFilter, value: int | None) -> Record:
-        return jobs.apply(self._database, action, _filter(wanted), self._actor, value)
+        return bulk_actions.apply(self._database, action, _filter(wanted), self._actor, value)
 
     def matching(self, wanted: JobFilter, limit: int | None = None) -> Iterator[int]:
         before: int | None = None
@@ -195,16 +203,16 @@ class DatabaseBackend:
             before = ids[-1]
 
     def pause_queue(self, name: str) -> None:
-        self._database.transact(jobs.pause_queue, name, self._actor)
+        self._database.transact(queue_control.pause, name, self._actor)
 
     def resume_queue(self, name: str) -> None:
-        self._database.transact(jobs.resume_queue, name, self._actor)
+        self._database.transact(queue_control.resume, name, self._actor)
 
     def limit_queue(self, name: str, limit: int | None) -> None:
-        self._database.transact(jobs.limit_queue, name, limit, self._actor)
+        self._database.transact(queue_control.limit, name, limit, self._actor)
 
     def drain(self, worker: int) -> None:
-        self._database.transact(jobs.drain, worker, self._actor)
+        self._database.transact(worker_registry.drain, worker, self._actor)
 
 
 _ACTIONS: dict[str, Callable[[Store, int, str], None]] = {
@@ -219,10 +227,10 @@ def _filter(wanted: JobFilter) -> Filter:
     return Filter(**asdict(wanted))
 
 
-def _inputs(submission: Submission, known: Catalogue) -> list[tuple[str, str]]:
-    workflow = known.workflows.get(submission.workflow)
+def _inputs(wanted: Submission, known: Catalogue) -> list[tuple[str, str]]:
+    workflow = known.workflows.get(wanted.workflow)
     first = workflow.inputs[0].role if workflow and workflow.inputs else "source"
-    return [(role or first, _absolute(name)) for role, name in submission.inputs]
+    return [(role or first, _absolute(name)) for role, name in wanted.inputs]
 
 
 def _absolute(name: str) -> str:

@@ -26,7 +26,7 @@ from backoffice.operations import backup as backups
 from backoffice.operations import check as checks
 from backoffice.operations import reconcile as reconciliation
 from backoffice.operations import restore as restoring
-from backoffice.operations.reconcile import Difference
+from backoffice.operations.disk_contents import Difference
 from backoffice.reports import records
 from backoffice.scheduler import retention
 from backoffice.web import documents
@@ -76,13 +76,13 @@ def check(args: Namespace, settings: Settings) -> int:
 
 
 def test_alert(args: Namespace, settings: Settings) -> int:
-    from backoffice.scheduler import alert_channels, alerts  # for this alone
+    from backoffice.scheduler import alert_channels, notices  # for this alone
 
     if args.name not in settings.alerts:
         there = ", ".join(settings.alerts) or "none"
         raise NotFound(f"there is no alert {args.name}; there are {there}")
     alert = settings.alerts[args.name]
-    notice = alerts.trial(alert, settings.web.url, datetime.now(UTC))
+    notice = notices.trial_notice(alert, settings.web.url, datetime.now(UTC))
     sent = alert_channels.send(alert, notice, settings.notify)
     said = f" ({terminal.clean(sent.said)})" if sent.said else ""
     told = f"sent to {alert_channels.receiver(alert)}: {terminal.clean(sent.text)}{said}"

@@ -1,14 +1,14 @@
-"""The servers of a replicated MySQL or MariaDB: which are up, which takes writes,
-how far each has come.
+"""Cluster of a replicated MySQL or MariaDB: which servers are up, which takes writes,
+how late each replica is.
 
-A thread a node asks it every ``probe`` seconds. That is how a node that hangs
-is noticed while somebody waits for it: its connections are cut, and whoever
-waited gets an error at once instead of after a time limit. Owns what is known
-and whom to choose; ``replication`` owns connections and transactions. Uses
-nothing but mysqlclient, through the ``connect`` that it is given.
+Each node has a thread that asks it every ``probe`` seconds. So a node that hangs is
+noticed while a statement waits for it: its connections are cut, and the statement
+fails at once instead of after a time limit. Owns what is known and which node to
+choose; ``replication`` owns connections and transactions. Uses nothing but
+mysqlclient, through the ``connect`` that it is given.
 
-How late a replica is needs no privilege and no clock but ours: it is as late as
-the first position of the writer that it has not reached has been known to us.
+To know how late a replica is needs no privilege and only this host's clock: a replica
+is as late as the time since when the first position that it lacks has been known here.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class Session:
             self.raw.close()
 
     def cut(self) -> None:
-        """From another thread. The client library may have closed the socket, and
-        somebody else have got its number: what is cut must be the same."""
+        """From another thread. The client library may have closed the socket, and its
+        number may have been reused: only the same socket is cut."""
         try:
             copy = os.dup(self._number)
         except OSError:  # it is closed
@@ -180,21 +180,21 @@ class Cluster:
         return sorted(found, key=lambda node: not self.covers(node, after))
 
     def writers(self) -> list[Node]:
-        """Who may take writes, the one that did so last first."""
+        """Nodes that may take writes, the last known writer first."""
         self._watch(self.primaries)
         found = [node for node in self.primaries if node.up and node.writable is not False]
         return sorted(found, key=lambda node: node is not self.writer)
 
     def takes_writes(self) -> bool:
-        """Whether there is a writer, as far as is known; waits for nobody."""
+        """Whether there is a writer, as far as is known; does not wait."""
         self._watch(())
-        return self.writer is not None or not all(one.looked.is_set() for one in self.primaries)
+        return self.writer is not None or not all(node.looked.is_set() for node in self.primaries)
 
     def covers(self, node: Node, after: Position) -> bool:
         return node is self.writer or node.position.covers(after)
 
     def _may_read(self, node: Node) -> bool:
-        """Without a writer nobody gets later, and any answer is better than none."""
+        """Without a writer no replica falls behind, and any answer is better than none."""
         if not node.up:
             return False
         return self.writer is None or node is self.writer or self._is_fresh(node)
@@ -258,7 +258,7 @@ class Cluster:
     # Looking
 
     def _watch(self, wanted: Iterable[Node]) -> None:
-        """Whoever comes first waits until something is known of those."""
+        """The first caller waits until something is known of those nodes."""
         if not self._watched:
             with self._lock:
                 if not self._watched:
@@ -315,7 +315,7 @@ class Cluster:
 
     def _note_head(self, position: Position) -> None:
         if not self._heads:
-            # Nobody knows for how long it has been there.
+            # Since when it has been there is not known.
             self._heads.append((-math.inf, position))
         elif not self._heads[-1][1].covers(position):
             self._heads.append((time.monotonic(), position))
@@ -387,7 +387,7 @@ def is_mariadb(version: str) -> bool:
 
 
 def _thread(cluster: Cluster, node: Node, closed: threading.Event) -> None:
-    """It must not keep a cluster alive that nobody uses any more."""
+    """It must not keep a cluster alive that is not used any more."""
     known = weakref.ref(cluster)
     address = node.address
 

@@ -1,13 +1,12 @@
-"""The counts of all processes, added up in the database.
+"""Counter store: the counters of all processes, added up in the database.
 
-A process counts in memory (``tally``) and its :class:`Book` writes that down
-every ``EVERY`` seconds, in a small transaction of its own: no claim and no
-outcome waits for it. So the sums never go down, whatever is pruned, stopped or
-started anew; they only miss what a process that was killed had not yet written.
-When the connection breaks while a commit is under way, and it took all the same,
-that much is counted twice.
+A process counts in memory (``counters``); its :class:`CounterWriter` adds that to the
+table ``counter`` every ``EVERY`` seconds, in a small transaction, so that no claim and
+no outcome waits for it. The sums never go down, whatever is pruned, stopped or
+restarted. They lack what a killed process had not written yet. If the connection
+breaks during a commit that took effect all the same, that part is counted twice.
 
-Beside the counts stand a few figures that are set rather than added to.
+A few gauges, which are set rather than added to, are in the same table.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from storm.locals import Store
 
 from backoffice.data import counters
 from backoffice.data.counters import Key
-from backoffice.data.database import Database, clock, is_mysql
+from backoffice.data.database import Database
+from backoffice.data.sql import clock, is_mysql
 from backoffice.errors import BackofficeError
 from backoffice.system.logs import line
 
@@ -31,11 +31,11 @@ EVERY = 15.0  # seconds between two writes of one process
 TICK: Key = ("scheduler_last_tick_timestamp_seconds", ())
 _AT_ONCE = 200  # rows in one statement
 
-_log = logging.getLogger("backoffice.ledger")
+_log = logging.getLogger("backoffice.counters")
 
 
 def read(store: Store) -> dict[Key, float]:
-    rows = store.execute("SELECT name, labels, value FROM tally").get_all()
+    rows = store.execute("SELECT name, labels, value FROM counter").get_all()
     return {(name, tuple(json.loads(labels))): value for name, labels, value in rows}
 
 
@@ -54,13 +54,13 @@ def _upsert(store: Store, given: Mapping[Key, float], change: str) -> None:
         on_conflict = "ON CONFLICT (name, labels) DO UPDATE SET " + change.format(
             new="excluded.value"
         )
-    # In one order: two that write at once wait for each other, and never in a circle.
+    # In one order: two processes that write at once must not deadlock.
     rows = [(name, _labels(values), given[name, values]) for name, values in sorted(given)]
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
         store.execute(
-            f"INSERT INTO tally (name, labels, value) VALUES {', '.join(['(?, ?, ?)'] * len(some))}"
-            f" {on_conflict}",
+            "INSERT INTO counter (name, labels, value) VALUES"
+            f" {', '.join(['(?, ?, ?)'] * len(some))} {on_conflict}",
             [value for row in some for value in row],
             noresult=True,
         )
@@ -70,12 +70,12 @@ def _labels(values: tuple[str, ...]) -> str:
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
-class Book:
-    """Writes down what this process counts, when it is asked to and it is time.
+class CounterWriter:
+    """Adds the counters of this process to the database at intervals.
 
-    ``scheduler`` says that it is one, which is heard of even if there is nothing
-    to write; ``apart``, that it keeps no connection between two writes. Trouble
-    goes to the log alone: what could not be written is written the next time.
+    With ``scheduler`` it also writes when it last ran; with ``apart`` it keeps no
+    connection between two writes. Errors are only logged: what could not be written
+    is written the next time.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Book:
         self.due = monotonic() + (0 if scheduler else EVERY)
 
     def turn(self) -> None:
-        """To be called often."""
+        """Write if it is time; call it often."""
         if self.monotonic() >= self.due:
             self.write()
 
@@ -106,7 +106,7 @@ class Book:
             self.database.transact(self._write, counts)
         except (BackofficeError, Error) as error:
             counters.add(counts)
-            _log.warning(line("tally.unwritten", reason=error))
+            _log.warning(line("counters.unwritten", reason=error))
         finally:
             if self.apart:
                 self.database.close()
@@ -118,9 +118,8 @@ class Book:
 
 
 def scheduler_heard_of(store: Store) -> datetime | None:
-    """When a scheduler last went round (naive UTC, to ``EVERY`` seconds); None:
-    never."""
+    """When a scheduler last ran (naive UTC, to ``EVERY`` seconds); None: never."""
     row = store.execute(
-        "SELECT value FROM tally WHERE name = ? AND labels = ?", (TICK[0], _labels(TICK[1]))
+        "SELECT value FROM counter WHERE name = ? AND labels = ?", (TICK[0], _labels(TICK[1]))
     ).get_one()
     return datetime.fromtimestamp(row[0], UTC).replace(tzinfo=None) if row else None

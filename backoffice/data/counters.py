@@ -1,12 +1,9 @@
-"""What this process has counted and nobody has written down yet: attempts that
-ended, leases that were lost, trouble with the database.
+"""Counters of this process: ended attempts, lost leases, database errors, and more.
 
-Counting is an addition to a dictionary, so anything may count, in any thread
-and in the midst of anything. Owns what is counted, with names, texts and labels
-as Prometheus shows them, less ``backoffice_`` and ``_total``. ``ledger`` takes
-it from here to the database, where the counts of all processes come together.
-Nothing of it can be trusted to the last one: a process that is killed takes
-along what it counted since it last wrote.
+Owns the names, help texts and labels that Prometheus shows, without the prefix
+``backoffice_`` and the suffix ``_total``. Counting adds to a dictionary, so any thread
+may count at any time. ``counter_store`` adds the counts to the database, where those
+of all processes come together; a killed process loses what it had not written.
 """
 
 from __future__ import annotations
@@ -46,11 +43,11 @@ class Histogram:
 
     def observe(self, amount: float, *values: str) -> None:
         assert len(values) == len(self.labels), self.name
-        bound = next((one for one in self.bounds if amount <= one), math.inf)
+        bound = next((bound for bound in self.bounds if amount <= bound), math.inf)
         add({self.bucket(bound, *values): 1, self.sum(*values): amount})
 
     def bucket(self, bound: float, *values: str) -> Key:
-        """What counts those that are above the bound before and not above this one."""
+        """The key of the amounts above the bound before, and not above this one."""
         return f"{self.name}_bucket", (*values, f"{bound:g}")
 
     def sum(self, *values: str) -> Key:
@@ -58,14 +55,14 @@ class Histogram:
 
 
 def add(counts: Mapping[Key, float]) -> None:
-    """Also to put back what was taken and could not be written."""
+    """Count; also used to put back what could not be written."""
     with _lock:
         for key, number in counts.items():
             _pending[key] = _pending.get(key, 0) + number
 
 
 def take() -> dict[Key, float]:
-    """All that is pending, which then is no more."""
+    """Take away everything that was counted since the last call."""
     with _lock:
         taken = dict(_pending)
         _pending.clear()

@@ -32,7 +32,7 @@ class Position:
         return bool(self.numbers)
 
     def covers(self, other: Position) -> bool:
-        """Whether whoever is here has applied all that ``other`` has."""
+        """Whether a server at this position has applied all that ``other`` has."""
         return all(
             _within(ranges, self.numbers.get(name, ())) for name, ranges in other.numbers.items()
         )

@@ -1,15 +1,15 @@
-"""Bring the database's schema up to date, safely when killed half-way and when
-two do it at once.
+"""Migrations: bring the schema up to date; safe when killed half-way, and when two
+processes migrate at once.
 
 A migration is ``schema/<dialect>/NNNN-name.sql``: statements ended by ``;`` at
-the end of a line. MySQL commits each DDL by itself, so each statement is a
-step with a row of its own, written before and after it; a step that began and
-never ended is run again, and whatever of it took already is not an error. On
+the end of a line. MySQL commits each DDL by itself, so each statement is a step
+with its own row, written before and after it. A step that began and never ended is
+run again; what it has done already is not an error. On
 SQLite the whole run is one transaction. A migration that has been applied
 must never be edited: its steps' checksums are compared.
 
 A restore (``restore.py``) marks the database before it drops anything, and
-unmarks it at its end: what was restored by half is used by nobody.
+unmarks it at its end: a half-restored database is not used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from storm.exceptions import DatabaseError, Error
 from storm.locals import Store
 
 from backoffice.config import resources
-from backoffice.data.database import Database, clock, code
+from backoffice.data.database import Database
+from backoffice.data.database_errors import code, is_missing_table
+from backoffice.data.sql import clock
 from backoffice.errors import DatabaseUnavailable, SchemaMismatch
 
 LOCK_SECONDS = 60
@@ -89,7 +91,7 @@ def migrate(
 
 
 def version(store: Store) -> int:
-    """Of the schema as it is; 0 for a database without tables of ours."""
+    """The schema version of the database; 0 for one without our tables."""
     return max((version for version, _ in _applied(store)), default=0)
 
 
@@ -98,7 +100,7 @@ def is_half_restored(store: Store) -> bool:
 
 
 def begin_restore(store: Store) -> None:
-    """From now on nobody but the restore uses the database."""
+    """From now on only the restore uses the database."""
     store.execute(_STEPS_TABLE)
     store.execute("DELETE FROM schema_step")
     mark = Step(*RESTORING, "")
@@ -155,7 +157,7 @@ def _applied(store: Store) -> dict[tuple[int, int], str]:
             "SELECT version, step, checksum FROM schema_step WHERE finished IS NOT NULL"
         ).get_all()
     except Error as error:
-        if code(error) == 1146 or "no such table" in str(error):
+        if is_missing_table(error):
             return {}
         raise
     return {(version, step): checksum for version, step, checksum in rows}
@@ -191,7 +193,7 @@ def _migrate_mysql(database: Database, every: list[Step], restoring: bool) -> in
             f"the migration stopped half-way ({error}); run it again"
         ) from error
     finally:
-        # A new connection for whoever comes next: this one may hold the lock.
+        # The next caller gets a new connection: this one may hold the lock.
         database.close()
 
 

@@ -1,8 +1,7 @@
-"""The tables as Storm classes: what is in a row, not what may be done with it.
+"""Tables as Storm classes: what is in a row, not what may be done with it.
 
-Moves between states are in ``jobs``, ``claims`` and ``flow``, which write with
-plain SQL where many rows or a count of rows are at stake. JSON columns come
-out parsed. Times are naive UTC.
+Transitions are in ``engine``, which writes with plain SQL where it changes many rows
+or must count them. JSON columns are parsed by properties. Times are naive UTC.
 """
 
 from __future__ import annotations
@@ -131,6 +130,7 @@ class Task:
     speed = Unicode()
     eta = Float()
     message = Unicode()
+    reason = Unicode()
     spec_json = Unicode("spec")
 
     @property
@@ -153,6 +153,7 @@ class Attempt:
     started = DateTime()
     finished = DateTime()
     message = Unicode()
+    reason = Unicode()
     commands_json = Unicode("commands")
     ffmpeg = Unicode()
     exit_status = Int()
@@ -189,6 +190,8 @@ class Event:
     job_id = Int()
     task_id = Int()
     detail = Unicode()
+    reason = Unicode()
+    host = Unicode()
 
 
 class Publication:

@@ -9,12 +9,12 @@
     connection.end_reading()
     store.add(Job())                   # by the primary
     store.commit()
-    token = position(store)            # to be shown by whoever must see this
+    token = position(store)            # for the next read that must see this
 
-One Store. The raw connection is chosen with the first statement of a
-transaction and kept until its end; objects keep their identity over all that.
-Hosts before the database are candidates for the primary: the one that takes
-writes is it. The same server may stand in both lists, for failover. Options:
+There is one Store. Its raw connection is chosen with the first statement of a
+transaction and kept until its end; objects keep their identity. Hosts before the
+database are candidates for the primary: the one that takes writes is the primary. The
+same server may stand in both lists, for failover. Options:
 
     replicas        HOST[:PORT], or the path of a Unix socket; several with commas
     balance         random, or least-lag
@@ -26,13 +26,13 @@ writes is it. The same server may stand in both lists, for failover. Options:
     connect_timeout whole seconds (2)
     check_after     seconds of idleness after which a connection is tried first (5)
 
-Nobody reads older data than what ``after`` says: a replica that has not reached
-it within ``wait`` is passed over for the primary; without a primary, the read
-fails. A write while reading is refused by the server itself (1792). A broken
-connection raises Storm's DisconnectionError, as ever, and the transaction is to
-be run again; but the first statement of a reading one is tried elsewhere.
+No read is older than ``after``: a replica that has not reached it within ``wait``
+is passed over for the primary; without a primary, the read fails. The server itself
+refuses a write of a reading transaction (1792). A broken connection raises Storm's
+DisconnectionError as usual, and the transaction must be retried; but the first
+statement of a reading transaction is tried on another server.
 
-Needs Storm and mysqlclient, and nothing of Backoffice but ``nodes`` and ``gtid``.
+Needs Storm and mysqlclient, and nothing of Backoffice but ``cluster`` and ``gtid``.
 """
 
 from __future__ import annotations
@@ -68,17 +68,17 @@ from backoffice.data.gtid import Position
 SCHEME = "mysql-replicated"
 PRIMARY = nodes.PRIMARY
 CANNOT_CONNECT, _CLIENT = 2003, 2000  # from there on the client's own errors
-READ_ONLY = frozenset({1290, 1836})  # the server is, whoever asks
+READ_ONLY = frozenset({1290, 1836})  # the server is, for every user
 # Lost or killed connections; Storm knows of 2006 and 2013 alone.
 DISCONNECTED = frozenset({1053, 1079, 1152, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2055, 4031})
 
 
 class NodeUnavailable(OperationalError):
-    """Nobody to read from or to write to. Its number is that of the last failure."""
+    """No server to read from or to write to. Its number is that of the last failure."""
 
 
 class PrimaryMoved(DisconnectionError):
-    """The primary takes no writes any more: run the transaction again."""
+    """The primary takes no writes any more; the transaction must be retried."""
 
 
 class TransactionOpen(ProgrammingError):
@@ -145,7 +145,7 @@ class ReplicatedConnection(mysql.MySQLConnection):
     is_disconnection_error = is_disconnection_error
 
     def __init__(self, database: Replicated, event: Any = None) -> None:
-        # Not Storm's: it connects at once, and nobody knows to whom yet.
+        # Not Storm's own: it connects at once, and the server is not chosen yet.
         self._database = database
         self._event = event
         self._raw_connection = None
@@ -164,7 +164,7 @@ class ReplicatedConnection(mysql.MySQLConnection):
 
     @property
     def node(self) -> Node | None:
-        """Whom the open transaction is with."""
+        """The server of the open transaction."""
         return self._session.node if self._session is not None else None
 
     # Reading
@@ -300,7 +300,7 @@ class ReplicatedConnection(mysql.MySQLConnection):
         for choose in choices:
             if session := choose():
                 return session
-        raise self._nobody("no database server can be read from", self.cluster.nodes.values())
+        raise self._unavailable("no database server can be read from", self.cluster.nodes.values())
 
     def _replica(self) -> Session | None:
         """One that has applied what the reader must see, soon enough."""
@@ -325,14 +325,16 @@ class ReplicatedConnection(mysql.MySQLConnection):
         opened = (self._open(node, reading=False) for node in self.cluster.writers())
         session = next(filter(None, opened), None)
         if session is None:
-            raise self._nobody("no database server takes writes", self.cluster.primaries)
+            raise self._unavailable("no database server takes writes", self.cluster.primaries)
         return session
 
-    def _nobody(self, text: str, asked: Iterable[Node]) -> NodeUnavailable:
+    def _unavailable(self, text: str, asked: Iterable[Node]) -> NodeUnavailable:
         errors = {node.address: node.error for node in asked if node.error is not None}
         numbers = list(filter(None, map(_code, errors.values())))
         # One that cannot be reached now tells more than one that refuses us.
-        number = next((one for one in numbers if one >= _CLIENT), [*numbers, CANNOT_CONNECT][0])
+        number = next(
+            (number for number in numbers if number >= _CLIENT), [*numbers, CANNOT_CONNECT][0]
+        )
         reasons = "; ".join(f"{address}: {_text(error)}" for address, error in errors.items())
         return NodeUnavailable(number, f"{text} ({reasons})" if reasons else text)
 

@@ -1,4 +1,4 @@
-"""Finds jobs and files: the newest first that match a filter, however many there are.
+"""Search: the newest jobs and files that match a filter, however many there are.
 
 Owns :class:`Filter`, the words that jobs and files are found by, and the
 indexes of these words. A job's words are those of its title, its key, its
@@ -29,7 +29,7 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data import model
-from backoffice.data.database import clock, insert_many, is_mysql, marks, moment
+from backoffice.data.sql import clock, insert_many, is_mysql, marks, moment
 from backoffice.errors import Invalid
 from backoffice.states import JOB_STATES
 
@@ -53,8 +53,8 @@ _LONGEST_WORD = 80  # MySQL leaves out what is longer than 84
 
 @dataclass(frozen=True)
 class Filter:
-    """Which jobs are meant; what is empty does not matter. ``text`` is looked
-    for as said above. Times are naive UTC."""
+    """Which jobs to find; empty fields do not restrict. ``text`` is searched as said
+    above. Times are naive UTC."""
 
     states: Collection[str] = ()
     workflow: str = ""
@@ -150,7 +150,7 @@ class _Query:
         return replace(self, last=min(self.last, end - 1))
 
     def where(self) -> tuple[str, tuple[Any, ...]]:
-        """But for the states."""
+        """Of all states."""
         every = (*self.conditions, f"{self.kind.table}.id BETWEEN ? AND ?")
         return " AND ".join(every), (*self.values, self.first, self.last)
 

@@ -1,7 +1,7 @@
-"""API tokens: made, recognised, revoked.
+"""API tokens: create, authenticate, revoke.
 
-Only a digest of a token's secret is stored, so nobody can read one back: it
-is shown once, to whoever made it. A digest needs no salt and no stretching
+Only a digest of a token's secret is stored: the secret is shown once, to the user
+who created the token. A digest needs no salt and no stretching
 here, because a secret is 256 random bits and not something a person chose.
 """
 
@@ -16,7 +16,8 @@ from storm.locals import Store
 
 from backoffice.config.names import ROLES, TOKEN_ACTOR
 from backoffice.data import events
-from backoffice.data.database import Database, clock, insert_one, moment
+from backoffice.data.database import Database
+from backoffice.data.sql import clock, insert_one, moment
 from backoffice.errors import DatabaseUnavailable, Invalid, NotFound
 
 PREFIX = "bo_"  # by which people and scanners for leaked secrets know it
@@ -27,7 +28,7 @@ _LONGEST_LIFE = timedelta(days=36500)
 
 @dataclass(frozen=True)
 class Token:
-    """One that is good: neither revoked nor expired."""
+    """A token that is neither revoked nor expired."""
 
     id: int
     name: str
@@ -36,17 +37,17 @@ class Token:
 
     @property
     def actor(self) -> str:
-        """Who acts, as the history and the jobs show it."""
+        """The actor, as history and jobs show it."""
         return f"{TOKEN_ACTOR}{self.name}"
 
 
 def create(
     store: Store, name: str, role: str, actor: str, lifetime: timedelta | None = None
 ) -> tuple[int, str]:
-    """A new token's id and its secret, which is known to nobody else from now on.
+    """A new token's id and its secret, which is stored nowhere.
 
-    Without a lifetime it is good until it is revoked. Raises Invalid. Run again
-    after a commit that may have taken, it leaves a token behind that no one has.
+    Without a lifetime the token is valid until it is revoked. Raises Invalid. A retry
+    after a commit that took effect leaves a token behind whose secret is lost.
     """
     _check(name, role, lifetime)
     secret = PREFIX + secrets.token_urlsafe(32)
@@ -65,7 +66,7 @@ def create(
 
 
 def revoke(store: Store, token_id: int, actor: str) -> None:
-    """From now on it is not good. Revoking twice changes nothing. Raises NotFound."""
+    """Revoke a token. Revoking twice changes nothing. Raises NotFound."""
     row = store.execute("SELECT name, revoked FROM token WHERE id = ?", (token_id,)).get_one()
     if row is None:
         raise NotFound(f"there is no token {token_id}")
@@ -77,8 +78,8 @@ def revoke(store: Store, token_id: int, actor: str) -> None:
 
 
 def find(store: Store, secret: str) -> Token | None:
-    """The token with this secret, if it is good. It takes as long whether it is
-    unknown, expired or revoked, and only reads."""
+    """The valid token with this secret, or None. Only reads, and takes as long for an
+    unknown secret as for an expired or revoked one."""
     now = clock(store)
     row = store.execute(
         "SELECT id, name, role, expires, revoked, last_used FROM token WHERE digest = ?",
@@ -95,8 +96,8 @@ def find(store: Store, secret: str) -> Token | None:
 
 
 def check(database: Database, secret: str) -> Token | None:
-    """``find`` in a transaction of its own, and note the use. A database that
-    takes no writes now keeps nobody out."""
+    """``find`` in its own transaction, and record the use. A database that takes no
+    writes locks no user out."""
     token = database.read(find, secret)
     if token is not None and not token.used_lately:
         try:

@@ -1,5 +1,4 @@
-"""What a worker hands to the process that runs an attempt: everything the
-task may know, read in one go, so that the process needs no database."""
+"""Assignments: all that the process of an attempt is given, so that it needs no database."""
 
 from __future__ import annotations
 
@@ -10,15 +9,17 @@ from typing import Any
 
 from storm.locals import Store
 
+from backoffice import tasks
 from backoffice.data import model
-from backoffice.data.database import marks
-from backoffice.engine.claims import Claimed, Held
-from backoffice.tasks import Job, Publication
+from backoffice.data.sql import marks
+from backoffice.engine.claims import Claim, ClaimedTask
+from backoffice.states import PRESENT, PUBLISHED
+from backoffice.tasks import Job, Publication, Trait
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A source before its path has been resolved and checked."""
+    """A source whose path has not been resolved and checked yet."""
 
     role: str
     href: str
@@ -34,7 +35,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Assignment:
-    held: Held
+    claim: Claim
     name: str
     type: str
     job: Job
@@ -44,30 +45,30 @@ class Assignment:
     timeout: float  # seconds, as stall
     stall: float
     variants: Sequence[Mapping[str, str]] = ()  # the parameters of each
-    suspect: bool = False  # it may be what took its workers along
+    suspect: bool = False  # it lost its worker several times; see claims.SUSPECT
     request: str = ""  # the HTTP request that submitted the job
 
     @property
     def ids(self) -> dict[str, object]:
-        """What a line of a log says of it."""
-        held = self.held
-        ids = {"task": held.task_id, "job": held.job_id, "attempt": held.attempt}
+        """For lines of the log."""
+        claim = self.claim
+        ids = {"task": claim.task_id, "job": claim.job_id, "attempt": claim.attempt}
         request = {"request": self.request} if self.request else {}
-        return {**ids, "worker": held.worker_id, **request}
+        return {**ids, "worker": claim.worker_id, **request}
 
 
-def build(store: Store, claimed: Sequence[Claimed]) -> list[Assignment]:
+def build(store: Store, claimed: Sequence[ClaimedTask]) -> list[Assignment]:
     """The assignments of tasks that have just been claimed."""
-    jobs = _jobs(store, sorted({one.held.job_id for one in claimed}))
-    return [_assignment(store, one, jobs[one.held.job_id]) for one in claimed]
+    jobs = _jobs(store, sorted({task.claim.job_id for task in claimed}))
+    return [_assignment(store, task, jobs[task.claim.job_id]) for task in claimed]
 
 
-def _assignment(store: Store, claimed: Claimed, found: tuple[Job, str]) -> Assignment:
-    spec, (job, request) = claimed.spec, found
-    if claimed.type == "notify":
+def _assignment(store: Store, claimed: ClaimedTask, job_and_request: tuple[Job, str]) -> Assignment:
+    spec, (job, request) = claimed.spec, job_and_request
+    if tasks.has(claimed.type, Trait.REPORT):
         job = _with_tasks(store, job)
     return Assignment(
-        held=claimed.held,
+        claim=claimed.claim,
         name=claimed.name,
         type=claimed.type,
         job=job,
@@ -122,7 +123,7 @@ def _references(store: Store, job_id: int, wanted: Mapping[str, Any]) -> list[Re
         query = (
             "SELECT f.role, f.href, t.name, f.name, f.media_type, f.size, f.sha256, f.tree,"
             " f.facts, f.id FROM task t JOIN file f ON f.job_id = t.job_id AND f.task_id = t.id"
-            " WHERE t.job_id = ? AND t.name = ? AND f.state = 'present'"
+            f" WHERE t.job_id = ? AND t.name = ? AND f.state = '{PRESENT}'"
         )
         values: list[Any] = [job_id, wanted["task"]]
         if wanted["role"]:
@@ -145,20 +146,22 @@ def _row(row: tuple[Any, ...]) -> dict[str, Any]:
     return values | {"tree": bool(values["tree"]), "facts": json.loads(values["facts"])}
 
 
-def _publications(store: Store, claimed: Claimed) -> list[Publication]:
-    """Those to be retracted, or those of the job for a message about it."""
-    query = "SELECT id, target, path, sha256, tree FROM publication WHERE state = 'published' AND "
-    if claimed.type == "retract":
+def _publications(store: Store, claimed: ClaimedTask) -> list[Publication]:
+    """For a retraction those that its parameter names, for a report those of its job."""
+    query = (
+        f"SELECT id, target, path, sha256, tree FROM publication WHERE state = '{PUBLISHED}' AND "
+    )
+    if tasks.has(claimed.type, Trait.RETRACT):
         named = claimed.spec["parameters"].get("publication", "").split()
-        values = [int(one) for one in named if one.isdigit()]
+        values = [int(number) for number in named if number.isdigit()]
         query += f"id IN ({marks(values)})"
-    elif claimed.type == "notify":
-        values = [claimed.held.job_id]
+    elif tasks.has(claimed.type, Trait.REPORT):
+        values = [claimed.claim.job_id]
         query += "job_id = ?"
     else:
         return []
     rows = store.execute(query + " ORDER BY id", values).get_all() if values else []
     return [
-        Publication(id=one, target=target, path=path, sha256=sha256, tree=bool(tree))
-        for one, target, path, sha256, tree in rows
+        Publication(id=number, target=target, path=path, sha256=sha256, tree=bool(tree))
+        for number, target, path, sha256, tree in rows
     ]

@@ -1,29 +1,34 @@
-"""Counts how attempts end. To be told once their end is in the database, and
-never within its transaction, which may run again."""
+"""Metrics of attempts: how they end. Call after the commit; a transaction may be retried."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+from backoffice import tasks
 from backoffice.data import counters
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.leases import Lease
+from backoffice.engine.leases import LeaseRecord
 from backoffice.engine.outcomes import Outcome
 from backoffice.states import LOST
+from backoffice.tasks import Trait
 
 
-def ended(one: Assignment, outcome: Outcome, targets: Collection[str]) -> None:
-    """An outcome was accepted. ``targets`` are those configured: others come
-    from users."""
-    counters.ATTEMPTS.count(one.type, outcome.state)
+def ended(assignment: Assignment, outcome: Outcome, targets: Collection[str]) -> None:
+    """An outcome was accepted. ``targets`` are those configured; other names come from
+    users, and are counted as one."""
+    counters.ATTEMPTS.count(assignment.type, outcome.state)
     if outcome.wall_seconds is not None:
-        counters.ATTEMPT_SECONDS.observe(outcome.wall_seconds, one.type, outcome.state)
-    if one.type == "publish":
-        counters.PUBLISHES.count(_known(one.parameters.get("target", ""), targets), outcome.state)
-    if one.type == "retract":
-        for target in {_known(publication.target, targets) for publication in one.publications}:
+        counters.ATTEMPT_SECONDS.observe(outcome.wall_seconds, assignment.type, outcome.state)
+    if tasks.has(assignment.type, Trait.PUBLISH):
+        counters.PUBLISHES.count(
+            _known(assignment.parameters.get("target", ""), targets), outcome.state
+        )
+    if tasks.has(assignment.type, Trait.RETRACT):
+        for target in {
+            _known(publication.target, targets) for publication in assignment.publications
+        }:
             counters.RETRACTIONS.count(target, outcome.state)
-    for delivery in outcome.deliveries:
+    for delivery in outcome.result.deliveries:
         sent = 200 <= delivery.status < 300
         counters.NOTIFICATIONS.count("job", counters.SENT if sent else counters.UNSENT)
 
@@ -32,12 +37,12 @@ def _known(target: str, targets: Collection[str]) -> str:
     return target if target in targets else counters.UNKNOWN
 
 
-def rescued(lease: Lease) -> None:
-    """A task was taken from a worker that was not heard of."""
+def rescued(lease: LeaseRecord) -> None:
+    """A task was given back because its worker was lost."""
     counters.LEASES_LOST.count()
     counters.ATTEMPTS.count(lease.type, LOST)
 
 
 def refused() -> None:
-    """An outcome came too late: the task is another worker's."""
+    """An outcome came too late: another worker has the task."""
     counters.REFUSED.count()

@@ -1,7 +1,7 @@
-"""What can be done here: every workflow and profile, loaded and checked together.
+"""Catalogue: every workflow and profile of this installation, loaded and checked together.
 
-Workflows name task types, profiles, targets and commands; this is where they
-meet, so that a broken recipe is refused before any job begins.
+Workflows name task types, profiles, targets and commands. They are checked against
+each other here, so that a broken recipe is refused before any job begins.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lxml import etree
 from backoffice import tasks
 from backoffice.config.redaction import shown_xml
 from backoffice.config.settings import Settings
-from backoffice.engine import jobs, workflows
-from backoffice.engine.jobs import Prepared, Request
+from backoffice.engine import submission, workflows
+from backoffice.engine.submission import JobRequest, PreparedJob
 from backoffice.engine.workflows import Workflow
 from backoffice.media import profiles
 from backoffice.media.profiles import Profile
@@ -29,10 +29,10 @@ class Catalogue:
     workflows: Mapping[str, Workflow]
     profiles: Mapping[str, Profile]
 
-    def prepare(self, request: Request, settings: Settings) -> Prepared:
-        """Like ``jobs.prepare``, and each task type that has ``check(parameters,
-        settings)`` agrees: it raises Invalid for what could only fail."""
-        prepared = jobs.prepare(request, self.workflows, settings.paths.roots)
+    def prepare(self, request: JobRequest, settings: Settings) -> PreparedJob:
+        """Like ``submission.prepare``, and the ``check`` of each task type agrees: it raises
+        Invalid for what could only fail."""
+        prepared = submission.prepare(request, self.workflows, settings.paths.roots)
         for task in prepared.plan:
             if check := getattr(tasks.load(task.type), "check", None):
                 for parameters in task.parameter_sets:

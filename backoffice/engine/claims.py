@@ -1,9 +1,9 @@
-"""Claiming tasks: which ones a worker may have, and taking them.
+"""Claims: which ready tasks a worker may have, and taking them.
 
-A claim gives a worker a task under a lease: task, attempt number and worker
-together are a :class:`Held`, which every later report must name (``leases``,
-``outcomes``). Functions get the store and the database's time, and never
-commit: the worker's loop decides what belongs together.
+A claim gives a worker a task under a lease. Task, attempt number and worker together
+are a :class:`Claim`, which every later report must name (``leases``, ``outcomes``).
+Functions get the store and the database's time, and never commit: the worker's loop
+decides what belongs to one transaction.
 """
 
 from __future__ import annotations
@@ -20,21 +20,17 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data import events
-from backoffice.data.database import for_update, insert_many, marks
-from backoffice.states import (
-    PAUSED,
-    READY,
-    RUNNING,
-)
+from backoffice.data.sql import for_update, insert_many, marks
+from backoffice.states import BLOCKED, PAUSED, QUEUED, READY, RUNNING, SCHEDULED
 
 DUE_BATCH = 500
-# Losses of its worker from which a task is under suspicion: a worker runs one
-# such at a time. So what is lost because of its neighbour soon runs without it.
+# A task that lost its worker so often is a suspect: a worker runs one suspect at a
+# time, so that a task that was lost because of its neighbour soon runs without it.
 SUSPECT = 2
 
 
 @dataclass(frozen=True)
-class Lane:
+class ClaimableLane:
     id: int
     queue: str
     capacity: int | None  # of the whole queue
@@ -42,8 +38,8 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Held:
-    """A task that a worker holds: what every report must name."""
+class Claim:
+    """A task that a worker holds under a lease: what every report must name."""
 
     task_id: int
     attempt: int
@@ -56,15 +52,15 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Claimed:
-    held: Held
+class ClaimedTask:
+    claim: Claim
     name: str
     type: str
     spec: Mapping[str, Any]
     suspect: bool = False
 
 
-def lanes(store: Store, queues: Collection[str], tags: Collection[str]) -> list[Lane]:
+def lanes(store: Store, queues: Collection[str], tags: Collection[str]) -> list[ClaimableLane]:
     """The lanes that a worker of these queues (patterns) and tags may claim
     from now: not those of paused or full queues, nor those that ask for other
     tags."""
@@ -73,13 +69,13 @@ def lanes(store: Store, queues: Collection[str], tags: Collection[str]) -> list[
         " LEFT JOIN queue ON queue.name = lane.queue"
         " WHERE COALESCE(queue.paused, 0) = 0"
     ).get_all()
-    found = [
-        Lane(lane, queue, capacity, _room(store, queue, capacity))
+    candidates = [
+        ClaimableLane(lane, queue, capacity, _room(store, queue, capacity))
         for lane, queue, wanted, capacity in rows
         if serves(queues, queue) and set(wanted.split()) <= set(tags)
     ]
     # A full queue must not hide the others behind its first tasks.
-    return [lane for lane in found if lane.room is None or lane.room > 0]
+    return [lane for lane in candidates if lane.room is None or lane.room > 0]
 
 
 def _room(store: Store, queue: str, capacity: int | None) -> int | None:
@@ -91,8 +87,8 @@ def serves(queues: Collection[str], queue: str) -> bool:
 
 
 def waiting(
-    store: Store, candidates: Sequence[Lane], limit: int, *, suspects: bool = True
-) -> list[tuple[Lane, int]]:
+    store: Store, candidates: Sequence[ClaimableLane], limit: int, *, suspects: bool = True
+) -> list[tuple[ClaimableLane, int]]:
     """How many tasks to take from each lane so that the ``limit`` first by
     priority and age are taken. Locks nothing."""
     heads = [
@@ -104,9 +100,9 @@ def waiting(
     return [(candidates[number], count) for number, count in counts.items()]
 
 
-def _heads(store: Store, lane: Lane, limit: int, suspects: bool) -> list[tuple[int, int]]:
+def _heads(store: Store, lane: ClaimableLane, limit: int, suspects: bool) -> list[tuple[int, int]]:
     query = (
-        "SELECT priority, id FROM task WHERE state = 'ready' AND lane_id = ?"
+        f"SELECT priority, id FROM task WHERE state = '{READY}' AND lane_id = ?"
         " ORDER BY priority, id LIMIT ?"
     )
     rows: list[tuple[int, int]] = store.execute(
@@ -120,7 +116,7 @@ def _heads(store: Store, lane: Lane, limit: int, suspects: bool) -> list[tuple[i
 # the whole queue. A test holds EXPLAIN against it.
 CLAIM = (
     "SELECT id, job_id, name, type, attempt, spec, losses FROM task"
-    " WHERE state = 'ready' AND lane_id = ? ORDER BY priority, id LIMIT ?"
+    f" WHERE state = '{READY}' AND lane_id = ? ORDER BY priority, id LIMIT ?"
 )
 
 
@@ -132,32 +128,32 @@ def claim(
     store: Store,
     worker_id: int,
     host: str,
-    take: Sequence[tuple[Lane, int]],
+    take: Sequence[tuple[ClaimableLane, int]],
     lease: float,
     now: datetime,
     *,
     suspects: bool = True,
-) -> list[Claimed]:
-    """Claim up to so many tasks from each lane, of the suspects at most one,
-    or none if the worker runs one already."""
-    claimed: list[Claimed] = []
+) -> list[ClaimedTask]:
+    """Claim up to so many tasks from each lane. Of suspects at most one is claimed,
+    and none without ``suspects``: the worker runs one already."""
+    claimed: list[ClaimedTask] = []
     taken: Counter[str] = Counter()  # by queue: several lanes may be of one
     for lane, count in take:
         allowed = _allowed(store, lane, count, taken[lane.queue])
         if allowed:
-            found = _claim_lane(store, worker_id, lane, allowed, suspects)
-            suspects = suspects and not any(one.suspect for one in found)
-            taken[lane.queue] += len(found)
-            claimed += found
+            tasks = _claim_lane(store, worker_id, lane, allowed, suspects)
+            suspects = suspects and not any(task.suspect for task in tasks)
+            taken[lane.queue] += len(tasks)
+            claimed += tasks
     if claimed:
         _mark_claimed(store, claimed, worker_id, host, now + timedelta(seconds=lease), now)
     return claimed
 
 
-def _allowed(store: Store, lane: Lane, count: int, taken: int) -> int:
-    """``count``, or less where the queue's limit leaves less; ``taken`` are
-    those that this claim has from it already. The lock on the queue's row
-    makes claimers of a limited queue take turns."""
+def _allowed(store: Store, lane: ClaimableLane, count: int, taken: int) -> int:
+    """``count``, or less if the queue's limit leaves less; ``taken`` is how many this
+    claim has from the queue already. The lock on the queue's row makes claimers of
+    a limited queue take turns."""
     if lane.capacity is None:
         return count
     row = store.execute(
@@ -172,7 +168,7 @@ def _allowed(store: Store, lane: Lane, count: int, taken: int) -> int:
 
 def running_in(store: Store, queue: str) -> int:
     (count,) = store.execute(
-        "SELECT COUNT(*) FROM task WHERE state = 'running'"
+        f"SELECT COUNT(*) FROM task WHERE state = '{RUNNING}'"
         " AND lane_id IN (SELECT id FROM lane WHERE queue = ?)",
         (queue,),
     ).get_one()
@@ -180,34 +176,35 @@ def running_in(store: Store, queue: str) -> int:
 
 
 def _claim_lane(
-    store: Store, worker_id: int, lane: Lane, count: int, suspects: bool
-) -> list[Claimed]:
+    store: Store, worker_id: int, lane: ClaimableLane, count: int, suspects: bool
+) -> list[ClaimedTask]:
     query = (CLAIM if suspects else _unsuspected(CLAIM)) + for_update(store, skip_locked=True)
-    claimed: list[Claimed] = []
+    claimed: list[ClaimedTask] = []
     for task, job, name, type_, attempt, spec, losses in store.execute(
         query, (lane.id, count)
     ).get_all():
         suspect = losses >= SUSPECT
-        if not (suspect and any(one.suspect for one in claimed)):
-            held = Held(task, attempt + 1, worker_id, job)
-            claimed.append(Claimed(held, name, type_, json.loads(spec), suspect))
+        if not (suspect and any(task.suspect for task in claimed)):
+            claim = Claim(task, attempt + 1, worker_id, job)
+            claimed.append(ClaimedTask(claim, name, type_, json.loads(spec), suspect))
     return claimed
 
 
 def _mark_claimed(
     store: Store,
-    claimed: Sequence[Claimed],
+    claimed: Sequence[ClaimedTask],
     worker_id: int,
     host: str,
     until: datetime,
     now: datetime,
 ) -> None:
-    tasks = [one.held.task_id for one in claimed]
-    jobs = sorted({one.held.job_id for one in claimed})
+    tasks = [task.claim.task_id for task in claimed]
+    jobs = sorted({task.claim.job_id for task in claimed})
     store.execute(
-        "UPDATE task SET state = 'running', attempt = attempt + 1, worker_id = ?,"
+        f"UPDATE task SET state = '{RUNNING}', attempt = attempt + 1, worker_id = ?,"
         " lease_until = ?, started = ?, finished = NULL, run_at = NULL, progress = 0,"
-        f" speed = '', eta = NULL, message = '' WHERE id IN ({marks(tasks)})",
+        f" speed = '', eta = NULL, message = '', reason = ''"
+        f" WHERE id IN ({marks(tasks)})",
         [worker_id, until, now, *tasks],
         noresult=True,
     )
@@ -226,21 +223,21 @@ def _mark_claimed(
             "report",
         ),
         [
-            (one.held.task_id, one.held.attempt, worker_id, host, RUNNING, now, "", "[]", "{}")
-            for one in claimed
+            (task.claim.task_id, task.claim.attempt, worker_id, host, RUNNING, now, "", "[]", "{}")
+            for task in claimed
         ],
     )
     queued = [
         row[0]
         for row in store.execute(
-            f"SELECT id FROM job WHERE id IN ({marks(jobs)}) AND state = 'queued' ORDER BY id"
+            f"SELECT id FROM job WHERE id IN ({marks(jobs)}) AND state = '{QUEUED}' ORDER BY id"
             + for_update(store),
             jobs,
         ).get_all()
     ]
     if queued:
         store.execute(
-            f"UPDATE job SET state = 'running', started = ? WHERE id IN ({marks(queued)})",
+            f"UPDATE job SET state = '{RUNNING}', started = ? WHERE id IN ({marks(queued)})",
             [now, *queued],
             noresult=True,
         )
@@ -248,11 +245,11 @@ def _mark_claimed(
     started += [
         events.of_task(
             "started",
-            one.held.job_id,
-            one.held.task_id,
-            f"{one.name}, attempt {one.held.attempt}, {host}",
+            task.claim.job_id,
+            task.claim.task_id,
+            f"{task.name}, attempt {task.claim.attempt}, {host}",
         )
-        for one in claimed
+        for task in claimed
     ]
     events.append(store, now, *started)
 
@@ -261,7 +258,7 @@ def promote(store: Store, now: datetime) -> int:
     """Make due tasks ready; returns how many. Tasks of paused jobs wait as
     blocked instead."""
     rows = store.execute(
-        "SELECT id, job_id FROM task WHERE state = 'scheduled' AND run_at <= ?"
+        f"SELECT id, job_id FROM task WHERE state = '{SCHEDULED}' AND run_at <= ?"
         " ORDER BY run_at LIMIT ?",
         (now, DUE_BATCH),
     ).get_all()
@@ -274,10 +271,10 @@ def promote(store: Store, now: datetime) -> int:
         row = store.execute(
             f"SELECT state FROM job WHERE id = ?{for_update(store)}", (job,)
         ).get_one()
-        state = "blocked" if row is not None and row[0] == PAUSED else READY
+        state = BLOCKED if row is not None and row[0] == PAUSED else READY
         result = store.execute(
             "UPDATE task SET state = ?, ready_at = ?"
-            f" WHERE id IN ({marks(tasks)}) AND state = 'scheduled' AND run_at <= ?",
+            f" WHERE id IN ({marks(tasks)}) AND state = '{SCHEDULED}' AND run_at <= ?",
             [state, now, *tasks, now],
         )
         count += result.rowcount

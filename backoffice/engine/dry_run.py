@@ -1,9 +1,8 @@
-"""What a job would do: its tasks, exact commands and outputs, with nothing done.
+"""Dry run: the tasks, exact commands and outputs of a job, with nothing done.
 
 Walks through the plan as the engine would, without a database and without
-writing. Input files are read, to know which conditions hold and what the
-commands must be; what tasks would make stands in for it at the paths it would
-have, with ``JOB`` for the number that the job does not have yet.
+writing. Input files are read, because conditions and commands depend on them. Outputs
+have the paths that they would have, with ``JOB`` for the number of the job.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from backoffice import tasks as task_types
 from backoffice.config.redaction import Redaction
 from backoffice.config.settings import Settings
 from backoffice.engine import variants, workflows
-from backoffice.engine.jobs import Prepared
+from backoffice.engine.submission import PreparedJob
 from backoffice.engine.workflows import InputRef, TaskSpec, Variant
 from backoffice.errors import BackofficeError
 from backoffice.system.confinement import NOTHING, Confinement
-from backoffice.tasks import Job, Plan, Publication, Source
+from backoffice.tasks import Job, Plan, Publication, Source, Trait
 
 JOB = "JOB"
 
 
 class _Unknown(int):
-    """The number of a job that is not there yet."""
+    """The number of a job that does not exist yet."""
 
     def __str__(self) -> str:
         return JOB
@@ -50,7 +49,7 @@ class DryTask:
 
 
 @dataclass
-class _Context:
+class _DryRunContext:
     """Implements :class:`backoffice.tasks.Context` as far as planning needs it."""
 
     name: str
@@ -91,7 +90,7 @@ class _Walk:
     """How far the job has come. ``made`` has an entry for each task that is
     done or skipped."""
 
-    prepared: Prepared
+    prepared: PreparedJob
     settings: Settings
     inputs: list[Source]
     facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -148,20 +147,17 @@ class _Walk:
         ]
         return [*told, "where several hosts share the work, each variant is a task of its own"]
 
-    def _plan(self, spec: TaskSpec, context: _Context) -> Plan:
-        if spec.type == "retract":  # its publications are in the database alone
-            asked = spec.parameters.get("publication", "")
-            return Plan(notes=[f"retracts these publications if they are there: {asked}"])
+    def _plan(self, spec: TaskSpec, context: _DryRunContext) -> Plan:
         module = task_types.load(spec.type)
         plan: Plan = module.plan(context)
-        if spec.type == "probe":  # only reads, and all that follows depends on it
+        if task_types.has(spec.type, Trait.PROBE):  # all that follows depends on its facts
             self.facts.update(module.run(context).facts)
         return plan
 
-    def _context(self, spec: TaskSpec) -> _Context:
+    def _context(self, spec: TaskSpec) -> _DryRunContext:
         request = self.prepared.request
         number = _Unknown()
-        return _Context(
+        return _DryRunContext(
             name=spec.name,
             job=Job(number, request.workflow, request.title, request.key, "", request.metadata),
             parameters=spec.parameters,
@@ -174,20 +170,22 @@ class _Walk:
     def _sources(self, wanted: InputRef) -> list[Source]:
         if wanted.task:
             made = self.made[wanted.task]
-            return [one for one in made if wanted.role in (None, one.role)]
+            return [source for source in made if wanted.role in (None, source.role)]
         return [
-            replace(one, facts=self.facts.get(one.file_id, {}))
-            for one in self.inputs
-            if one.role == wanted.role
+            replace(source, facts=self.facts.get(source.file_id, {}))
+            for source in self.inputs
+            if source.role == wanted.role
         ]
 
     def _job_facts(self) -> dict[str, object]:
         """Of several inputs of a role the first one counts, as in a real job."""
-        inputs = {one.role: self.facts.get(one.file_id, {}) for one in reversed(self.inputs)}
+        inputs = {
+            source.role: self.facts.get(source.file_id, {}) for source in reversed(self.inputs)
+        }
         return workflows.facts(self.prepared.parameters, inputs)
 
 
-def record(prepared: Prepared, settings: Settings) -> dict[str, Any]:
+def record(prepared: PreparedJob, settings: Settings) -> dict[str, Any]:
     """What the job would do, as the document ``plan`` has it."""
     return {
         "workflow": prepared.workflow.name,
@@ -207,7 +205,7 @@ def record(prepared: Prepared, settings: Settings) -> dict[str, Any]:
     }
 
 
-def plan(prepared: Prepared, settings: Settings) -> list[DryTask]:
+def plan(prepared: PreparedJob, settings: Settings) -> list[DryTask]:
     """What each task would do, in the order of the workflow."""
     inputs = [
         Source(role=role, path=path, name=path.name, size=size, file_id=number)

@@ -1,9 +1,8 @@
-"""Workers, the leases they hold, and what they report while they hold them.
+"""Leases: heartbeats, progress and fences of running attempts.
 
-All of it is fenced: every statement names task, attempt and worker and counts
-rows; none matched means that the task has been given to somebody else, and
-nothing is changed. Functions get the store and the database's time, and never
-commit.
+Every statement names task, attempt and worker, and counts rows: no row matched means
+that another worker has the task, and nothing is changed. Functions get the store and
+the database's time, and never commit.
 """
 
 from __future__ import annotations
@@ -11,245 +10,155 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from storm.locals import Store
 
-from backoffice.data import events, model
-from backoffice.data.database import for_update, marks, moment
-from backoffice.engine import transitions
-from backoffice.engine.claims import Held
-from backoffice.states import (
-    DRAINING,
-    LOST,
-    RUNNING,
-    STOPPED,
-)
+from backoffice.data import model
+from backoffice.data.sql import for_update, marks, moment
+from backoffice.engine import transitions, worker_registry
+from backoffice.engine.claims import Claim
+from backoffice.states import ACTIVE, LOST, RUNNING
 
-OURS = "id = ? AND attempt = ? AND worker_id = ? AND state = 'running'"
-
-
-def register(
-    store: Store,
-    now: datetime,
-    *,
-    host: str,
-    pid: int,
-    slots: int,
-    queues: Iterable[str],
-    tags: Iterable[str],
-    lease: float,
-    version: str,
-) -> int:
-    """A new worker's row; returns its id."""
-    worker = model.Worker()
-    worker.host, worker.pid, worker.slots = host, pid, slots
-    worker.queues, worker.tags = " ".join(queues), " ".join(sorted(tags))
-    worker.state, worker.started, worker.heartbeat = "active", now, now
-    worker.lease, worker.version = lease, version
-    store.add(worker)
-    store.flush()
-    worker_id: int = worker.id
-    events.append(
-        store, now, events.Event("worker.started", f"worker {worker_id}", detail=f"{host}:{pid}")
-    )
-    return worker_id
-
-
-def redefine(
-    store: Store,
-    worker_id: int,
-    *,
-    slots: int,
-    queues: Iterable[str],
-    tags: Iterable[str],
-    lease: float,
-) -> None:
-    """The worker goes on with other settings."""
-    store.execute(
-        "UPDATE worker SET slots = ?, queues = ?, tags = ?, lease = ? WHERE id = ?",
-        (slots, " ".join(queues), " ".join(sorted(tags)), lease, worker_id),
-        noresult=True,
-    )
-
-
-def sign_off(store: Store, worker_id: int, now: datetime) -> None:
-    """The worker stops of its own will, holding nothing."""
-    if _changed(
-        store,
-        "UPDATE worker SET state = ?, heartbeat = ? WHERE id = ? AND state <> ?",
-        (STOPPED, now, worker_id, STOPPED),
-    ):
-        events.append(store, now, events.Event("worker.stopped", f"worker {worker_id}"))
+OURS = f"id = ? AND attempt = ? AND worker_id = ? AND state = '{RUNNING}'"
 
 
 @dataclass(frozen=True)
-class Beat:
-    kept: frozenset[Held]
-    cancelled: frozenset[Held]  # of those kept: somebody asked to cancel
+class HeartbeatResult:
+    kept: frozenset[Claim]
+    cancelled: frozenset[Claim]  # of those kept: a user asked to cancel
     draining: bool
 
 
-def beat(store: Store, worker_id: int, held: Sequence[Held], lease: float, now: datetime) -> Beat:
-    """Renew the leases of ``held`` and tell which are still ours. A worker
-    that was given up as lost is active again: it is plainly alive."""
+def heartbeat(
+    store: Store, worker_id: int, claims: Sequence[Claim], lease: float, now: datetime
+) -> HeartbeatResult:
+    """Renew the leases of ``claims``; the result says which still hold their tasks. A
+    worker that was declared lost is active again."""
     until = now + timedelta(seconds=lease)
     kept = frozenset(
-        one
-        for one in sorted(held, key=lambda h: h.task_id)
-        if _changed(store, f"UPDATE task SET lease_until = ? WHERE {OURS}", (until, *one.key))
+        claim
+        for claim in sorted(claims, key=lambda claim: claim.task_id)
+        if _changed(store, f"UPDATE task SET lease_until = ? WHERE {OURS}", (until, *claim.key))
     )
     _changed(
         store,
-        "UPDATE worker SET heartbeat = ?, state = CASE state WHEN 'lost' THEN 'active'"
+        f"UPDATE worker SET heartbeat = ?, state = CASE state WHEN '{LOST}' THEN '{ACTIVE}'"
         " ELSE state END WHERE id = ?",
         (now, worker_id),
     )
-    return Beat(
+    return HeartbeatResult(
         kept,
-        cancel_requests(store, sorted(kept, key=lambda h: h.task_id)),
-        is_draining(store, worker_id),
+        cancel_requests(store, sorted(kept, key=lambda claim: claim.task_id)),
+        worker_registry.is_draining(store, worker_id),
     )
 
 
-def is_draining(store: Store, worker_id: int) -> bool:
-    row = store.execute("SELECT state FROM worker WHERE id = ?", (worker_id,)).get_one()
-    return row is None or row[0] in (DRAINING, STOPPED)
-
-
-def cancel_requests(store: Store, held: Sequence[Held]) -> frozenset[Held]:
-    if not held:
+def cancel_requests(store: Store, claims: Sequence[Claim]) -> frozenset[Claim]:
+    if not claims:
         return frozenset()
     rows = store.execute(
-        f"SELECT id FROM task WHERE id IN ({marks(held)}) AND cancel_requested IS NOT NULL",
-        [one.task_id for one in held],
+        f"SELECT id FROM task WHERE id IN ({marks(claims)}) AND cancel_requested IS NOT NULL",
+        [claim.task_id for claim in claims],
     ).get_all()
     wanted = {row[0] for row in rows}
-    return frozenset(one for one in held if one.task_id in wanted)
+    return frozenset(claim for claim in claims if claim.task_id in wanted)
 
 
 def report_progress(
-    store: Store, held: Held, percent: float, speed: str, eta: float | None
+    store: Store, claim: Claim, percent: float, speed: str, eta: float | None
 ) -> bool:
     """Progress of an attempt (percent; ETA in seconds) and of its job; False
     when the task is no longer ours. The job's row is locked first, as
     everywhere: two that lock in different orders would deadlock."""
-    store.execute(f"SELECT 1 FROM job WHERE id = ?{for_update(store)}", (held.job_id,))
-    steps = transitions.load(store, held.job_id)
-    ours = own_step(steps, held)
+    store.execute(f"SELECT 1 FROM job WHERE id = ?{for_update(store)}", (claim.job_id,))
+    tasks = transitions.load(store, claim.job_id)
+    ours = own_task(tasks, claim)
     if ours is None:
         return False
     ours.progress = percent
     store.execute(
         "UPDATE job SET progress = ? WHERE id = ?",
-        (transitions.progress(steps), held.job_id),
+        (transitions.progress(tasks), claim.job_id),
         noresult=True,
     )
     return _changed(
         store,
         f"UPDATE task SET progress = ?, speed = ?, eta = ? WHERE {OURS}",
-        (percent, speed[:32], eta, *held.key),
+        (percent, speed[:32], eta, *claim.key),
     )
 
 
 def report_command(
-    store: Store, held: Held, commands: Sequence[Sequence[str]], ffmpeg: str, log: str
+    store: Store, claim: Claim, commands: Sequence[Sequence[str]], ffmpeg: str, log: str
 ) -> bool:
     """What the attempt runs: exact arguments, ffmpeg's version, the log's path."""
-    if not still_ours(store, held):
+    if not still_ours(store, claim):
         return False
     store.execute(
         "UPDATE attempt SET commands = ?, ffmpeg = ?, log = ? WHERE task_id = ? AND number = ?",
-        (model.dump(commands), ffmpeg, log, held.task_id, held.attempt),
+        (model.dump(commands), ffmpeg, log, claim.task_id, claim.attempt),
         noresult=True,
     )
     return True
 
 
-def still_ours(store: Store, held: Held) -> bool:
-    row = store.execute(f"SELECT 1 FROM task WHERE {OURS}{for_update(store)}", held.key).get_one()
+def still_ours(store: Store, claim: Claim) -> bool:
+    row = store.execute(f"SELECT 1 FROM task WHERE {OURS}{for_update(store)}", claim.key).get_one()
     return row is not None
 
 
-def own_step(steps: Iterable[transitions.Step], held: Held) -> transitions.Step | None:
+def own_task(tasks: Iterable[transitions.JobTask], claim: Claim) -> transitions.JobTask | None:
     """The task that is held, if it still is, among those of its job."""
-    for step in steps:
-        if (step.id, step.attempt, step.worker_id) == held.key and step.state == RUNNING:
-            return step
+    for task in tasks:
+        if (task.id, task.attempt, task.worker_id) == claim.key and task.state == RUNNING:
+            return task
     return None
 
 
-def fence(store: Store, held: Held, lease: float, now: datetime) -> bool:
-    """Renew one lease just before something that others can see; False when
-    the task is no longer ours, or is to be cancelled."""
+def fence(store: Store, claim: Claim, lease: float, now: datetime) -> bool:
+    """Renew one lease just before a visible change; False when another worker has the
+    task, or it is to be cancelled."""
     return _changed(
         store,
         f"UPDATE task SET lease_until = ? WHERE {OURS} AND cancel_requested IS NULL",
-        (now + timedelta(seconds=lease), *held.key),
+        (now + timedelta(seconds=lease), *claim.key),
     )
 
 
 @dataclass(frozen=True)
-class Lease:
-    """A lease as somebody saw it: unchanged means not renewed."""
+class LeaseRecord:
+    """A lease as the database has it at one moment; unchanged later: not renewed."""
 
-    held: Held
+    claim: Claim
     until: datetime
     length: float  # seconds
     name: str = ""  # of the task, as its type
     type: str = ""
 
 
-def leases(store: Store) -> list[Lease]:
-    """Every lease there is now."""
+def current(store: Store) -> list[LeaseRecord]:
+    """The leases of all running tasks."""
     rows = store.execute(
         "SELECT t.id, t.attempt, t.worker_id, t.job_id, t.lease_until, w.lease, t.name, t.type"
-        " FROM task t LEFT JOIN worker w ON w.id = t.worker_id WHERE t.state = 'running'"
+        f" FROM task t LEFT JOIN worker w ON w.id = t.worker_id WHERE t.state = '{RUNNING}'"
     ).get_all()
     return [
-        Lease(Held(task, attempt, worker, job), moment(until) or datetime.min, lease or 0.0, *told)
+        LeaseRecord(
+            Claim(task, attempt, worker, job), moment(until) or datetime.min, lease or 0.0, *told
+        )
         for task, attempt, worker, job, until, lease, *told in rows
     ]
 
 
-def living(store: Store, attempts: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Those of the attempts (task, number) that still hold their tasks."""
+def still_running(store: Store, attempts: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Which of the attempts (task, number) still hold their tasks."""
     asked = set(attempts)
     tasks = sorted({task for task, _ in asked})
     rows = store.execute(
-        f"SELECT id, attempt FROM task WHERE state = 'running' AND id IN ({marks(tasks)})", tasks
+        f"SELECT id, attempt FROM task WHERE state = '{RUNNING}' AND id IN ({marks(tasks)})", tasks
     ).get_all()
     return asked & {(task, attempt) for task, attempt in rows}
-
-
-class Present(NamedTuple):
-    """A worker that has not ended and is not known to be lost."""
-
-    id: int
-    heartbeat: datetime
-    lease: float  # seconds
-    host: str
-    pid: int
-
-
-def present(store: Store) -> list[Present]:
-    rows = store.execute(
-        "SELECT id, heartbeat, lease, host, pid FROM worker WHERE state IN ('active', 'draining')"
-    ).get_all()
-    return [Present(one, moment(beat) or datetime.min, *rest) for one, beat, *rest in rows]
-
-
-def mark_lost_workers(store: Store, silent: Sequence[Present], now: datetime) -> None:
-    """Workers that have not been heard of for a lease: one that has had another
-    heartbeat since is not lost."""
-    for worker_id, heartbeat, *_ in silent:
-        if _changed(
-            store,
-            "UPDATE worker SET state = ? WHERE id = ? AND heartbeat = ?"
-            " AND state IN ('active', 'draining')",
-            (LOST, worker_id, heartbeat),
-        ):
-            events.append(store, now, events.Event("worker.lost", f"worker {worker_id}"))
 
 
 def _changed(store: Store, statement: str, params: Sequence[Any]) -> bool:

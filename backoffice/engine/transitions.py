@@ -1,9 +1,9 @@
-"""What follows in a job when something in it has changed.
+"""Transitions: what follows in a job when something in it has changed.
 
-One function does all of it, under a lock on the jobs' rows and their tasks':
-tasks whose needs are met become ready, those whose conditions do not hold are
-skipped, and a job with nothing left to do ends. It looks only at what is in
-the database, so running it once more changes nothing.
+``advance`` does all of it, under a lock on the job's row and its tasks: tasks whose
+needs are met become ready, tasks whose conditions do not hold are skipped, and a job
+with nothing left to do ends. It reads only the database, so a second run changes
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data import events, model
-from backoffice.data.database import for_update, marks, use_index
+from backoffice.data.sql import for_update, marks, use_index
 from backoffice.engine import variants, workflows
 from backoffice.engine.workflows import Variant
 from backoffice.states import (
@@ -32,14 +32,15 @@ from backoffice.states import (
     SKIPPED,
     SUCCEEDED,
     TASK_ENDED,
+    Reason,
 )
 
 DONE = (SUCCEEDED, SKIPPED)
 
 
 @dataclass
-class Step:
-    """A task as far as the flow is concerned."""
+class JobTask:
+    """The columns of a task that transitions depend on."""
 
     id: int
     name: str
@@ -53,48 +54,49 @@ class Step:
     waited: bool  # its delay has been waited for
     progress: float
     message: str
+    reason: Reason
     spec: Mapping[str, Any]
 
 
 @dataclass
-class Whole:
-    """A job with its tasks, locked."""
+class LockedJob:
+    """A job whose row and tasks are locked by this transaction."""
 
     id: int
     state: str
     cancelling: bool
-    steps: list[Step]
+    tasks: list[JobTask]
 
     def any(self, *states: str) -> bool:
-        return any(step.state in states for step in self.steps)
+        return any(task.state in states for task in self.tasks)
 
     def all(self, *states: str) -> bool:
-        return all(step.state in states for step in self.steps)
+        return all(task.state in states for task in self.tasks)
 
 
-def progress(steps: Sequence[Step]) -> float:
+def progress(tasks: Sequence[JobTask]) -> float:
     """Percent of a job, by the weights of its tasks; skipped ones do not count."""
-    counted = [step for step in steps if step.state != SKIPPED]
-    weights = sum(step.spec["weight"] for step in counted)
+    counted = [task for task in tasks if task.state != SKIPPED]
+    weights = sum(task.spec["weight"] for task in counted)
     if not weights:
-        return 100.0 * all(step.state in DONE for step in steps)
+        return 100.0 * all(task.state in DONE for task in tasks)
     done = sum(
-        step.spec["weight"] * (100 if step.state == SUCCEEDED else step.progress)
-        for step in counted
+        task.spec["weight"] * (100 if task.state == SUCCEEDED else task.progress)
+        for task in counted
     )
     return float(done / weights)
 
 
-def lock(store: Store, job_id: int) -> Whole | None:
+def lock(store: Store, job_id: int) -> LockedJob | None:
     """The job and its tasks, locked in this order; None if it is gone."""
     return lock_all(store, [job_id]).get(job_id)
 
 
-def lock_all(store: Store, job_ids: Iterable[int]) -> dict[int, Whole]:
+def lock_all(store: Store, job_ids: Iterable[int]) -> dict[int, LockedJob]:
     """The jobs that are there, by id, and their tasks, locked in this order.
 
-    MySQL is told which index to use: reading a small table from end to end is
-    cheaper to it, but would wait for rows that others hold.
+    MySQL is told which index to use: for a small table it prefers a full scan,
+    which would wait for rows that other transactions hold.
     """
     ids = sorted(set(job_ids))
     if not ids:
@@ -104,101 +106,104 @@ def lock_all(store: Store, job_ids: Iterable[int]) -> dict[int, Whole]:
         f" WHERE id IN ({marks(ids)}) ORDER BY id{for_update(store)}",
         ids,
     ).get_all()
-    steps = _steps(store, ids, for_update(store))
-    return {job: Whole(job, state, asked is not None, steps[job]) for job, state, asked in jobs}
+    tasks = _tasks(store, ids, for_update(store))
+    return {job: LockedJob(job, state, asked is not None, tasks[job]) for job, state, asked in jobs}
 
 
-def load(store: Store, job_id: int) -> list[Step]:
+def load(store: Store, job_id: int) -> list[JobTask]:
     """The job's tasks in the order of the plan."""
-    return _steps(store, [job_id])[job_id]
+    return _tasks(store, [job_id])[job_id]
 
 
-def _steps(store: Store, job_ids: Sequence[int], lock: str = "") -> dict[int, list[Step]]:
+def _tasks(store: Store, job_ids: Sequence[int], lock: str = "") -> dict[int, list[JobTask]]:
     rows: list[Any] = store.execute(
         "SELECT job_id, id, name, state, attempt, worker_id, failures, losses, max_attempts,"
-        " cancel_requested IS NOT NULL, run_at IS NOT NULL OR attempt > 0, progress, message, spec"
+        " cancel_requested IS NOT NULL, run_at IS NOT NULL OR attempt > 0, progress,"
+        " message, reason, spec"
         f" FROM task{use_index(store, 'task_job')} WHERE job_id IN ({marks(job_ids)})"
         f" ORDER BY job_id, id{lock}",
         job_ids,
     ).get_all()
-    steps: dict[int, list[Step]] = {job: [] for job in job_ids}
-    for job, *values in rows:
-        values[-1] = json.loads(values[-1])
-        steps[job].append(Step(*values))
-    return steps
+    tasks: dict[int, list[JobTask]] = {job: [] for job in job_ids}
+    for job, *values, reason, spec in rows:
+        tasks[job].append(JobTask(*[*values, Reason(reason), json.loads(spec)]))
+    return tasks
 
 
-def settle(store: Store, whole: Whole, now: datetime) -> list[events.Event]:
-    """Like :func:`settle_all` for one job."""
-    return settle_all(store, [whole], now)
+def advance(store: Store, job: LockedJob, now: datetime) -> list[events.Event]:
+    """Like :func:`advance_all` for one job."""
+    return advance_all(store, [job], now)
 
 
-def settle_all(store: Store, wholes: Iterable[Whole], now: datetime) -> list[events.Event]:
-    """Move on whatever in the locked jobs can move; returns what happened, for
-    the caller to append to the history."""
-    going = [whole for whole in wholes if whole.state not in JOB_ENDED]
-    happened = [event for whole in going for event in _move_on(store, whole, now)]
+def advance_all(store: Store, jobs: Iterable[LockedJob], now: datetime) -> list[events.Event]:
+    """Make every transition that is possible in the locked jobs. Returns the events, for
+    the caller to append."""
+    going = [job for job in jobs if job.state not in JOB_ENDED]
+    happened = [event for job in going for event in _move_on(store, job, now)]
     return happened + _end(store, going, now)
 
 
-def _move_on(store: Store, whole: Whole, now: datetime) -> list[events.Event]:
+def _move_on(store: Store, job: LockedJob, now: datetime) -> list[events.Event]:
     happened: list[events.Event] = []
-    if whole.cancelling:
-        happened += _cancel_waiting(store, whole, now)
-    elif whole.any(FAILED):
-        _hold(store, whole, (READY, SCHEDULED))
-    elif whole.state == PAUSED:
-        _hold(store, whole, (READY,))
+    if job.cancelling:
+        happened += _cancel_waiting(store, job, now)
+    elif job.any(FAILED):
+        _hold(store, job, (READY, SCHEDULED))
+    elif job.state == PAUSED:
+        _hold(store, job, (READY,))
     else:
-        happened += _start_what_can(store, whole, now)
+        happened += _start_what_can(store, job, now)
     return happened
 
 
-def _cancel_waiting(store: Store, whole: Whole, now: datetime) -> list[events.Event]:
-    waiting = [step for step in whole.steps if step.state in (BLOCKED, SCHEDULED, READY)]
-    _move(store, waiting, CANCELLED, finished=now)
-    return [events.of_task("cancelled", whole.id, step.id, step.name) for step in waiting]
+def _cancel_waiting(store: Store, job: LockedJob, now: datetime) -> list[events.Event]:
+    waiting = [task for task in job.tasks if task.state in (BLOCKED, SCHEDULED, READY)]
+    _move(store, waiting, CANCELLED, finished=now, reason=str(Reason.CANCELLED))
+    return [
+        events.of_task(CANCELLED, job.id, task.id, task.name, Reason.CANCELLED) for task in waiting
+    ]
 
 
-def _hold(store: Store, whole: Whole, states: tuple[str, ...]) -> None:
-    _move(store, [step for step in whole.steps if step.state in states], BLOCKED)
+def _hold(store: Store, job: LockedJob, states: tuple[str, ...]) -> None:
+    _move(store, [task for task in job.tasks if task.state in states], BLOCKED)
 
 
-def _start_what_can(store: Store, whole: Whole, now: datetime) -> list[events.Event]:
+def _start_what_can(store: Store, job: LockedJob, now: datetime) -> list[events.Event]:
     """In the order of ids, which is the order of the plan: what a skip lets
     through comes after it."""
     happened = []
-    by_name = {step.name: step for step in whole.steps}
+    by_name = {task.name: task for task in job.tasks}
     facts: dict[str, object] | None = None
-    ready: list[Step] = []
-    for step in whole.steps:
-        if step.state != BLOCKED:
+    ready: list[JobTask] = []
+    for task in job.tasks:
+        if task.state != BLOCKED:
             continue
-        if not all(by_name[name].state in DONE for name in step.spec["needs"]):
+        if not all(by_name[name].state in DONE for name in task.spec["needs"]):
             continue
-        when, several = variants.conditions(step.spec), variants.loaded(step.spec)
+        when, several = variants.conditions(task.spec), variants.loaded(task.spec)
         if (when or several) and facts is None:
-            facts = job_facts(store, whole.id)
+            facts = job_facts(store, job.id)
         if why := variants.left_out(when, several, facts or {}):
-            reason = f"because {why}"
-            _move(store, [step], SKIPPED, finished=now, message=reason)
-            happened.append(events.of_task("skipped", whole.id, step.id, reason))
+            message = f"because {why}"
+            _move(store, [task], SKIPPED, finished=now, message=message, reason=str(Reason.SKIPPED))
+            skipped = events.of_task(SKIPPED, job.id, task.id, message, Reason.SKIPPED)
+            happened.append(skipped)
             continue
         if several:
-            _narrow(store, step, variants.chosen(several, facts or {}))
-        if step.spec["delay"] and not step.waited:
-            _move(store, [step], SCHEDULED, run_at=now + timedelta(seconds=step.spec["delay"]))
+            _narrow(store, task, variants.chosen(several, facts or {}))
+        if task.spec["delay"] and not task.waited:
+            _move(store, [task], SCHEDULED, run_at=now + timedelta(seconds=task.spec["delay"]))
         else:
-            ready.append(step)
+            ready.append(task)
     _move(store, ready, READY, ready_at=now)
     return happened
 
 
-def _narrow(store: Store, step: Step, found: Sequence[Variant]) -> None:
-    """The task is to make these variants alone."""
-    step.spec = variants.narrowed(step.spec, found)
+def _narrow(store: Store, task: JobTask, chosen: Sequence[Variant]) -> None:
+    """Let the task make these variants only."""
+    task.spec = variants.narrowed(task.spec, chosen)
     store.execute(
-        "UPDATE task SET spec = ? WHERE id = ?", (model.dump(step.spec), step.id), noresult=True
+        "UPDATE task SET spec = ? WHERE id = ?", (model.dump(task.spec), task.id), noresult=True
     )
 
 
@@ -213,32 +218,32 @@ def job_facts(store: Store, job_id: int) -> dict[str, object]:
     return workflows.facts(parameters, {role: json.loads(facts) for role, facts in inputs})
 
 
-def _move(store: Store, steps: list[Step], state: str, **columns: object) -> None:
-    if not steps:
+def _move(store: Store, tasks: list[JobTask], state: str, **columns: object) -> None:
+    if not tasks:
         return
-    for step in steps:
-        step.state = state
+    for task in tasks:
+        task.state = state
     assignments = "".join(f", {column} = ?" for column in columns)
     store.execute(
-        f"UPDATE task SET state = ?{assignments} WHERE id IN ({marks(steps)})",
-        [state, *columns.values(), *(step.id for step in steps)],
+        f"UPDATE task SET state = ?{assignments} WHERE id IN ({marks(tasks)})",
+        [state, *columns.values(), *(task.id for task in tasks)],
         noresult=True,
     )
 
 
-def _end(store: Store, wholes: Iterable[Whole], now: datetime) -> list[events.Event]:
+def _end(store: Store, jobs: Iterable[LockedJob], now: datetime) -> list[events.Event]:
     """Write down how far the jobs are; those that ended alike in one statement."""
-    alike: dict[tuple[str | None, float, str], list[int]] = {}
-    for whole in wholes:
-        state = _final_state(whole)
-        message = _message(whole) if state == FAILED else ""
-        alike.setdefault((state, progress(whole.steps), message), []).append(whole.id)
+    alike: dict[tuple[str | None, float, str, Reason], list[int]] = {}
+    for job in jobs:
+        state = _final_state(job)
+        message, reason = _why_failed(job) if state == FAILED else ("", Reason.NONE)
+        alike.setdefault((state, progress(job.tasks), message, reason), []).append(job.id)
     happened = []
-    for (state, percent, message), ids in alike.items():
+    for (state, percent, message, reason), ids in alike.items():
         changes: dict[str, object] = {"progress": percent}
         if state is not None:
             changes |= {"state": state, "finished": now, "message": message}
-            happened += [events.of_job(state, job, detail=message) for job in ids]
+            happened += [events.of_job(state, job, detail=message, reason=reason) for job in ids]
         store.execute(
             f"UPDATE job SET {', '.join(f'{column} = ?' for column in changes)}"
             f" WHERE id IN ({marks(ids)})",
@@ -248,17 +253,18 @@ def _end(store: Store, wholes: Iterable[Whole], now: datetime) -> list[events.Ev
     return happened
 
 
-def _final_state(whole: Whole) -> str | None:
-    if whole.any(RUNNING):
+def _final_state(job: LockedJob) -> str | None:
+    if job.any(RUNNING):
         return None
-    if whole.all(*DONE):
+    if job.all(*DONE):
         return SUCCEEDED
-    if whole.cancelling and whole.all(*TASK_ENDED):
+    if job.cancelling and job.all(*TASK_ENDED):
         return CANCELLED
-    return FAILED if whole.any(FAILED) else None
+    return FAILED if job.any(FAILED) else None
 
 
-def _message(whole: Whole) -> str:
-    return "; ".join(
-        f"{step.name} failed: {step.message}" for step in whole.steps if step.state == FAILED
-    )
+def _why_failed(job: LockedJob) -> tuple[str, Reason]:
+    """The messages of all failed tasks, and the reason of the first."""
+    failed = [task for task in job.tasks if task.state == FAILED]
+    message = "; ".join(f"{task.name} failed: {task.message}" for task in failed)
+    return message, failed[0].reason

@@ -20,6 +20,7 @@ from backoffice.config import webhook_keys
 from backoffice.config.redaction import shown
 from backoffice.documents import safe_xml
 from backoffice.errors import DefinitionError, Invalid
+from backoffice.tasks import Trait
 
 MEDIA_FACTS = ("lines", "width", "height", "duration", "video", "audio", "subtitle", "frame_rate")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -151,13 +152,13 @@ def load(
     Raises DefinitionError with file and line for the first fault.
     """
     known = _Known(task_types, frozenset(profiles), frozenset(targets), frozenset(commands))
-    found: dict[str, Workflow] = {}
+    loaded: dict[str, Workflow] = {}
     for folder in folders:
-        found.update(_load_folder(folder, known))
-    return found
+        loaded.update(_load_folder(folder, known))
+    return loaded
 
 
-def settle(workflow: Workflow, parameters: Mapping[str, str]) -> dict[str, str]:
+def resolve_parameters(workflow: Workflow, parameters: Mapping[str, str]) -> dict[str, str]:
     """A job's parameters, checked and with defaults; Invalid says what is allowed."""
     specs = {spec.name: spec for spec in workflow.parameters}
     for name in parameters:
@@ -184,7 +185,7 @@ def plan(workflow: Workflow, parameters: Mapping[str, str]) -> tuple[TaskSpec, .
 
     A task parameter taken from a parameter that was left out is left out too.
     """
-    settled = settle(workflow, parameters)
+    settled = resolve_parameters(workflow, parameters)
     return tuple(_resolve(task, settled) for task in workflow.tasks)
 
 
@@ -343,6 +344,9 @@ class _Known:
     targets: frozenset[str]
     commands: frozenset[str]
 
+    def probes(self, name: str) -> bool:
+        return Trait.PROBE in getattr(self.types[name], "TRAITS", ())
+
     def named(self, kind: str) -> frozenset[str] | None:
         """The names a parameter of that kind or name must be one of, if any."""
         tables = {"profile": self.profiles, "target": self.targets, "command": self.commands}
@@ -352,14 +356,14 @@ class _Known:
 def _load_folder(folder: Path, known: _Known) -> dict[str, Workflow]:
     if not folder.is_dir():
         raise DefinitionError("no such folder; see [paths] workflows", source=str(folder))
-    found: dict[str, Workflow] = {}
+    loaded: dict[str, Workflow] = {}
     for path in sorted(folder.glob("*.xml")):
         workflow = _Reader(path, known).workflow()
-        if workflow.name in found:
-            other = found[workflow.name].source
+        if workflow.name in loaded:
+            other = loaded[workflow.name].source
             raise DefinitionError(f"workflow {workflow.name} is in {other} too", source=str(path))
-        found[workflow.name] = workflow
-    return found
+        loaded[workflow.name] = workflow
+    return loaded
 
 
 class _Reader:
@@ -396,16 +400,16 @@ class _Reader:
     ) -> dict[str, etree._Element]:
         """The parent's (the root's) children of that tag, by their ``key``, which must be
         unique."""
-        found: dict[str, etree._Element] = {}
+        elements: dict[str, etree._Element] = {}
         for element in _children(self.root if parent is None else parent, tag):
             name = element.get(key, "")
-            if name in found:
+            if name in elements:
                 self._refuse(element, f"there is a second {tag} named {name!r}")
-            found[name] = element
-        return found
+            elements[name] = element
+        return elements
 
     def _job_inputs(self) -> dict[str, InputSpec]:
-        found: dict[str, InputSpec] = {}
+        inputs: dict[str, InputSpec] = {}
         for role, element in self._by_name("input", "role").items():
             if role == "parameter":
                 self._refuse(
@@ -414,8 +418,8 @@ class _Reader:
             low, high = int(element.get("min", "1")), int(element.get("max", "1"))
             if not low <= high or high == 0:
                 self._refuse(element, f"input {role!r}: from {low} to {high} files is impossible")
-            found[role] = InputSpec(role, low, high)
-        return found
+            inputs[role] = InputSpec(role, low, high)
+        return inputs
 
     def _job_parameters(self) -> dict[str, ParameterSpec]:
         elements = self._by_name("parameter", "name")
@@ -523,7 +527,7 @@ class _Reader:
         return kind
 
     def _inputs(self, element: etree._Element) -> tuple[InputRef, ...]:
-        found = []
+        inputs = []
         for child in _children(element, "input"):
             role, task = child.get("role"), child.get("task", "")
             if not task and role is None:
@@ -531,8 +535,8 @@ class _Reader:
             if not task and role not in self.inputs:
                 there = _list(self.inputs)
                 self._refuse(child, f"the job has no input of role {role!r}; it has {there}")
-            found.append(InputRef(role, task))
-        return tuple(found)
+            inputs.append(InputRef(role, task))
+        return tuple(inputs)
 
     def _needs(self, element: etree._Element, inputs: Iterable[InputRef]) -> tuple[str, ...]:
         wanted = [*element.get("needs", "").split(), *(ref.task for ref in inputs if ref.task)]
@@ -656,7 +660,7 @@ class _Reader:
                         self.elements[task.name],
                         f"{condition.fact} is not known yet; let the task need a probe task",
                     )
-            if after_probe or task.type == "probe":
+            if after_probe or self.known.probes(task.type):
                 probed.add(task.name)
 
 
@@ -675,8 +679,8 @@ def _children(element: etree._Element, tag: str) -> list[etree._Element]:
 
 
 def _child(element: etree._Element, tag: str) -> str:
-    found = element.find(f"{{{safe_xml.NAMESPACE}}}{tag}")
-    return "" if found is None else safe_xml.text(found)
+    child = element.find(f"{{{safe_xml.NAMESPACE}}}{tag}")
+    return "" if child is None else safe_xml.text(child)
 
 
 def _true(value: str | None) -> bool:

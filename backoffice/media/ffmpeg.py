@@ -26,8 +26,9 @@ from typing import Any, Final
 from unicodedata import category
 
 from backoffice.config.settings import Settings
-from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed
+from backoffice.errors import BackofficeError, ProcessKilled, TaskFailed, reason_of
 from backoffice.media import colour, decoding, mp4, pictures, rates, timeline
+from backoffice.states import Reason
 from backoffice.system.confinement import NOTHING, Confinement, entrance, of_tools
 from backoffice.system.prctl import die_with
 
@@ -153,7 +154,9 @@ def _start(
             )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise TaskFailed(f"cannot start {argv[0]}: {reason}; is it installed?") from error
+        raise TaskFailed(
+            f"cannot start {argv[0]}: {reason}; is it installed?", reason=Reason.NOT_STARTED
+        ) from error
 
 
 @contextmanager
@@ -467,7 +470,7 @@ class _Probed:
     settings: Settings
 
     def bad(self, what: str) -> TaskFailed:
-        return TaskFailed(f"{self.name} {what}", retry=False)
+        return TaskFailed(f"{self.name} {what}", retry=False, reason=Reason.UNUSABLE_SOURCE)
 
 
 def _light_metadata(
@@ -645,7 +648,9 @@ def _check_readable(looked: _Probed) -> None:
         with open(looked.path, "rb"):
             size = looked.path.stat().st_size
     except OSError as error:
-        raise TaskFailed(f"{looked.name} cannot be read: {error.strerror}") from error
+        raise TaskFailed(
+            f"{looked.name} cannot be read: {error.strerror}", reason=reason_of(error)
+        ) from error
     if size == 0:
         raise looked.bad("is empty (0 bytes); copy it again")
 
@@ -1100,6 +1105,26 @@ _UNWRITTEN: Final = frozenset(
 )
 
 
+# Of the words above; what is not here is told by the exit status alone.
+_CODES: Final = {
+    "no space left on device": Reason.DISK_FULL,
+    "disk quota exceeded": Reason.DISK_FULL,
+    "file too large": Reason.OUTPUT_TOO_LARGE,
+    "read-only file system": Reason.NOT_PERMITTED,
+    "cannot allocate memory": Reason.OUT_OF_MEMORY,
+    "malloc of size": Reason.OUT_OF_MEMORY,
+    "failed to map segment": Reason.OUT_OF_MEMORY,
+    "bad_alloc": Reason.OUT_OF_MEMORY,
+    "not on whitelist": Reason.UNUSABLE_SOURCE,
+    "permission denied": Reason.NOT_PERMITTED,
+    "input/output error": Reason.FILE_ERROR,
+    "matches no streams": Reason.UNUSABLE_SOURCE,
+    "moov atom not found": Reason.DAMAGED_SOURCE,
+    "invalid data found": Reason.DAMAGED_SOURCE,
+    "no such file or directory": Reason.MISSING_SOURCE,
+}
+
+
 def failure(completed: Completed) -> BackofficeError:
     """What to raise for a command that did not end well: ProcessKilled when
     somebody ended it, TaskFailed otherwise."""
@@ -1107,7 +1132,7 @@ def failure(completed: Completed) -> BackofficeError:
     if _killed(completed):
         return ProcessKilled(reason)
     _, retry = _meaning(completed)
-    return TaskFailed(reason, retry=retry)
+    return TaskFailed(reason, retry=retry, reason=_code(completed))
 
 
 def disk_full(folder: Path) -> bool:
@@ -1122,7 +1147,7 @@ def require_written(stderr: str) -> None:
     tail = "\n".join(one for one in _faults(stderr).lower().splitlines() if not _READ.search(one))
     for words, meaning, retry in _MEANINGS:
         if words in _UNWRITTEN and words in tail:
-            raise TaskFailed(meaning + _quote(stderr), retry=retry)
+            raise TaskFailed(meaning + _quote(stderr), retry=retry, reason=_CODES[words])
 
 
 _READ = re.compile(r"\] file:.*: input/output error$")
@@ -1164,6 +1189,16 @@ def _meaning(completed: Completed) -> tuple[str, bool]:
         if words in tail:
             return meaning, retry
     return "", True
+
+
+def _code(completed: Completed) -> Reason:
+    if completed.cpu_exhausted:
+        return Reason.CPU_LIMIT
+    if completed.signal:
+        return Reason.CRASHED
+    tail = _faults(completed.stderr_tail).lower()
+    words = next((words for words, _, _ in _MEANINGS if words in tail), "")
+    return _CODES.get(words, Reason.EXIT_STATUS)
 
 
 def _quote(tail: str) -> str:

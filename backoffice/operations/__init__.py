@@ -1,4 +1,4 @@
-"""What an administrator does: check, backup, restore, reconcile, demo.
+"""Administration: check, backup, restore, reconcile, demo.
 
 Owns the work of those commands; their arguments and output belong to ``cli``.
 Imports ``scheduler``, ``reports`` and what is below them.

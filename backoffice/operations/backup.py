@@ -1,19 +1,17 @@
-"""``backoffice backup``: everything the database holds, in one file; and reading it again.
+"""``backoffice backup``: write the whole database into one file, and read that file.
 
 A backup is a tar of
 
     manifest.json           versions, time, the tables with their columns and numbers
                             of rows, and the SHA-256 of every other member
-    tables/NAME.jsonl.gz    a table: a row a line, by primary key
-    published.jsonl.gz      what was published and where: for people, and for who
-                            has lost the program
-    files.jsonl.gz          the files that were known
-    workflows/N/, profiles/N/   recipes of the site's own, by their folder's number
+    tables/NAME.jsonl.gz    a table: one row per line, by primary key
+    published.jsonl.gz      what is published where: readable without the program
+    files.jsonl.gz          the files that the database knows
+    workflows/N/, profiles/N/   the site's own recipes, by their folder's number
 
-All of it is of one moment: one snapshot, while others go on writing. The rows
-are of no dialect: what was SQLite's can be restored into MySQL, and back. What
-can be made anew (the search index) is left out, and so are the settings, which
-hold secrets, and the media, which are no database's business.
+All of it is one snapshot, while other processes go on writing. The rows have no SQL
+dialect: a backup of SQLite can be restored into MySQL, and the reverse. Left out are
+the search index, which is rebuilt, the settings, which have secrets, and the media.
 """
 
 from __future__ import annotations
@@ -35,43 +33,35 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-from storm.exceptions import DatabaseError
 from storm.locals import Store
 
 from backoffice import __version__
 from backoffice.config.settings import Settings
-from backoffice.data import migrations
-from backoffice.data.database import NO_SUCH_TABLE, Database, code, is_mysql
+from backoffice.data import migrations, tables
+from backoffice.data.database import Database
+from backoffice.data.tables import Table
 from backoffice.errors import BackofficeError, Conflict, Invalid, SchemaMismatch
+from backoffice.states import PRESENT, PUBLISHED
 from backoffice.system import files
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-PAGE = 2000  # rows read at a time
-_LEVEL = 5  # of compression: more takes longer than it is worth
-_TABLE = re.compile(r"^CREATE (?:VIRTUAL )?TABLE IF NOT EXISTS (\w+)", re.MULTILINE)
-_MADE_ANEW = ("job_search", "file_search")  # by the scheduler
+_LEVEL = 5  # of compression; higher ones are much slower and little smaller
 _RECIPE = re.compile(r"(workflows|profiles)/(\d{1,3})/([\w][\w.-]*\.xml)")
 _KINDS = ("workflows", "profiles")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
-# Lists for people: of which rows, and what of them.
+# Lists for people, by table: member, state of the rows, columns.
 _LISTS = {
     "publication": (
         "published.jsonl.gz",
-        "published",
+        PUBLISHED,
         ("id", "target", "path", "tree", "size", "sha256", "published", "href"),
     ),
-    "file": ("files.jsonl.gz", "present", ("id", "href", "tree", "size", "sha256")),
+    "file": ("files.jsonl.gz", PRESENT, ("id", "href", "tree", "size", "sha256")),
 }
-
-
-class Table(NamedTuple):
-    name: str
-    columns: tuple[str, ...]
-    key: tuple[str, ...]  # the primary one
 
 
 @dataclass(frozen=True)
@@ -85,61 +75,20 @@ class Manifest:
     members: Mapping[str, str]  # name → SHA-256
 
 
-# Tables ----------------------------------------------------------------------
-
-
-def names(dialect: str) -> list[str]:
-    """Every table that migrations ever made, without their own."""
-    statements = "\n".join(step.statement for step in migrations.steps(dialect))
-    return list(dict.fromkeys(_TABLE.findall(statements)))
-
-
-def tables(store: Store) -> list[Table]:
-    """The tables there are whose rows cannot be made anew."""
-    dialect = "mysql" if is_mysql(store) else "sqlite"
-    found = [_table(store, name) for name in names(dialect) if name not in _MADE_ANEW]
-    return [table for table in found if table.columns]
-
-
-def _table(store: Store, name: str) -> Table:
-    return (_mysql_table if is_mysql(store) else _sqlite_table)(store, name)
-
-
-def _sqlite_table(store: Store, name: str) -> Table:
-    query = "SELECT name, pk FROM pragma_table_info(?) ORDER BY cid"
-    columns = store.execute(query, (name,)).get_all()
-    key = sorted((place, column) for column, place in columns if place)
-    return Table(name, tuple(column for column, _ in columns), tuple(column for _, column in key))
-
-
-def _mysql_table(store: Store, name: str) -> Table:
-    """Not from information_schema: MariaDB makes a table on disk to answer, and
-    when that fails some versions (10.11.19) crash."""
-    try:
-        _, text = store.execute(f"SHOW CREATE TABLE {name}").get_one()
-    except DatabaseError as error:
-        if code(error) != NO_SUCH_TABLE:
-            raise
-        return Table(name, (), ())
-    columns = re.findall(r"^  `(\w+)` ", text, re.MULTILINE)
-    (key,) = re.findall(r"^  PRIMARY KEY \((.*?)\)", text, re.MULTILINE)
-    return Table(name, tuple(columns), tuple(re.findall(r"`(\w+)`", key)))
-
-
 # Writing ---------------------------------------------------------------------
 
 
 def write(database: Database, settings: Settings, path: Path) -> Manifest:
-    """Make the backup ``path``, whole and readable by this user alone, or not at
-    all. Raises Conflict if something is there already."""
+    """Make the backup ``path``, complete and readable by this user only, or not at all.
+    Raises Conflict if the path exists."""
     path = Path(os.path.abspath(path))
     if os.path.lexists(path):
         raise Conflict(f"{path} is there already: name another file, or move it away")
     with _explained(path), _private(path) as folder:
-        _require_whole(database)
+        _require_sound(database)
         found, rows = database.read(_dump, folder)
         _copy_recipes(settings, folder)
-        members = sorted(one for one in folder.rglob("*") if one.is_file())
+        members = sorted(path for path in folder.rglob("*") if path.is_file())
         manifest = Manifest(
             schema=database.read(migrations.version),
             program=__version__,
@@ -147,7 +96,7 @@ def write(database: Database, settings: Settings, path: Path) -> Manifest:
             host=socket.gethostname(),
             tables={table.name: table.columns for table in found},
             rows=rows,
-            members={str(one.relative_to(folder)): files.sha256(one) for one in members},
+            members={str(path.relative_to(folder)): files.sha256(path) for path in members},
         )
         ready = folder / "ready"
         _pack(ready, folder, manifest)
@@ -171,8 +120,8 @@ def _explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _private(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` for what is not yet done, and gone afterwards; what
-    a killed backup left there goes too."""
+    """A folder beside ``path`` for the unfinished backup, removed afterwards with what a
+    killed backup left there."""
     folder = path.with_name(f".{path.name}.part")
     folder.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -191,8 +140,8 @@ def _private(path: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _require_whole(database: Database) -> None:
-    """Refuse what is broken: its backup would be taken for whole."""
+def _require_sound(database: Database) -> None:
+    """Refuse a damaged database: its backup would be incomplete."""
     todo = migrations.pending(database)
     version = database.read(migrations.version)
     if not version:
@@ -208,28 +157,20 @@ def _require_whole(database: Database) -> None:
 
 
 def _dump(store: Store, folder: Path) -> tuple[list[Table], dict[str, int]]:
-    """Write all tables as they are at this moment; they, and their numbers of rows."""
-    _begin_snapshot(store)
-    found = tables(store)
+    """Write all tables of one snapshot; returns them, and their numbers of rows."""
+    tables.begin_snapshot(store)
+    found = tables.known(store)
     (folder / "tables").mkdir(exist_ok=True)
     return found, {table.name: _dump_table(store, table, folder) for table in found}
 
 
-def _begin_snapshot(store: Store) -> None:
-    """Everything that is read from now on is of this moment. SQLite's WAL gives
-    that to every transaction."""
-    if is_mysql(store):
-        store.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", noresult=True)
-        store.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", noresult=True)
-
-
 def _dump_table(store: Store, table: Table, folder: Path) -> int:
-    """Write its rows, and what of them is in a list for people; how many there are."""
+    """Write its rows, also into the list for people; returns how many."""
     count = 0
     with ExitStack() as stack:
         out = stack.enter_context(_compressed(folder / _member(table.name)))
         listed = _lister(table, folder, stack)
-        for page in _pages(store, table):
+        for page in tables.pages(store, table):
             for row in page:
                 out.write(_line(row))
                 listed(row)
@@ -252,30 +193,6 @@ def _lister(table: Table, folder: Path, stack: ExitStack) -> Callable[[Sequence[
     return write
 
 
-def _pages(store: Store, table: Table) -> Iterator[list[Any]]:
-    """All rows by primary key; each page begins after the one before."""
-    order = ", ".join(table.key)
-    select = f"SELECT {', '.join(table.columns)} FROM {table.name}"
-    places = [table.columns.index(column) for column in table.key]
-    where = ""
-    values: list[Any] = []
-    while page := store.execute(f"{select}{where} ORDER BY {order} LIMIT {PAGE}", values).get_all():
-        yield page
-        last = [page[-1][place] for place in places]
-        where, values = _after(table.key, last)
-
-
-def _after(key: Sequence[str], last: Sequence[Any]) -> tuple[str, list[Any]]:
-    """``a > ? OR (a = ? AND b > ?)``: MySQL finds no range in ``(a, b) > (?, ?)``."""
-    terms: list[str] = []
-    values: list[Any] = []
-    for depth, column in enumerate(key):
-        equal = "".join(f"{one} = ? AND " for one in key[:depth])
-        terms.append(f"({equal}{column} > ?)")
-        values += last[: depth + 1]
-    return f" WHERE {' OR '.join(terms)}", values
-
-
 def _line(value: object) -> bytes:
     return _encode(value).encode() + b"\n"
 
@@ -296,7 +213,7 @@ def _compressed(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _copy_recipes(settings: Settings, folder: Path) -> None:
-    """Those in the site's own folders; what is shipped comes with the program."""
+    """Copy the recipes of the site's own folders; shipped ones come with the program."""
     for kind in _KINDS:
         for number, source in enumerate(getattr(settings.paths, kind)[1:], 1):
             for recipe in sorted(source.glob("*.xml")):
@@ -306,7 +223,7 @@ def _copy_recipes(settings: Settings, folder: Path) -> None:
 
 
 def _pack(ready: Path, folder: Path, manifest: Manifest) -> None:
-    """One file, on the disk for good."""
+    """Make the one file, synced to the disk."""
     descriptor = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -327,13 +244,13 @@ def _add(tar: tarfile.TarFile, name: str, size: int, content: IO[bytes]) -> None
 
 
 def _place(ready: Path, path: Path) -> None:
-    """A rename would replace what has come there meanwhile; a link does not."""
+    """Link, because a rename would replace a file that has appeared meanwhile."""
     try:
         os.link(ready, path)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        if os.path.lexists(path):  # file systems without links: as good as can be
+        if os.path.lexists(path):  # on a file system without links a small race remains
             raise FileExistsError(path) from error
         os.rename(ready, path)
     files.sync(path)
@@ -343,7 +260,7 @@ def _place(ready: Path, path: Path) -> None:
 
 
 class Archive:
-    """A backup whose every byte is as it was written."""
+    """A verified backup."""
 
     def __init__(self, path: Path, tar: tarfile.TarFile, manifest: Manifest) -> None:
         self.path = path

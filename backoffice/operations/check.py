@@ -1,7 +1,6 @@
-"""``backoffice check``: is everything there that the settings count on?
+"""``backoffice check``: test that everything works that the settings need.
 
-Looks and asks, and changes nothing. Each finding is a line; one that is not
-well says what to do.
+Changes nothing. Each finding is a line; one that fails says what to do.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ from backoffice.config.settings import (
 )
 from backoffice.data import cluster, migrations
 from backoffice.data.cluster import Status
-from backoffice.data.database import Database, clock
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import catalogue
 from backoffice.engine.catalogue import Catalogue
 from backoffice.errors import BackofficeError
@@ -38,20 +38,20 @@ from backoffice.media import ffmpeg, rendering
 from backoffice.system import confinement, logs
 from backoffice.units import size
 
-LAG_WITHIN = 3.0  # seconds
-LEAST_FREE = 1_000_000_000  # bytes: less than this will not last for long
+LAG_WITHIN = 3.0  # seconds to find out how late the replicas are
+LEAST_FREE = 1_000_000_000  # bytes
 
 
 @dataclass(frozen=True)
-class Line:
+class Finding:
     ok: bool
     what: str
     text: str
 
 
-def run(settings: Settings) -> list[Line]:
-    """Every finding; it is well if all are."""
-    lines = [Line(True, "config", settings.source)]
+def run(settings: Settings) -> list[Finding]:
+    """All findings."""
+    lines = [Finding(True, "config", settings.source)]
     lines += _database(settings)
     lines += _recipes(settings)
     lines += _tools(settings)
@@ -60,7 +60,7 @@ def run(settings: Settings) -> list[Line]:
         lines.append(_writable(f"[paths] {name}", folder))
     lines += _log(settings.log)
     if not paths.roots:
-        lines.append(Line(False, "[paths] roots", "no folder may be read: name one"))
+        lines.append(Finding(False, "[paths] roots", "no folder may be read: name one"))
     lines += [_readable("[paths] roots", root) for root in paths.roots]
     for watch in settings.watches.values():
         lines.append(_readable(f"watch {watch.name}", watch.folder))
@@ -74,29 +74,29 @@ def run(settings: Settings) -> list[Line]:
     return lines
 
 
-def _asked(what: str, ask: Callable[[], str]) -> Line:
+def _asked(what: str, ask: Callable[[], str]) -> Finding:
     try:
-        return Line(True, what, ask())
+        return Finding(True, what, ask())
     except BackofficeError as error:
-        return Line(False, what, str(error))
+        return Finding(False, what, str(error))
 
 
-def _database(settings: Settings) -> Iterator[Line]:
+def _database(settings: Settings) -> Iterator[Finding]:
     try:
         database = Database(settings.database)
     except BackofficeError as error:
-        yield Line(False, "database", str(error))
+        yield Finding(False, "database", str(error))
         return
     yield from map(_node, _nodes(database))
     if database.replicated and not settings.auth.secret:
         text = "is not set: each web server would forget what users wrote through another"
-        yield Line(False, "[auth] secret", text)
+        yield Finding(False, "[auth] secret", text)
     try:
         database.read(clock)
     except BackofficeError as error:
-        yield Line(False, "database", str(error))
+        yield Finding(False, "database", str(error))
         return
-    yield Line(True, "database", f"{database.dialect}, answers")
+    yield Finding(True, "database", f"{database.dialect}, answers")
 
     def schema() -> str:
         migrations.require_current(database)
@@ -107,26 +107,26 @@ def _database(settings: Settings) -> Iterator[Line]:
 
 
 def _nodes(database: Database) -> list[Status]:
-    """How late a replica is shows only after some looks at all of them."""
+    """The lag of a replica is known only after several readings."""
     until = time.monotonic() + LAG_WITHIN
     while True:
         found = database.nodes()
-        unknown = [one for one in found if one.state == cluster.LATE and not _is_known(one.lag)]
+        unknown = [node for node in found if node.state == cluster.LATE and not _is_known(node.lag)]
         if not (unknown and database.takes_writes) or time.monotonic() > until:
             return found
         time.sleep(0.05)
 
 
-def _node(one: Status) -> Line:
-    what = f"database {one.name}"
-    if one.state == cluster.DOWN:
-        return Line(False, what, f"{one.role}, down: {one.error}")
-    if one.role == cluster.PRIMARY:
-        return Line(True, what, "primary, up")
-    if one.state == cluster.UP:
-        return Line(True, what, f"replica, up{_late(one.lag)}")
-    late = f"{one.lag:.0f} s" if _is_known(one.lag) else "nobody knows how"
-    return Line(False, what, f"replica, {late} late: not read from until it has caught up")
+def _node(node: Status) -> Finding:
+    what = f"database {node.name}"
+    if node.state == cluster.DOWN:
+        return Finding(False, what, f"{node.role}, down: {node.error}")
+    if node.role == cluster.PRIMARY:
+        return Finding(True, what, "primary, up")
+    if node.state == cluster.UP:
+        return Finding(True, what, f"replica, up{_late(node.lag)}")
+    late = f"{node.lag:.0f} s" if _is_known(node.lag) else "an unknown time"
+    return Finding(False, what, f"replica, {late} late: not read from until it has caught up")
 
 
 def _late(lag: float | None) -> str:
@@ -137,23 +137,25 @@ def _is_known(lag: float | None) -> bool:
     return lag is not None and math.isfinite(lag)
 
 
-def _recipes(settings: Settings) -> Iterator[Line]:
+def _recipes(settings: Settings) -> Iterator[Finding]:
     try:
         known = catalogue.load(settings)
     except BackofficeError as error:
-        yield Line(False, "recipes", str(error))
+        yield Finding(False, "recipes", str(error))
         return
-    yield Line(True, "profiles", f"{len(known.profiles)} from {_folders(settings.paths.profiles)}")
-    yield Line(
+    yield Finding(
+        True, "profiles", f"{len(known.profiles)} from {_folders(settings.paths.profiles)}"
+    )
+    yield Finding(
         True, "workflows", f"{len(known.workflows)} from {_folders(settings.paths.workflows)}"
     )
     yield _asked("encoders", lambda: _encoders(settings, known))
     yield _asked("filters", lambda: _filters(settings))
     for kind, wanted in (("watch", settings.watches), ("schedule", settings.schedules)):
-        for one in wanted.values():
-            if one.workflow not in known.workflows:
-                text = f"there is no workflow {one.workflow!r}: correct its setting"
-                yield Line(False, f"{kind} {one.name}", text)
+        for entry in wanted.values():
+            if entry.workflow not in known.workflows:
+                text = f"there is no workflow {entry.workflow!r}: correct its setting"
+                yield Finding(False, f"{kind} {entry.name}", text)
 
 
 def _folders(folders: tuple[Path, ...]) -> str:
@@ -188,7 +190,7 @@ def _filters(settings: Settings) -> str:
     return ", ".join(sorted(rendering.FILTERS))
 
 
-def _tools(settings: Settings) -> Iterator[Line]:
+def _tools(settings: Settings) -> Iterator[Finding]:
     for name in ("ffmpeg", "ffprobe"):
         yield _asked(name, partial(_version, getattr(settings.tools, name), settings))
     yield _confinement(settings)
@@ -198,99 +200,107 @@ def _version(tool: str, settings: Settings) -> str:
     return f"{tool}, version {ffmpeg.version(tool, confinement.of_tools(settings))}"
 
 
-def _confinement(settings: Settings) -> Line:
+def _confinement(settings: Settings) -> Finding:
     what, mode = "confinement", settings.limits.confine
     if mode == confinement.NONE:
         text = "none, by [limits] confine: ffmpeg may do all that the service may"
-        return Line(True, what, text)
+        return Finding(True, what, text)
     found = confinement.missing()
     text = f"missing: {'; '.join(found)}" if found else "files, network, system calls, resources"
-    return Line(not (mode == confinement.REQUIRE and confinement.lacks()), what, f"{mode}; {text}")
+    return Finding(
+        not (mode == confinement.REQUIRE and confinement.lacks()), what, f"{mode}; {text}"
+    )
 
 
-def _writable(what: str, folder: Path) -> Line:
-    """A folder that is made when it is needed need not be there yet."""
-    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+def _writable(what: str, folder: Path) -> Finding:
+    """The folder may be missing: it is made when it is needed."""
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not there.is_dir():
-        return Line(False, what, f"{there} is no folder: move it away")
+        return Finding(False, what, f"{there} is no folder: move it away")
     if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
         text = f"{there} cannot be written: change its owner, or mount it writable"
-        return Line(False, what, text)
+        return Finding(False, what, text)
     return _space(what, folder, there)
 
 
-def _log(log: LogSettings) -> Iterator[Line]:
+def _log(log: LogSettings) -> Iterator[Finding]:
     if log.to == "files":
         yield _writable("[log] folder", log.folder)
     elif log.to == "syslog" and not Path(logs.SYSLOG).is_socket():
         text = f"there is no {logs.SYSLOG}: start a syslog daemon, or log elsewhere"
-        yield Line(False, "[log] to", text)
+        yield Finding(False, "[log] to", text)
     if log.sentry and find_spec("sentry_sdk") is None:
-        yield Line(False, "[log] sentry", "sentry-sdk is missing: pip install 'backoffice[sentry]'")
+        yield Finding(
+            False, "[log] sentry", "sentry-sdk is missing: pip install 'backoffice[sentry]'"
+        )
 
 
-def _space(what: str, folder: Path, there: Path) -> Line:
+def _space(what: str, folder: Path, there: Path) -> Finding:
     free = shutil.disk_usage(there).free
     text = f"{folder}, writable, {size(free)} free"
-    return Line(True, what, text) if free >= LEAST_FREE else Line(False, what, f"{text}: make room")
+    return (
+        Finding(True, what, text)
+        if free >= LEAST_FREE
+        else Finding(False, what, f"{text}: make room")
+    )
 
 
-def _readable(what: str, folder: Path) -> Line:
+def _readable(what: str, folder: Path) -> Finding:
     if not folder.is_dir():
-        return Line(False, what, f"{folder} is not there: make it, or change the setting")
+        return Finding(False, what, f"{folder} is not there: make it, or change the setting")
     if not os.access(folder, os.R_OK | os.X_OK):
-        return Line(False, what, f"{folder} cannot be read: change its permissions")
-    return Line(True, what, f"{folder}, readable")
+        return Finding(False, what, f"{folder} cannot be read: change its permissions")
+    return Finding(True, what, f"{folder}, readable")
 
 
-def _targets(settings: Settings) -> Iterator[Line]:
+def _targets(settings: Settings) -> Iterator[Finding]:
     for target in settings.targets.values():
         what = f"target {target.name}"
         try:
             publishers.open(target)
         except BackofficeError as error:
-            yield Line(False, what, str(error))
+            yield Finding(False, what, str(error))
             continue
         if target.path is None:
-            yield Line(True, what, target.type)
+            yield Finding(True, what, target.type)
         elif not target.path.exists() and target.path.is_relative_to(settings.paths.home):
-            yield Line(True, what, f"{target.path}, will be made")
+            yield Finding(True, what, f"{target.path}, will be made")
         elif not target.path.is_dir():
-            yield Line(False, what, f"{target.path} is not there: make it, or mount it")
+            yield Finding(False, what, f"{target.path} is not there: make it, or mount it")
         else:
             yield _writable(what, target.path)
 
 
-def _notify(notify: NotifySettings) -> Line:
+def _notify(notify: NotifySettings) -> Finding:
     if not notify.secret:
         text = "off: jobs that notify are refused until [notify] secret is set"
-        return Line(True, "notify", text)
+        return Finding(True, "notify", text)
     keys = "1 key" if len(notify.secret) == 1 else f"{len(notify.secret)} keys"
-    return Line(True, "notify", f"signs with {keys}, sends to {notify.hosts}")
+    return Finding(True, "notify", f"signs with {keys}, sends to {notify.hosts}")
 
 
-def _schemas() -> Line:
+def _schemas() -> Finding:
     paths = sorted(resources.share("schema").glob("*.xsd"))
     for path in paths:
         try:
             etree.XMLSchema(etree.parse(str(path)))
         except (etree.XMLSyntaxError, etree.XMLSchemaParseError) as error:
-            return Line(False, "XML schemas", f"{path}: {error}: install Backoffice again")
-    return Line(True, "XML schemas", f"{len(paths)} from {resources.share('schema')}")
+            return Finding(False, "XML schemas", f"{path}: {error}: install Backoffice again")
+    return Finding(True, "XML schemas", f"{len(paths)} from {resources.share('schema')}")
 
 
-def _templates() -> Line:
+def _templates() -> Finding:
     return _asked("templates", lambda: str(resources.share("templates")))
 
 
-def _web(settings: Settings) -> Iterator[Line]:
-    """Where it listens, for whom, and what is believed there: what an admin should
-    know before others do."""
+def _web(settings: Settings) -> Iterator[Finding]:
+    """Where the web server listens, who may use it, and which peers are trusted to name
+    the user."""
     where = settings.web.listen
     address = f"{where[0]}:{where[1]}" if isinstance(where, tuple) else f"unix:{where}"
-    yield Line(True, "web", f"{address}; {_let_in(settings.auth)}")
-    yield Line(True, "[web] hosts", f"requests may ask for {', '.join(settings.web.own_hosts)}")
-    yield Line(True, "[web] proxies", _believed(settings.web))
+    yield Finding(True, "web", f"{address}; {_let_in(settings.auth)}")
+    yield Finding(True, "[web] hosts", f"requests may ask for {', '.join(settings.web.own_hosts)}")
+    yield Finding(True, "[web] proxies", _believed(settings.web))
 
 
 def _let_in(auth: AuthSettings) -> str:
@@ -302,13 +312,13 @@ def _let_in(auth: AuthSettings) -> str:
 
 
 def _believed(web: WebSettings) -> str:
-    """At a port of this host, every process of it passes for the proxy."""
+    """At a TCP port of this host, every local process can pose as the proxy."""
     at_socket = isinstance(web.listen, Path)
-    networks = [] if at_socket else [one for one in web.proxies if one != "unix"]
-    peers = [f"peers at {one}" for one in networks]
+    networks = [] if at_socket else [proxy for proxy in web.proxies if proxy != "unix"]
+    peers = [f"peers at {network}" for network in networks]
     if at_socket and "unix" in web.proxies:
         peers.append("each process that can open the socket")
-    if any(_has_this_host(one) for one in networks):
+    if any(map(_has_this_host, networks)):
         peers.append("which is every process of this host")
     return f"a user's name is believed from {', '.join(peers) or 'no peer'}"
 

@@ -1,9 +1,8 @@
-"""``make demo``: a clip goes in, renditions come out, on the embedded database,
-and the whole is served on http://127.0.0.1:8080/ meanwhile.
+"""``make demo``: encode and publish one clip with the real service, in a folder of its own.
 
-Runs the real service beside a real submit, in a folder of its own. ``MEDIA``
-names a clip to take instead of the generated one; ``DEMO_EXIT=1`` stops it all
-once the job has ended, with status 0 only if that succeeded.
+Uses the embedded database and serves the pages on http://127.0.0.1:8080/. ``MEDIA``
+names a clip to use instead of the generated one. With ``DEMO_EXIT=1`` it stops once the
+job has ended, with status 0 only if that succeeded.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from backoffice.system.prctl import die_with
 from backoffice.system.protection import protect_process
 
 HOME = Path("var/demo")
-AFAR = (environment.URL_VARIABLE, environment.TOKEN_VARIABLE)  # the demo talks to its own service
+REMOTE = (environment.URL_VARIABLE, environment.TOKEN_VARIABLE)  # the demo uses its own service
 SECONDS = 12
 START_WITHIN = 15.0  # seconds
 STOP_AFTER = 60.0  # seconds that the service is given to stop
@@ -42,7 +41,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         settings_environ = _environ(environ, home, clip)
         _backoffice(settings_environ, "migrate").check_returncode()
         service = _start_service(settings_environ, home)
-        _tell_address(settings_environ)
+        _print_address(settings_environ)
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -52,7 +51,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         status = _backoffice(
             settings_environ, "submit", "web-video", str(clip), *arguments
         ).returncode
-        _tell(loading.load(None, settings_environ), key)
+        _print_result(loading.load(None, settings_environ), key)
         if environ.get("DEMO_EXIT", "0") in ("", "0"):
             _serve_until_interrupted(service)
         return status
@@ -75,7 +74,7 @@ def _clip(environ: Mapping[str, str], home: Path) -> Path:
 
 
 def _generate(clip: Path) -> None:
-    """Moving picture and sound, under a private name until it is whole."""
+    """Moving picture and sound, under another name until it is complete."""
     if shutil.which("ffmpeg") is None:
         raise FileNotFoundError("ffmpeg is missing; type: apt-get install ffmpeg")
     print(f"Generating {SECONDS} s of video in {clip} …", flush=True)
@@ -100,9 +99,9 @@ def _generate(clip: Path) -> None:
 
 def _environ(environ: Mapping[str, str], home: Path, clip: Path) -> dict[str, str]:
     roots = os.pathsep.join([str(home / "media"), str(clip.resolve().parent)])
-    ours = {"BACKOFFICE_PATHS_HOME": str(home), "BACKOFFICE_PATHS_ROOTS": roots}
-    mine = {k: v for k, v in environ.items() if k not in AFAR}
-    return {**mine, **ours}
+    demo = {"BACKOFFICE_PATHS_HOME": str(home), "BACKOFFICE_PATHS_ROOTS": roots}
+    inherited = {name: value for name, value in environ.items() if name not in REMOTE}
+    return {**inherited, **demo}
 
 
 def _command(*arguments: str) -> list[str]:
@@ -124,25 +123,26 @@ def _start_service(environ: Mapping[str, str], home: Path) -> subprocess.Popen[b
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
-            process_group=0,  # Ctrl-C reaches it through us
+            process_group=0,  # Ctrl-C stops the demo, which then stops the service
             preexec_fn=lambda: die_with(parent, signal.SIGTERM),
         )
 
 
-def _tell_address(environ: Mapping[str, str]) -> None:
-    """Where it is served, once it is; a port that others use is said by the log."""
+def _print_address(environ: Mapping[str, str]) -> None:
+    """Print where the pages are, once they are served. If the port is in use, the
+    service's log says so."""
     host, port = _address(loading.load(None, environ))
     deadline = time.monotonic() + START_WITHIN
     while time.monotonic() < deadline:
-        if _is_ours(host, port):
+        if _is_backoffice(host, port):
             print(f"Jobs, files and all else: http://{host}:{port}/", flush=True)
             return
         time.sleep(0.1)
     print(f"The web server does not answer on port {port}; the log tells why", file=sys.stderr)
 
 
-def _is_ours(host: str, port: int) -> bool:
-    """Whether it is our server that answers there, and not another program's."""
+def _is_backoffice(host: str, port: int) -> bool:
+    """Whether Backoffice answers there, and not another program."""
     connection = http.client.HTTPConnection(host, port, timeout=1)
     try:
         connection.request("GET", "/health/live")
@@ -160,8 +160,8 @@ def _address(settings: Settings) -> tuple[str, int]:
     return listen
 
 
-def _tell(settings: Settings, key: str) -> None:
-    """Where everything is that was published."""
+def _print_result(settings: Settings, key: str) -> None:
+    """Print the job's state, and where its publications are."""
     database = Database(settings.database)
     newest = database.read(lambda store: records.jobs(store, limit=1))
     if not newest or newest[0]["key"] != key:

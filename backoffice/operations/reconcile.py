@@ -1,9 +1,9 @@
-"""``backoffice reconcile``: do the disks hold what the database says, and no more?
+"""``backoffice reconcile``: the differences between the database and the disks.
 
-Reads both and changes neither. It may run beside the service: what a running
-task has just written or taken away, and is about to record, is no difference.
-Differences come one by one, so that a million of them need no memory; a disk
-that does not answer is told of once, and nobody waits for it again.
+Reads both and changes neither. It may run beside the service: what a running task
+has just written or removed, and is about to record, is no difference. Differences
+are generated one by one, so that a million of them need no memory. A disk that does
+not answer is reported once and not read again. ``disk_contents`` reads the disks.
 """
 
 from __future__ import annotations
@@ -12,179 +12,143 @@ import itertools
 import os
 import re
 import socket
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from storm.locals import Store
-
-from backoffice import publishers
 from backoffice.config.settings import Settings, Target
-from backoffice.data.database import Database, marks, moment
-from backoffice.engine import leases
+from backoffice.data.database import Database
+from backoffice.engine import job_folders, leases
 from backoffice.engine.outcomes import place_key
-from backoffice.errors import BackofficeError
-from backoffice.publishers.folder import STAGING
-from backoffice.system import files
-from backoffice.system.blocking_io import Away, Beat, Looks
+from backoffice.operations import disk_contents
+from backoffice.operations.disk_contents import Difference, Entry, Expected, Found
+from backoffice.publishers import staging
+from backoffice.reports import expected_files
+from backoffice.reports.expected_files import StillExpected
+from backoffice.system.blocking_io import Beat, BlockingReads, NotAnswering
 
 T = TypeVar("T")
 
 WAIT = 10.0  # seconds without an answer after which a disk counts as hung
 DEEP_WAIT = 600.0  # the checksum of one large file takes its time
-PAGE = 500  # rows, or names in a folder, at a time
-_CLOCKS = 60.0  # seconds by which the clocks of a disk and the database may differ
+PAGE = 500  # names in a folder, at a time
+_CLOCK_SKEW = 60.0  # seconds by which the clocks of a disk and the database may differ
 _FILE_URL = "file://"
-_NOBODYS = (0, 0)  # an attempt that there is not
-_EVERYWHERE = "lost+found"  # on disks with nothing lost, too
-
-
-@dataclass(frozen=True)
-class Difference:
-    """``kind`` is one of
-
-    publication-missing, -changed, -lingering (retracted, and still there),
-    -unknown (at a target, and nobody published it) ·
-    file-missing, -changed (what a task made) ·
-    source-missing, -changed (what came from outside) ·
-    log-missing · staging-left, work-left, log-left (of attempts and jobs that
-    are no more) · disk-away (nothing of it was looked at, or not all).
-    """
-
-    kind: str
-    subject: str  # such as "publication 7"; empty for what only the disk knows
-    path: str
-    size: int | None = None  # bytes that should be there, or should not
-    message: str = ""
-
-
-class _Expected(NamedTuple):
-    """What the database says is somewhere."""
-
-    noun: str
-    subject: str
-    id: int
-    place: Path
-    path: Path
-    tree: bool
-    size: int
-    sha256: str
-
-
-class _Found(NamedTuple):
-    """A difference, if no task that runs is about to explain it."""
-
-    difference: Difference
-    id: int  # of the row
-    changed: float  # when its place on the disk last did
-
-
-class _Entry(NamedTuple):
-    name: str  # from the root, with slashes
-    folder: bool
-    size: int
-    changed: float
+_NO_ATTEMPT = (0, 0)  # stands for a staging area that no attempt has made
+_FILE_SYSTEMS_OWN = "lost+found"
 
 
 def differences(
     database: Database, settings: Settings, *, deep: bool = False, wait: float | None = None
 ) -> Iterator[Difference]:
-    """Every difference there is; with ``deep``, checksums are compared too.
-    ``wait`` is how many seconds a disk may take for an answer."""
-    looks = Looks(wait or (DEEP_WAIT if deep else WAIT))
-    parts = _Parts(database, settings, looks, deep)
-    yield from parts.publications()
-    yield from parts.lingering()
+    """Every difference; with ``deep``, checksums are compared too. ``wait`` is how
+    many seconds a disk may take for an answer."""
+    reads = BlockingReads(wait or (DEEP_WAIT if deep else WAIT))
+    reconciliation = _Reconciliation(database, settings, reads, deep)
+    yield from reconciliation.publications()
+    yield from reconciliation.lingering()
     for target in settings.targets.values():
         if target.path is not None:
-            yield from parts.strangers(target, target.path)
-    yield from parts.files()
-    yield from parts.logs()
-    yield from parts.left_work()
-    yield from parts.left_logs()
-    for place, trouble in looks.away.items():
-        message = f"{trouble}; things not looked at there: {looks.unseen[place]}"
+            yield from reconciliation.unknown_files(target, target.path)
+    yield from reconciliation.files()
+    yield from reconciliation.logs()
+    yield from reconciliation.left_work()
+    yield from reconciliation.left_logs()
+    for place, trouble in reads.failed.items():
+        message = f"{trouble}; things not looked at there: {reads.skipped[place]}"
         yield Difference("disk-away", "", str(place), None, message)
 
 
 def pages(found: Iterable[Difference], size: int = 100) -> Iterator[list[dict[str, Any]]]:
-    """The differences as records, so many at a time."""
-    records = (vars(one) for one in found)
+    """The differences as records, ``size`` at a time."""
+    records = (vars(difference) for difference in found)
     while page := list(itertools.islice(records, size)):
         yield page
 
 
-class _Parts:
-    def __init__(self, database: Database, settings: Settings, looks: Looks, deep: bool) -> None:
+class _Reconciliation:
+    def __init__(
+        self, database: Database, settings: Settings, reads: BlockingReads, deep: bool
+    ) -> None:
         self.database = database
         self.settings = settings
-        self.looks = looks
+        self.reads = reads
         self.deep = deep
         self.lingers: set[str] = set()
         paths = settings.paths
-        places = [(f"{one}/", one) for one in (paths.work, paths.logs, *paths.roots)]
-        self.places = sorted(places, key=lambda one: -len(one[0]))  # the innermost first
+        places = [(f"{path}/", path) for path in (paths.work, paths.logs, *paths.roots)]
+        self.places = sorted(places, key=lambda place: -len(place[0]))  # the innermost first
 
     # Publications
 
     def publications(self) -> Iterator[Difference]:
-        for rows in self._rows(_PUBLISHED):
+        for rows in expected_files.published(self.database):
             for number, target, *_ in rows:
                 if self._root(target) is None:
                     message = f"the settings have no folder of a target {target!r}"
                     subject = f"publication {number}"
                     yield Difference("publication-missing", subject, "", None, message)
-            found = self._look_at(self._expected(rows), partial(_compare, self.deep))
-            yield from self._still(found, _STILL_PUBLISHED)
+            found = self._look_at(self._expected(rows), partial(disk_contents.compare, self.deep))
+            yield from self._still(found, expected_files.still_published)
 
     def lingering(self) -> Iterator[Difference]:
-        """What was retracted, and is still where it was."""
-        for rows in self._rows(_RETRACTED):
+        """What was retracted, but is still at its place."""
+        for rows in expected_files.retracted(self.database):
             taken = self._taken([place_key(target, path) for _, target, path, *_ in rows])
             gone = [row for row in rows if place_key(row[1], row[2]) not in taken]
-            for one in self._look_at(self._expected(gone), partial(_lingers, self.deep)):
-                if str(one.path) not in self.lingers:
-                    self.lingers.add(str(one.path))
-                    yield Difference("publication-lingering", one.subject, str(one.path), one.size)
+            lingers = partial(disk_contents.lingers, self.deep)
+            for found in self._look_at(self._expected(gone), lingers):
+                path = str(found.path)
+                if path not in self.lingers:
+                    self.lingers.add(path)
+                    yield Difference("publication-lingering", found.subject, path, found.size)
 
-    def strangers(self, target: Target, root: Path) -> Iterator[Difference]:
-        """Files at a target that no publication knows."""
+    def unknown_files(self, target: Target, root: Path) -> Iterator[Difference]:
+        """Files at a target that no publication names."""
         folders = [""]
         while folders:
             for entries in self._entries(root, folders.pop()):
-                yield from self._staged(root, [e for e in entries if _is_staging(e.name)])
-                named = {e.name: e for e in entries if not _is_staging(e.name)}
+                yield from self._staged(root, [e for e in entries if staging.is_staging(e.name)])
+                named = {e.name: e for e in entries if not staging.is_staging(e.name)}
                 unknown = [named[name] for name in self._unknown(target.name, list(named))]
-                folders += [one.name for one in unknown if one.folder and self._is_ours(root, one)]
-                yield from self._strange(target.name, root, [e for e in unknown if not e.folder])
+                folders += [e.name for e in unknown if e.folder and self._is_searched(root, e)]
+                yield from self._unknown_entries(
+                    target.name, root, [e for e in unknown if not e.folder]
+                )
 
-    def _strange(self, target: str, root: Path, unknown: Sequence[_Entry]) -> Iterator[Difference]:
+    def _unknown_entries(
+        self, target: str, root: Path, unknown: Sequence[Entry]
+    ) -> Iterator[Difference]:
         found = [
-            _Found(Difference("publication-unknown", "", str(root / e.name), e.size), n, e.changed)
+            Found(Difference("publication-unknown", "", str(root / e.name), e.size), n, e.changed)
             for n, e in enumerate(unknown)
             if str(root / e.name) not in self.lingers
         ]
         settled = self._settled(found)
-        still = set(self._unknown(target, [unknown[one.id].name for one in settled]))
-        yield from (one.difference for one in settled if unknown[one.id].name in still)
+        names = {found.id: unknown[found.id].name for found in settled}
+        still = set(self._unknown(target, list(names.values())))
+        yield from (found.difference for found in settled if names[found.id] in still)
 
-    def _is_ours(self, root: Path, folder: _Entry) -> bool:
-        """Not where another target begins, nor what file systems keep for themselves."""
-        if folder.name == _EVERYWHERE:
+    def _is_searched(self, root: Path, folder: Entry) -> bool:
+        """Another target's folder is not, nor what a file system keeps for itself."""
+        if folder.name == _FILE_SYSTEMS_OWN:
             return False
-        return all(one.path != root / folder.name for one in self.settings.targets.values())
+        targets = self.settings.targets.values()
+        return all(target.path != root / folder.name for target in targets)
 
-    def _staged(self, root: Path, staged: Sequence[_Entry]) -> Iterator[Difference]:
-        # First the disk was read, now the database: who stages has claimed before.
-        tokens = {one.name: one.name.removeprefix(STAGING) for one in staged}
-        attempts = {name: publishers.attempt_of(one) or _NOBODYS for name, one in tokens.items()}
-        living = self.database.read(leases.living, list(attempts.values())) if attempts else set()
+    def _staged(self, root: Path, staged: Sequence[Entry]) -> Iterator[Difference]:
+        # The disk was read before the database: an attempt stages after its claim.
+        tokens = {entry.name: staging.token_of(entry.name) for entry in staged}
+        attempts = {
+            name: staging.attempt_of(token) or _NO_ATTEMPT for name, token in tokens.items()
+        }
+        living = (
+            self.database.read(leases.still_running, list(attempts.values())) if attempts else set()
+        )
         for name, attempt in attempts.items():
             if attempt not in living:
                 yield from self._left("staging-left", "", root, root / name)
@@ -195,199 +159,156 @@ class _Parts:
         return [name for name, key in keys.items() if key not in taken]
 
     def _taken(self, keys: Sequence[str]) -> set[str]:
-        return set(self._column("SELECT active_key FROM publication WHERE active_key", keys))
+        taken: set[str] = self.database.read(expected_files.taken_places, keys)
+        return taken
 
     def _root(self, target: str) -> Path | None:
         known = self.settings.targets.get(target)
         return known.path if known else None
 
-    def _expected(self, rows: Iterable[Any]) -> Iterator[_Expected]:
+    def _expected(self, rows: Iterable[Any]) -> Iterator[Expected]:
         for number, target, path, tree, size, sha256 in rows:
             root = self._root(target)
             if root is not None:
                 subject = f"publication {number}"
-                yield _Expected(
+                yield Expected(
                     "publication", subject, number, root, root / path, bool(tree), size, sha256
                 )
 
     # Files and logs
 
     def files(self) -> Iterator[Difference]:
-        for rows in self._rows(_FILES):
-            expected = [one for row in rows if (one := self._file(*row))]
-            yield from self._still(
-                self._look_at(expected, partial(_compare, self.deep)), _STILL_PRESENT
-            )
+        for rows in expected_files.present(self.database):
+            expected = [file for row in rows if (file := self._file(*row))]
+            found = self._look_at(expected, partial(disk_contents.compare, self.deep))
+            yield from self._still(found, expected_files.still_present)
 
     def _file(
         self, number: int, href: str, tree: bool, size: int, sha256: str, task: int | None
-    ) -> _Expected | None:
+    ) -> Expected | None:
         if not href.startswith(_FILE_URL):
             return None
         path = _path(href)
         noun = "source" if task is None else "file"
         where = path.parent if tree else path
-        return _Expected(
+        return Expected(
             noun, f"file {number}", number, self._place(path), where, bool(tree), size, sha256
         )
 
     def logs(self) -> Iterator[Difference]:
-        """Of the attempts that ran on this host."""
-        for rows in self._rows(_LOGS, socket.gethostname()):
-            for one in self._look_at([self._log(*row) for row in rows], _is_missing):
-                yield Difference("log-missing", one.subject, str(one.path), one.size)
+        """Logs of the attempts that ran on this host."""
+        for rows in expected_files.logs(self.database, socket.gethostname()):
+            expected = [self._log(*row) for row in rows]
+            for log in self._look_at(expected, disk_contents.is_missing):
+                yield Difference("log-missing", log.subject, str(log.path), log.size)
 
-    def _log(self, number: int, task: int, log: str, size: int | None) -> _Expected:
+    def _log(self, number: int, task: int, log: str, size: int | None) -> Expected:
         path = Path(log)
         place = self._place(path)
-        return _Expected("log", f"task {task}", number, place, path, False, size or 0, "")
+        return Expected("log", f"task {task}", number, place, path, False, size or 0, "")
 
     def _place(self, path: Path) -> Path:
-        """The disk it is on, as far as settings tell."""
+        """The disk of a path, as far as the settings tell."""
         text = str(path)
         found = (place for prefix, place in self.places if text.startswith(prefix))
         return next(found, Path(path.anchor))
 
-    # What is left of jobs that are no more
+    # Leftovers of jobs that no longer exist
 
     def left_work(self) -> Iterator[Difference]:
-        """Folders of jobs and attempts that nobody will look into again."""
-        for root, jobs, known in self._job_folders(self.settings.paths.work / "jobs"):
+        """Folders of removed jobs and of attempts that were not accepted."""
+        for root, jobs, known in self._job_folders(job_folders.work_root(self.settings.paths)):
             for job in sorted(jobs - known):
                 yield from self._left("work-left", f"job {job}", root, root / str(job))
-            # First the disk, then the database: who makes a folder has claimed before.
+            # The disk is read before the database: a folder is made after the claim.
             for number, name in sorted(self._attempts(root, known) - self._in_use(known)):
                 yield from self._left("work-left", f"job {number}", root, root / number / name)
 
     def left_logs(self) -> Iterator[Difference]:
-        for root, jobs, known in self._job_folders(self.settings.paths.logs / "attempts"):
+        for root, jobs, known in self._job_folders(job_folders.log_root(self.settings.paths)):
             for job in sorted(jobs - known):
                 yield from self._left("log-left", f"job {job}", root, root / str(job))
 
     def _job_folders(self, root: Path) -> Iterator[tuple[Path, set[int], set[int]]]:
-        """The jobs that have folders there, and those of them that are known."""
-        with suppress(Away):
-            if not self.looks.is_there(root):
-                return  # made with the first of them
+        """The jobs that have folders below ``root``, and those of them that exist."""
+        with suppress(NotAnswering):
+            if not self.reads.exists(root):
+                return  # the first job makes it
         for entries in self._entries(root, ""):
             jobs = {int(e.name) for e in entries if e.folder and re.fullmatch(r"\d{1,18}", e.name)}
-            yield root, jobs, set(self._column("SELECT id FROM job WHERE id", sorted(jobs)))
+            yield root, jobs, self.database.read(expected_files.known_jobs, sorted(jobs))
 
     def _attempts(self, root: Path, jobs: Iterable[int]) -> set[tuple[str, str]]:
-        """Job and folder, of all the folders that the jobs have there."""
+        """All attempts' folders of the jobs: the job, and the folder's name."""
 
         def look(beat: Beat) -> set[tuple[str, str]]:
-            return {(str(job), one) for job in jobs for one in _members(root / str(job), beat)}
+            return {
+                (str(job), name)
+                for job in jobs
+                for name in disk_contents.members(root / str(job), beat)
+            }
 
-        with suppress(Away):
-            return self.looks.look(root, look)
+        with suppress(NotAnswering):
+            return self.reads.run(root, look)
         return set()
 
     def _in_use(self, jobs: Iterable[int]) -> set[tuple[str, str]]:
-        """Those of attempts that run, or made a file that is known."""
-        running, made = self.database.read(_used, sorted(jobs))
+        """The folders of attempts that run, or made a file that the database knows."""
+        running = self.database.read(expected_files.running_attempts, sorted(jobs))
+        made = self.database.read(expected_files.made_files, sorted(jobs))
         found = {(str(job), f"{name}-{attempt}") for job, name, attempt in running}
         for job, href in made:
             parts = _path(href).parts
-            # By names alone: the work folder may be reached by a link.
+            # Names are compared, not paths: the work folder may be reached by a link.
             found |= {(a, b) for a, b in itertools.pairwise(parts) if a == str(job)}
         return found
 
     def _left(self, kind: str, subject: str, place: Path, path: Path) -> Iterator[Difference]:
-        with suppress(Away, FileNotFoundError):
-            size = self.looks.look(place, lambda beat: _weigh(path, beat))
+        with suppress(NotAnswering, FileNotFoundError):
+            size = self.reads.run(place, lambda beat: disk_contents.weigh(path, beat))
             yield Difference(kind, subject, str(path), size)
 
-    # How all of it is read
-
-    def _rows(self, query: str, *before: object) -> Iterator[Sequence[Any]]:
-        after = 0
-        while rows := self.database.read(_all, query, (*before, after, PAGE)):
-            yield rows
-            after = rows[-1][0]
-
-    def _column(self, query: str, values: Sequence[Any]) -> list[Any]:
-        if not values:
-            return []
-        rows = self.database.read(_all, f"{query} IN ({marks(values)})", values)
-        return [value for (value,) in rows]
+    # Reading the database and the disks
 
     def _look_at(
-        self, expected: Iterable[_Expected], look: Callable[[_Expected, Beat], T | None]
+        self, expected: Iterable[Expected], look: Callable[[Expected, Beat], T | None]
     ) -> Iterator[T]:
-        """What ``look`` finds of them, a disk at a time."""
-        by_place: dict[Path, list[_Expected]] = {}
-        for one in expected:
-            by_place.setdefault(one.place, []).append(one)
+        """What ``look`` finds of the expected files, one disk after the other."""
+        by_place: dict[Path, list[Expected]] = {}
+        for file in expected:
+            by_place.setdefault(file.place, []).append(file)
         for place, group in by_place.items():
-            with suppress(Away):
-                found = self.looks.look(place, partial(_each, group, look), len(group))
-                yield from (one for one in found if one is not None)
+            with suppress(NotAnswering):
+                found = self.reads.run(place, partial(disk_contents.each, group, look), len(group))
+                yield from (result for result in found if result is not None)
 
-    def _settled(self, found: Sequence[_Found]) -> list[_Found]:
-        """Without what a task that runs may have done itself a moment ago."""
-        since = self.database.read(_busy_since) if found else None
-        return [one for one in found if since is None or one.changed < since]
+    def _settled(self, found: Sequence[Found]) -> list[Found]:
+        """Without what a running task may have changed itself."""
+        began = self.database.read(expected_files.targets_busy_since) if found else None
+        if began is None:
+            return list(found)
+        since = began.replace(tzinfo=UTC).timestamp() - _CLOCK_SKEW
+        return [one for one in found if one.changed < since]
 
-    def _still(self, found: Iterable[_Found], query: str) -> Iterator[Difference]:
-        """Those of which the database still says the same."""
+    def _still(self, found: Iterable[Found], query: StillExpected) -> Iterator[Difference]:
+        """Those for which the database still says the same."""
         settled = self._settled(list(found))
-        still = set(self._column(query, [one.id for one in settled]))
+        still = self.database.read(query, [one.id for one in settled])
         yield from (one.difference for one in settled if one.id in still)
 
-    def _entries(self, root: Path, folder: str) -> Iterator[list[_Entry]]:
-        """What is in a folder below ``root``, PAGE entries at a time."""
-        with suppress(Away):
+    def _entries(self, root: Path, folder: str) -> Iterator[list[Entry]]:
+        """The entries of a folder below ``root``, PAGE at a time."""
+        with suppress(NotAnswering):
             try:
-                listing = self.looks.look(root, lambda beat: os.scandir(root / folder))
-                while entries := self.looks.look(root, partial(_next, listing, folder)):
+                listing = self.reads.run(root, lambda beat: os.scandir(root / folder))
+                while entries := self.reads.run(
+                    root, partial(disk_contents.entries, listing, folder, PAGE)
+                ):
                     yield entries
             except FileNotFoundError:
-                return  # it went while we came
+                return  # removed since it was listed
             except OSError as error:
-                self.looks.away[root / folder] = f"cannot be read: {error.strerror}"
-
-
-# The database ----------------------------------------------------------------
-
-_PUBLICATIONS = "SELECT id, target, path, tree, size, sha256 FROM publication WHERE id > ?"
-_PUBLISHED = f"{_PUBLICATIONS} AND state = 'published' ORDER BY id LIMIT ?"
-_RETRACTED = f"{_PUBLICATIONS} AND state = 'retracted' ORDER BY id LIMIT ?"
-_STILL_PUBLISHED = "SELECT id FROM publication WHERE state = 'published' AND id"
-_FILES = (
-    "SELECT id, href, tree, size, sha256, task_id FROM file"
-    " WHERE id > ? AND state = 'present' ORDER BY id LIMIT ?"
-)
-_STILL_PRESENT = "SELECT id FROM file WHERE state = 'present' AND id"
-_LOGS = (
-    "SELECT id, task_id, log, log_size FROM attempt"
-    " WHERE host = ? AND id > ? AND log <> '' AND state <> 'running' ORDER BY id LIMIT ?"
-)
-
-
-def _all(store: Store, query: str, values: Sequence[Any]) -> list[Any]:
-    rows: list[Any] = store.execute(query, values).get_all()
-    return rows
-
-
-def _busy_since(store: Store) -> float | None:
-    """Since when tasks that change a target have been running; None: none runs."""
-    (first,) = store.execute(
-        "SELECT MIN(started) FROM task WHERE state = 'running' AND type IN ('publish', 'retract')"
-    ).get_one()
-    began = moment(first)
-    return began.replace(tzinfo=UTC).timestamp() - _CLOCKS if began else None
-
-
-def _used(store: Store, jobs: Sequence[int]) -> tuple[list[Any], list[Any]]:
-    """Tasks of the jobs that run, and where the files are that they made."""
-    if not jobs:
-        return [], []
-    where = f"job_id IN ({marks(jobs)})"
-    running = f"SELECT job_id, name, attempt FROM task WHERE {where} AND state = 'running'"
-    return _all(store, running, jobs), _all(
-        store, f"SELECT job_id, href FROM file WHERE {where}", jobs
-    )
+                self.reads.failed[root / folder] = f"cannot be read: {error.strerror}"
 
 
 def _place_key(target: str, name: str) -> str:
@@ -400,101 +321,3 @@ def _place_key(target: str, name: str) -> str:
 
 def _path(href: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(href.removeprefix(_FILE_URL))))
-
-
-def _is_staging(name: str) -> bool:
-    return name.startswith(STAGING)
-
-
-# The disk; each of these runs in a thread of its own ---------------------------
-
-
-def _each(
-    group: Sequence[_Expected], look: Callable[[_Expected, Beat], T | None], beat: Beat
-) -> list[T | None]:
-    found = []
-    for one in group:
-        found.append(look(one, beat))
-        beat()
-    return found
-
-
-def _compare(deep: bool, one: _Expected, beat: Beat) -> _Found | None:
-    try:
-        trouble = _trouble(deep, one, beat)
-    except (FileNotFoundError, NotADirectoryError):
-        difference = Difference(f"{one.noun}-missing", one.subject, str(one.path), one.size)
-        return _Found(difference, one.id, _changed(one.path))
-    except (OSError, BackofficeError) as error:
-        trouble = str(error)
-    if not trouble:
-        return None
-    difference = Difference(f"{one.noun}-changed", one.subject, str(one.path), one.size, trouble)
-    return _Found(difference, one.id, _changed(one.path))
-
-
-def _trouble(deep: bool, one: _Expected, beat: Beat) -> str:
-    """How the thing differs from what was expected; empty if it does not."""
-    status = one.path.lstat()
-    if not (stat.S_ISDIR if one.tree else stat.S_ISREG)(status.st_mode):
-        return f"is no {'folder' if one.tree else 'file'} any more"
-    size = files.size_of(one.path / "any", one.tree) if one.tree else status.st_size
-    if size != one.size:
-        return f"has {size} bytes; it had {one.size}"
-    if deep and one.sha256 and _digest(one, beat) != one.sha256:
-        return "has another checksum"
-    return ""
-
-
-def _digest(one: _Expected, beat: Beat) -> str:
-    digest = files.tree_sha256 if one.tree else files.sha256
-    return digest(one.path, lambda fraction: beat())
-
-
-def _lingers(deep: bool, one: _Expected, beat: Beat) -> _Expected | None:
-    try:
-        return None if _trouble(deep, one, beat) else one
-    except (OSError, BackofficeError):
-        return None
-
-
-def _is_missing(one: _Expected, beat: Beat) -> _Expected | None:
-    return None if os.path.lexists(one.path) else one
-
-
-def _changed(path: Path) -> float:
-    """When it last did, or what is left above it."""
-    for one in (path, *path.parents):
-        with suppress(OSError):
-            return one.lstat().st_ctime
-    return 0.0
-
-
-def _next(listing: Iterator[os.DirEntry[str]], above: str, beat: Beat) -> list[_Entry]:
-    prefix = f"{above}/" if above else ""
-    found = []
-    for entry in itertools.islice(listing, PAGE):
-        with suppress(FileNotFoundError):
-            status = entry.stat(follow_symlinks=False)
-            folder = entry.is_dir(follow_symlinks=False)
-            name = f"{prefix}{entry.name}"
-            found.append(_Entry(name, folder, status.st_size, status.st_ctime))
-        beat()
-    return found
-
-
-def _members(folder: Path, beat: Beat) -> list[str]:
-    with suppress(OSError):
-        return os.listdir(folder)
-    return []
-
-
-def _weigh(path: Path, beat: Beat) -> int:
-    """Bytes in all that is there; FileNotFoundError if nothing is."""
-    total = path.lstat().st_size if not path.is_dir() else 0
-    for folder, _, names in os.walk(path):
-        beat()
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_size
-    return total

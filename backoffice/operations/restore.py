@@ -1,15 +1,14 @@
-"""``backoffice restore``: a backup becomes the database again.
+"""``backoffice restore``: replace the database by a backup.
 
-Nothing is changed before the archive was verified and the database found to be
-one that may be replaced. From then until the end the database is marked: what
-was restored by half is used by nobody, and the restore can be repeated.
+Nothing is changed before the archive is verified and the database is found to be one
+that may be replaced. From then until the end the database is marked as half restored:
+no process uses it, and the restore can be repeated.
 
-Afterwards time has gone on without the database. What was running is given
-back; schedules do not make up for runs that others have seen; numbers go on
-after a gap, so that what the lost time made is not mixed up with what is new;
-and unfinished jobs are held, until somebody has looked: much of them may have
-been done already. Rerun, they adopt at their targets what is the same, and
-refuse what is not; nothing is published twice.
+Time has passed since the backup. Tasks that were running are given back; schedules do
+not make up for missed runs; ids continue after a gap, so that they differ from those
+given out since the backup; and unfinished jobs are paused until an operator resumes
+them, because much of them may have been done already. A job that is run again adopts
+what is the same at its targets and refuses what is not; nothing is published twice.
 """
 
 from __future__ import annotations
@@ -26,30 +25,31 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.config.settings import Settings
-from backoffice.data import events, migrations
-from backoffice.data.database import Database, clock, is_mysql, marks
-from backoffice.engine import jobs, leases, outcomes
-from backoffice.engine.claims import Held
+from backoffice.data import events, migrations, schedules, tables
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
+from backoffice.data.tables import Table
+from backoffice.engine import job_folders, jobs, leases, outcomes, worker_registry
+from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.errors import BackofficeError, Conflict, DatabaseUnavailable
-from backoffice.operations import backup
-from backoffice.operations.backup import Archive, Table
-from backoffice.scheduler.scheduler import next_run
-from backoffice.states import QUEUED, RELEASED, RUNNING
+from backoffice.operations.backup import Archive
+from backoffice.scheduler.schedules import next_run
+from backoffice.states import RELEASED, Reason
 from backoffice.system import pidfile
-from backoffice.system.blocking_io import Away, Beat, Looks
+from backoffice.system.blocking_io import Beat, BlockingReads, NotAnswering
 
 PATIENCE = 600.0  # seconds for one statement: some read a whole table
-_ROWS, _BYTES = 500, 4 << 20  # of one INSERT, at most
-_VALUES = 30_000  # of one statement: SQLite takes 32,766
-_AT_ONCE = 50  # jobs of one transaction
+_ROWS, _BYTES = 500, 4 << 20  # at most in one INSERT
+_VALUES = 30_000  # in one statement; SQLite takes 32,766
+_AT_ONCE = 50  # jobs in one transaction
 _WAIT = 10.0  # seconds for a disk that may hang
 
 
 @contextmanager
 def patient(settings: Settings) -> Iterator[Database]:
-    """The database, for statements that take long; DatabaseUnavailable comes as
-    soon as ever."""
+    """The database with a long timeout for statements. The first connection has the usual
+    one, so that DatabaseUnavailable is raised as soon as usual."""
     first = Database(settings.database)
     try:
         first.read(clock)
@@ -65,7 +65,7 @@ def patient(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def alone(settings: Settings) -> Iterator[None]:
-    """Nobody starts the service meanwhile. Raises Conflict if it runs."""
+    """Keep the service of this host from starting. Raises Conflict if it runs."""
     held = pidfile.take(settings.paths.run)
     try:
         yield
@@ -77,9 +77,8 @@ def alone(settings: Settings) -> Iterator[None]:
 
 
 def contents(database: Database, archive: Archive) -> dict[str, int]:
-    """What the restore would replace: tables with rows, and how many. Nothing if
-    the database is empty, or was restored by half. Raises Conflict when it must
-    not be done."""
+    """What the restore would replace: tables, and their numbers of rows. Empty if the
+    database is empty or half restored. Raises Conflict when it must not be replaced."""
     newest = migrations.steps(database.dialect)[-1].version
     if archive.manifest.schema > newest:
         raise Conflict(
@@ -96,21 +95,16 @@ def contents(database: Database, archive: Archive) -> dict[str, int]:
 
 
 def _contents(store: Store) -> dict[str, int]:
-    counts = {table.name: _count(store, table.name) for table in backup.tables(store)}
+    counts = {table.name: tables.count(store, table.name) for table in tables.known(store)}
     return {name: count for name, count in counts.items() if count}
-
-
-def _count(store: Store, table: str) -> int:
-    (count,) = store.execute(f"SELECT COUNT(*) FROM {table}").get_one()
-    return int(count)
 
 
 def _require_no_workers(database: Database) -> None:
     workers, now = database.read(_workers)
     living = [
-        f"{one.host} (process {one.pid})"
-        for one in workers
-        if one.heartbeat + timedelta(seconds=one.lease) > now
+        f"{worker.host} (process {worker.pid})"
+        for worker in workers
+        if worker.heartbeat + timedelta(seconds=worker.lease) > now
     ]
     if living:
         raise Conflict(
@@ -119,8 +113,8 @@ def _require_no_workers(database: Database) -> None:
         )
 
 
-def _workers(store: Store) -> tuple[list[leases.Present], datetime]:
-    return leases.present(store), clock(store)
+def _workers(store: Store) -> tuple[list[worker_registry.LivingWorker], datetime]:
+    return worker_registry.living(store), clock(store)
 
 
 # The rows ----------------------------------------------------------------------
@@ -131,13 +125,13 @@ def load(
     archive: Archive,
     on_table: Callable[[str, int], object] = lambda name, rows: None,
 ) -> None:
-    """Make the database what the archive says, with the newest schema. It stays
-    marked as restored by half: see :func:`finish`."""
+    """Replace the database by the archive's content, with the newest schema. It stays
+    marked as half restored until :func:`finish`."""
     try:
         database.transact(migrations.begin_restore)
         _drop(database)
         migrations.migrate(database, last=archive.manifest.schema, restoring=True)
-        for table in _matching(database.read(backup.tables), archive):
+        for table in _matching(database.read(tables.known), archive):
             on_table(table.name, archive.manifest.rows[table.name])
             _fill(database, archive, table)
         migrations.migrate(database, restoring=True)
@@ -148,20 +142,13 @@ def load(
 
 
 def _drop(database: Database) -> None:
-    for name in backup.names(database.dialect):
-        database.transact(_drop_table, name)
+    for name in tables.names(database.dialect):
+        database.transact(tables.drop, name)
 
 
-def _drop_table(store: Store, name: str) -> None:
-    if is_mysql(store):
-        # Else a reader that has forgotten to end would be waited for until tomorrow.
-        store.execute("SET SESSION lock_wait_timeout = 5", noresult=True)
-    store.execute(f"DROP TABLE IF EXISTS {name}", noresult=True)
-
-
-def _matching(tables: Sequence[Table], archive: Archive) -> list[Table]:
+def _matching(present: Sequence[Table], archive: Archive) -> list[Table]:
     """The tables, with their columns as the archive has them."""
-    there = {table.name: table for table in tables}
+    there = {table.name: table for table in present}
     for name, columns in archive.manifest.tables.items():
         if name not in there or set(there[name].columns) != set(columns):
             raise Conflict(
@@ -180,26 +167,15 @@ def _fill(database: Database, archive: Archive, table: Table) -> None:
         batch.append(row)
         size += sum(len(value) for value in row if isinstance(value, str))
         if len(batch) >= most or size >= _BYTES:
-            database.transact(_put, table, batch)
+            database.transact(tables.replace_rows, table, batch)
             batch, size = [], 0
     if batch:
-        database.transact(_put, table, batch)
-    wanted, found = archive.manifest.rows[table.name], database.read(_count, table.name)
+        database.transact(tables.replace_rows, table, batch)
+    wanted, found = archive.manifest.rows[table.name], database.read(tables.count, table.name)
     if wanted != found:
         raise BackofficeError(
             f"table {table.name} has {found} rows, and the archive {wanted}: run the restore again"
         )
-
-
-def _put(store: Store, table: Table, rows: Sequence[Any]) -> None:
-    """May be run again: nobody knows whether a commit took that broke off."""
-    one = f"({marks(table.columns)})"
-    store.execute(
-        f"REPLACE INTO {table.name} ({', '.join(table.columns)}) VALUES"
-        f" {', '.join([one] * len(rows))}",
-        [value for row in rows for value in row],
-        noresult=True,
-    )
 
 
 # What comes after --------------------------------------------------------------
@@ -208,9 +184,9 @@ def _put(store: Store, table: Table, rows: Sequence[Any]) -> None:
 def finish(
     database: Database, settings: Settings, archive: Archive, *, hold: bool, actor: str
 ) -> list[int]:
-    """Settle what the database remembers with the time that has gone by, and let
-    it be used. Returns the jobs that are held: with ``hold`` all unfinished ones
-    that were not paused before."""
+    """Adapt the content to the time that has passed since the backup, and allow the
+    database to be used. Returns the jobs that were paused: with ``hold`` all unfinished
+    ones."""
     seen = _newest_folder(settings)
     database.transact(_skip_numbers, seen)
     _give_back(database)
@@ -222,11 +198,11 @@ def finish(
 
 
 def _newest_folder(settings: Settings) -> int:
-    """The highest number of a job that has left anything on the disks."""
-    looks, newest = Looks(_WAIT), 0
-    for folder in (settings.paths.work / "jobs", settings.paths.logs / "attempts"):
-        with suppress(Away, OSError):
-            names = looks.look(folder, partial(_names, folder))
+    """The highest id of a job that has a folder on the disks."""
+    reads, newest = BlockingReads(_WAIT), 0
+    for folder in (job_folders.work_root(settings.paths), job_folders.log_root(settings.paths)):
+        with suppress(NotAnswering, OSError):
+            names = reads.run(folder, partial(_names, folder))
             newest = max([newest, *(int(name) for name in names if name.isdecimal())])
     return newest
 
@@ -236,57 +212,43 @@ def _names(folder: Path, beat: Beat) -> list[str]:
 
 
 def _skip_numbers(store: Store, newest_job: int) -> None:
-    for table in backup.tables(store):
+    for table in tables.known(store):
         if table.key == ("id",):
-            (last,) = store.execute(f"SELECT MAX(id) FROM {table.name}").get_one()
-            last = max(last or 0, newest_job if table.name == "job" else 0)
+            last = max(tables.last_id(store, table), newest_job if table.name == "job" else 0)
             if last:
-                _set_next(store, table.name, next_number(last))
+                tables.set_next_id(store, table.name, next_number(last))
 
 
 def next_number(last: int) -> int:
-    """A tenth and a thousand further, and round: 12 → 2000."""
+    """``last`` plus a tenth and a thousand, rounded up: 12 → 2000."""
     return (last + last // 10 + 1999) // 1000 * 1000
 
 
-def _set_next(store: Store, table: str, number: int) -> None:
-    if is_mysql(store):
-        store.execute(f"ALTER TABLE {table} AUTO_INCREMENT = {number:d}", noresult=True)
-    else:
-        store.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
-        store.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, number - 1))
-
-
 def _give_back(database: Database) -> None:
-    """No worker of the dump lives, or may go on with what it had."""
-    held = [lease.held for lease in database.read(leases.leases)]
-    for start in range(0, len(held), _AT_ONCE):
-        some = [
-            (one, Outcome(RELEASED, "the database was restored")) for one in held[start:][:_AT_ONCE]
-        ]
-        database.transact(_end, some)
-    database.transact(leases.mark_lost_workers, *database.read(_workers))
+    """Give back all running tasks: no worker in the backup may continue them."""
+    outcome = Outcome(RELEASED, "the database was restored", Reason.RESTORED)
+    ended = [(lease.claim, outcome) for lease in database.read(leases.current)]
+    for start in range(0, len(ended), _AT_ONCE):
+        database.transact(_end, ended[start:][:_AT_ONCE])
+    database.transact(worker_registry.mark_lost, *database.read(_workers))
 
 
-def _end(store: Store, some: Sequence[tuple[Held, Outcome]]) -> None:
+def _end(store: Store, some: Sequence[tuple[Claim, Outcome]]) -> None:
     outcomes.finish_all(store, some, clock(store))
 
 
 def _skip_runs(store: Store) -> None:
     now = clock(store)
-    for name, cron in store.execute("SELECT name, cron FROM schedule").get_all():
-        store.execute(
-            "UPDATE schedule SET next_run = ? WHERE name = ? AND next_run < ?",
-            (next_run(cron, now), name, now),
-        )
+    for name, (cron, run) in schedules.known(store).items():
+        if run is not None and run < now:
+            schedules.change(store, name, cron, next_run(cron, now))
 
 
 def _hold(database: Database, actor: str) -> list[int]:
-    query = f"SELECT id FROM job WHERE state IN ('{QUEUED}', '{RUNNING}') ORDER BY id"
-    found = [job for (job,) in database.read(lambda s: s.execute(query).get_all())]
-    for start in range(0, len(found), _AT_ONCE):
-        database.transact(_pause, found[start : start + _AT_ONCE], actor)
-    return found
+    unfinished = database.read(jobs.unfinished)
+    for start in range(0, len(unfinished), _AT_ONCE):
+        database.transact(_pause, unfinished[start : start + _AT_ONCE], actor)
+    return unfinished
 
 
 def _pause(store: Store, some: Sequence[int], actor: str) -> None:
@@ -301,8 +263,8 @@ def _record(store: Store, archive: Archive, actor: str) -> None:
 
 
 def recipes(archive: Archive, settings: Settings) -> Iterator[str]:
-    """Put back those of the site's own that are missing; a sentence for each that
-    was, or could not be, or is another one now."""
+    """Write the site's own recipes that are missing. Yields a sentence for each that was
+    written, could not be, or differs."""
     for kind, number, name, content in archive.recipes():
         folders = getattr(settings.paths, kind)[1:]
         if number > len(folders):

@@ -1,10 +1,9 @@
-"""Publishes into a folder, local or mounted.
+"""Publisher for a folder, local or mounted.
 
-Stages beside the final places, in ``.backoffice-TASK-ATTEMPT`` in the target's
-root, verifies what was written, and only then renames, so that no reader ever
-sees half a file. A staging folder is locked while its attempt lives: one that
-is not locked is a dead attempt's, and whoever comes next removes it: another
-attempt, or the scheduler.
+Stages in a folder of the target's root (see ``staging``), verifies what was written,
+and only then renames, so that no reader ever sees an incomplete file. A staging
+folder is locked while its attempt lives. One that is not locked belongs to a dead
+attempt; the next attempt or the scheduler removes it.
 """
 
 from __future__ import annotations
@@ -21,19 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backoffice.config.settings import Target
-from backoffice.errors import Invalid, TaskFailed
-from backoffice.publishers import Fence, Item, Outcome, Tick, check_name, url
+from backoffice.errors import Invalid, TaskFailed, reason_of
+from backoffice.publishers import Fence, Item, PublishedItem, Tick, check_name, staging, url
+from backoffice.states import Reason
 from backoffice.system import files
 from backoffice.system.renames import exchange, rename_new
-
-STAGING = ".backoffice-"
 
 
 def open(target: Target) -> FolderPublisher:
     """The publisher for a target of this type; it must have a path."""
     if target.path is None:
         raise TaskFailed(
-            f"target {target.name} has no path; set one in [target {target.name}]", retry=False
+            f"target {target.name} has no path; set one in [target {target.name}]",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     return FolderPublisher(target.name, target.path, target.url)
 
@@ -51,30 +51,31 @@ class FolderPublisher:
 
     def publish(
         self, items: Sequence[Item], *, token: str, overwrite: bool, fence: Fence, tick: Tick
-    ) -> list[Outcome]:
+    ) -> list[PublishedItem]:
         self._check(items)
-        with self._explained(), self._staging(token) as staging:
+        with self._explained(), self._staging(token) as folder:
             copier = _Copier(sum(_size(item.path, item.tree) for item in items), tick)
-            ready = [self._stage(n, item, staging, copier) for n, item in enumerate(items)]
-            for one in ready:
-                self._look(one, overwrite)
+            ready = [self._stage(n, item, folder, copier) for n, item in enumerate(items)]
+            for staged in ready:
+                self._inspect(staged, overwrite)
             fence()
             self._place_all(ready, overwrite, fence)
-            return [Outcome(o.name, o.sha256, o.size, o.adopted) for o in ready]
+            return [PublishedItem(o.name, o.sha256, o.size, o.adopted) for o in ready]
 
     def retract(self, name: str, *, sha256: str, tree: bool, token: str, fence: Fence) -> bool:
         check_name(name)
-        with self._explained(), self._staging(token) as staging:
+        with self._explained(), self._staging(token) as folder:
             final = self._final(name)
             if not os.path.lexists(final):
                 return False
             if _digest(final, tree) != sha256:
                 raise TaskFailed(
-                    f"{final} is no longer what was published; remove it by hand if it shall go",
+                    f"{final} is no longer what was published; remove it by hand if it is to go",
                     retry=False,
+                    reason=Reason.TARGET_CONFLICT,
                 )
             fence()
-            os.rename(final, staging / "retracted")
+            os.rename(final, folder / "retracted")
             _sync_folder(final.parent)
             self._remove_empty(final.parent)
             return True
@@ -84,11 +85,11 @@ class FolderPublisher:
             if not self.root.is_dir():
                 return []
             names = (entry.name for entry in os.scandir(self.root))
-            return [n.removeprefix(STAGING) for n in names if n.startswith(STAGING)]
+            return [staging.token_of(name) for name in names if staging.is_staging(name)]
 
     def clear(self, token: str) -> bool:
         with self._explained():
-            return _remove_dead(self.root / f"{STAGING}{token}")
+            return _remove_dead(self.root / staging.name(token))
 
     # Checks
 
@@ -97,7 +98,11 @@ class FolderPublisher:
         for item in items:
             check_name(item.name)
             if item.name in seen:
-                raise TaskFailed(f"two files would both become {item.name!r}", retry=False)
+                raise TaskFailed(
+                    f"two files would both become {item.name!r}",
+                    retry=False,
+                    reason=Reason.BAD_PARAMETER,
+                )
             seen.add(item.name)
 
     def _final(self, name: str) -> Path:
@@ -105,36 +110,42 @@ class FolderPublisher:
         final = self.root / name
         real = Path(os.path.realpath(final.parent))
         if not real.is_relative_to(os.path.realpath(self.root)):
-            raise TaskFailed(f"{final.parent} leads out of target {self.target}", retry=False)
+            raise TaskFailed(
+                f"{final.parent} leads out of target {self.target}",
+                retry=False,
+                reason=Reason.TARGET_FAILED,
+            )
         return final
 
-    def _look(self, one: _Staged, overwrite: bool) -> None:
-        """Decide what to do about what is at the final place now."""
-        one.adopted = one.replaces = False
-        if not os.path.lexists(one.final):
+    def _inspect(self, staged: _Staged, overwrite: bool) -> None:
+        """Decide by what is at the final place now: adopt, replace or refuse. Raises
+        TaskFailed."""
+        staged.adopted = staged.replaces = False
+        if not os.path.lexists(staged.final):
             return
-        if _digest(one.final, one.tree) == one.sha256:
-            one.adopted = True
-        elif _is_empty_folder(one.final):
-            os.rmdir(one.final)  # nobody's content, but it would be in the way
+        if _digest(staged.final, staged.tree) == staged.sha256:
+            staged.adopted = True
+        elif _is_empty_folder(staged.final):
+            os.rmdir(staged.final)  # it has no content, but would block the rename
         elif overwrite:
-            one.replaces = True
+            staged.replaces = True
         else:
             raise TaskFailed(
-                f"{one.final} is already there with other content; retract or remove it, publish"
+                f"{staged.final} is already there with other content; retract or remove it, publish"
                 " to another folder, or allow overwriting",
                 retry=False,
+                reason=Reason.TARGET_CONFLICT,
             )
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns errors of the operating system into sentences for operators."""
+        """Turn errors of the operating system into sentences for operators."""
         try:
             yield
         except OSError as error:
-            raise TaskFailed(self._sentence(error)) from error
+            raise TaskFailed(self._sentence(error), reason=reason_of(error)) from error
         except Invalid as error:
-            raise TaskFailed(str(error), retry=False) from error
+            raise TaskFailed(str(error), retry=False, reason=Reason.MISSING_SOURCE) from error
 
     def _sentence(self, error: OSError) -> str:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -153,42 +164,47 @@ class FolderPublisher:
 
     @contextlib.contextmanager
     def _staging(self, token: str) -> Iterator[Path]:
-        """A private folder in the target's root, locked, and gone afterwards."""
+        """A private, locked folder in the target's root, removed afterwards."""
         if not self.root.is_dir():
             raise TaskFailed(
-                f"the folder of target {self.target} is missing: {self.root}; create or mount it"
+                f"the folder of target {self.target} is missing: {self.root}; create or mount it",
+                reason=Reason.TARGET_FAILED,
             )
         self._sweep(token)
-        folder = self.root / f"{STAGING}{token}"
+        folder = self.root / staging.name(token)
         lock = _make_locked(folder)
         try:
             yield folder
         finally:
-            # An error in here must not hide why we failed; the next one sweeps.
+            # An error here must not hide the first one; the next attempt cleans up.
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
 
     def _sweep(self, token: str) -> None:
-        """Remove what this task's earlier attempts, or dead ones, have left."""
-        own = f"{STAGING}{token.rpartition('-')[0]}-"
-        for folder in self.root.glob(f"{STAGING}*"):
+        """Remove the staging folders of this task's earlier attempts, and of dead attempts."""
+        own = staging.task_prefix(token)
+        for folder in self.root.glob(f"{staging.PREFIX}*"):
             if folder.name.startswith(own):
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 _remove_dead(folder)
 
-    def _stage(self, number: int, item: Item, staging: Path, copier: _Copier) -> _Staged:
+    def _stage(self, number: int, item: Item, folder: Path, copier: _Copier) -> _Staged:
         """A verified copy, synced to the disk, in the staging folder."""
         final = self._final(item.name)
-        copy = staging / str(number)
+        copy = folder / str(number)
         read = copier.tree(item.path, copy) if item.tree else copier.file(item.path, copy)
         if item.sha256 and read != item.sha256:
             raise TaskFailed(
                 f"{item.path} has changed since it was checked; its checksum is {read}, not"
-                f" {item.sha256}; submit the job anew"
+                f" {item.sha256}; submit the job anew",
+                reason=Reason.CHANGED_SOURCE,
             )
         if copier.verify(copy, item.tree) != read:
-            raise TaskFailed(f"what was written to target {self.target} reads back otherwise")
+            raise TaskFailed(
+                f"what was written to target {self.target} reads back otherwise",
+                reason=Reason.TARGET_FAILED,
+            )
         files.sync(copy)
         return _Staged(item.name, copy, final, read, _size(copy, item.tree), item.tree)
 
@@ -196,52 +212,52 @@ class FolderPublisher:
 
     def _place_all(self, ready: Sequence[_Staged], overwrite: bool, fence: Fence) -> None:
         with contextlib.ExitStack() as undo:
-            # Without the lease another attempt may have adopted what we placed.
+            # Without the lease, another attempt may have adopted the placed files.
             placed: list[Callable[[], None]] = []
             undo.callback(lambda: _undo(placed, fence))
-            for one in ready:
-                if not one.adopted:
-                    self._place(one, overwrite, placed)
+            for staged in ready:
+                if not staged.adopted:
+                    self._place(staged, overwrite, placed)
             undo.pop_all()
 
-    def _place(self, one: _Staged, overwrite: bool, placed: list[Callable[[], None]]) -> None:
-        self._make_folders(one.final.parent, placed)
-        if not one.replaces:
+    def _place(self, staged: _Staged, overwrite: bool, placed: list[Callable[[], None]]) -> None:
+        self._make_folders(staged.final.parent, placed)
+        if not staged.replaces:
             try:
-                rename_new(one.copy, one.final)
+                rename_new(staged.copy, staged.final)
             except FileExistsError:
-                self._look(one, overwrite)  # it came in this moment: adopt, replace or refuse
+                self._inspect(staged, overwrite)  # it has just appeared: adopt, replace or refuse
             else:
-                placed.append(lambda: rename_new(one.final, one.copy))
-        if one.replaces:
-            exchange(one.copy, one.final)
-            placed.append(lambda: exchange(one.copy, one.final))
-        _sync_folder(one.final.parent)
+                placed.append(lambda: rename_new(staged.final, staged.copy))
+        if staged.replaces:
+            exchange(staged.copy, staged.final)
+            placed.append(lambda: exchange(staged.copy, staged.final))
+        _sync_folder(staged.final.parent)
 
     def _make_folders(self, folder: Path, placed: list[Callable[[], None]]) -> None:
         missing = []
         while not folder.is_dir():
             missing.append(folder)
             folder = folder.parent
-        for one in reversed(missing):
+        for parent in reversed(missing):
             with contextlib.suppress(FileExistsError):
-                os.mkdir(one)
-                os.chmod(one, 0o755)
-                placed.append(lambda one=one: os.rmdir(one))  # type: ignore[misc]
-            _sync_folder(one.parent)
+                os.mkdir(parent)
+                os.chmod(parent, 0o755)
+                placed.append(lambda parent=parent: os.rmdir(parent))  # type: ignore[misc]
+            _sync_folder(parent.parent)
 
     def _remove_empty(self, folder: Path) -> None:
         while folder != self.root and folder.is_relative_to(self.root):
             try:
                 os.rmdir(folder)
             except OSError:
-                return  # others' files are in it
+                return  # it has other files
             folder = folder.parent
 
 
 @dataclass
 class _Staged:
-    """A verified copy, and what is to happen to it."""
+    """A verified copy, and what is to be done with it."""
 
     name: str
     copy: Path
@@ -254,7 +270,7 @@ class _Staged:
 
 
 class _Copier:
-    """Copies and verifies, and tells how much of it is done."""
+    """Copies and verifies, and reports its progress."""
 
     def __init__(self, size: int, tick: Tick) -> None:
         self.total = 2 * size or 1  # each byte is copied, then read again
@@ -289,7 +305,7 @@ class _Copier:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def verify(self, copy: Path, tree: bool) -> str:
-        """The SHA-256 of what is on the disk."""
+        """The SHA-256 of what is on the disk, read back."""
         size, before = _size(copy, tree), self.done
         digest = files.tree_sha256 if tree else files.sha256
         found = digest(copy, lambda part: self._report(before + part * size))
@@ -305,7 +321,7 @@ class _Copier:
 
 
 def _undo(placed: Sequence[Callable[[], None]], fence: Fence) -> None:
-    """Take back what was placed, last first."""
+    """Undo the steps, last first."""
     fence()
     for step in reversed(placed):
         with contextlib.suppress(OSError):
@@ -318,7 +334,7 @@ def _size(path: Path, tree: bool) -> int:
 
 
 def _digest(path: Path, tree: bool) -> str:
-    """The checksum of what is there; empty if it is of another kind."""
+    """The checksum of a file or, with ``tree``, a folder; empty for another kind."""
     mode = path.lstat().st_mode
     if tree:
         return files.tree_sha256(path) if stat.S_ISDIR(mode) else ""
@@ -331,7 +347,7 @@ def _is_empty_folder(path: Path) -> bool:
 
 def _make_folder(path: Path) -> None:
     os.mkdir(path)
-    os.chmod(path, 0o755)  # whatever the umask: others shall read it
+    os.chmod(path, 0o755)  # whatever the umask: other users read it
 
 
 def _make_locked(folder: Path) -> int:
@@ -340,7 +356,7 @@ def _make_locked(folder: Path) -> int:
         os.mkdir(folder, 0o700)
         descriptor = _lock(folder, fcntl.LOCK_EX)
         if descriptor is not None:
-            return descriptor  # else it was swept before it was locked: once more
+            return descriptor  # else it was removed before it was locked: once more
 
 
 def _remove_dead(folder: Path) -> bool:
@@ -354,7 +370,8 @@ def _remove_dead(folder: Path) -> bool:
 
 
 def _lock(folder: Path, how: int) -> int | None:
-    """A descriptor that holds the lock; None if others hold it or it is gone."""
+    """A descriptor that holds the lock; None if another process holds it, or the folder is
+    gone."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Failures by what caused them: the same trouble is one line, not a thousand.
+"""Failure groups: failed jobs with the same cause, as one line.
 
-Owns what makes two messages alike. Reads the history, because it tells when a
-job failed also when it was retried since.
+Owns what makes two messages alike. Reads the history, which has each failure even if
+the job was retried since.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from storm.locals import Store
 
-from backoffice.data.database import marks, moment, use_index
+from backoffice.data.sql import marks, moment, use_index
 from backoffice.states import FAILED
 
 LOOKED_AT = 1000  # newest failures, at most
@@ -24,8 +24,8 @@ _LONGEST = 200  # characters of a cause
 
 @dataclass
 class Cause:
-    """Jobs that failed alike; each counts once. ``failed`` are the ids of those
-    that still are failed, the newest failure first."""
+    """Jobs that failed alike; each counts once. ``failed`` are the ids of jobs that
+    are still failed, the newest failure first."""
 
     text: str
     message: str  # of the newest
@@ -38,8 +38,8 @@ class Cause:
 
 @dataclass(frozen=True)
 class Causes:
-    """The causes that most jobs still suffer from first. With ``more`` there were
-    failures beyond those LOOKED_AT."""
+    """The causes with most failed jobs first. With ``more`` there were failures beyond
+    the newest LOOKED_AT."""
 
     found: Sequence[Cause]
     jobs: int
@@ -59,7 +59,7 @@ def since(store: Store, when: datetime) -> Causes:
         text = alike(message)
         cause = causes.setdefault(text, Cause(text, message, at, job))
         _add(cause, job, *jobs[job])
-    order = sorted(causes.values(), key=lambda one: (-len(one.failed), -one.jobs))
+    order = sorted(causes.values(), key=lambda cause: (-len(cause.failed), -cause.jobs))
     return Causes(order, len(seen), len(failures) > LOOKED_AT)
 
 
@@ -80,7 +80,7 @@ def _failures(store: Store, when: datetime) -> list[tuple[int, datetime, str]]:
         (LOOKED_AT + 1,),
     ).get_all()
     timed = [(job, moment(at) or when, message) for job, at, message in rows]
-    return [one for one in timed if one[1] > when]
+    return [failure for failure in timed if failure[1] > when]
 
 
 def _jobs(store: Store, jobs: Sequence[int]) -> dict[int, tuple[str, str]]:

@@ -1,8 +1,7 @@
-"""How many there are of each, for Prometheus, who asks every few seconds.
+"""Gauges for Prometheus, which asks every few seconds: jobs and ready tasks by state.
 
-What is quickly counted is counted when somebody asks, and true at that moment.
-Of more than ``figures.COUNTED`` it tells what a scheduler has counted last,
-which takes a hundredth of its time at most. Reads indexes alone.
+Up to COUNTED are counted at each request. Larger numbers are those that a scheduler
+has counted last, which takes at most a hundredth of its time. Only indexes are read.
 """
 
 from __future__ import annotations
@@ -14,17 +13,18 @@ from storm.locals import Store
 
 from backoffice.data import counter_store
 from backoffice.data.counters import Key
-from backoffice.data.database import Database, use_index
-from backoffice.reports import queue_statistics
-from backoffice.reports.queue_statistics import COUNTED
+from backoffice.data.database import Database
+from backoffice.data.sql import use_index
+from backoffice.reports import queue_depths
+from backoffice.reports.queue_depths import COUNTED
 from backoffice.reports.records import Record
-from backoffice.states import JOB_STATES
+from backoffice.states import JOB_STATES, READY
 
 EVERY = 15.0  # seconds between two counts, at least
-REST = 100  # and so many times as long as the last one took
-JOBS, READY = "jobs", "queue_ready_tasks"
+REST = 100  # pause after a count, in times of its duration
+JOBS, READY_TASKS = "jobs", "queue_ready_tasks"  # names of metrics
 
-Kept = Mapping[Key, float]  # of the ledger
+Kept = Mapping[Key, float]  # as ``counter_store.read`` gives them
 
 
 def jobs(store: Store, kept: Kept) -> dict[str, float]:
@@ -34,10 +34,10 @@ def jobs(store: Store, kept: Kept) -> dict[str, float]:
 
 
 def queues(store: Store, kept: Kept) -> list[Record]:
-    """Like ``figures.depths``, with all that is ready."""
+    """Like ``queue_depths.queues``, with all ready tasks."""
     return [
-        one | {"ready": _full(one["ready"], (READY, (one["name"],)), kept)}
-        for one in queue_statistics.depths(store)
+        queue | {"ready": _full(queue["ready"], (READY_TASKS, (queue["name"],)), kept)}
+        for queue in queue_depths.queues(store, COUNTED + 1)
     ]
 
 
@@ -47,11 +47,11 @@ def _full(count: int, key: Key, kept: Kept) -> float:
 
 def _some(store: Store, state: str) -> int:
     rows = f"job{use_index(store, 'job_state')} WHERE state = ?"
-    return queue_statistics.count(store, rows, state, most=COUNTED + 1)
+    return queue_depths.count(store, rows, state, most=COUNTED + 1)
 
 
-class Census:
-    """Counts what is too many to be counted whenever somebody asks."""
+class LargeCounts:
+    """Counts what is too much to be counted at each request."""
 
     def __init__(self, database: Database, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.database = database
@@ -71,9 +71,11 @@ class Census:
 
 def _many(store: Store) -> dict[Key, float]:
     states = [state for state in JOB_STATES if _some(store, state) > COUNTED]
-    full = [one["name"] for one in queue_statistics.depths(store) if one["ready"] > COUNTED]
+    full = [
+        one["name"] for one in queue_depths.queues(store, COUNTED + 1) if one["ready"] > COUNTED
+    ]
     return {(JOBS, (state,)): _jobs(store, state) for state in states} | {
-        (READY, (name,)): _ready(store, name) for name in full
+        (READY_TASKS, (name,)): _ready(store, name) for name in full
     }
 
 
@@ -86,7 +88,7 @@ def _jobs(store: Store, state: str) -> int:
 
 def _ready(store: Store, queue: str) -> int:
     (count,) = store.execute(
-        f"SELECT COUNT(*) FROM task{use_index(store, 'task_claim')} WHERE state = 'ready'"
+        f"SELECT COUNT(*) FROM task{use_index(store, 'task_claim')} WHERE state = '{READY}'"
         " AND lane_id IN (SELECT id FROM lane WHERE queue = ?)",
         (queue,),
     ).get_one()

@@ -1,4 +1,4 @@
-"""What was made of a file and where it is now, in few indexed queries, for its page."""
+"""Lineage of a file: the jobs that took it, what they made of it, where it is published."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice.data.database import marks
+from backoffice.data.sql import marks
 from backoffice.reports import records
+from backoffice.states import PRESENT
 
-JOBS = 20  # newest of those that took a file
-_FILES = 200  # that they made, all together
+JOBS = 20  # newest jobs that took a file
+_FILES = 200  # made by all of them
 
 Record = dict[str, Any]
 
@@ -21,16 +22,16 @@ def jobs_with(store: Store, file: int) -> list[Record]:
         "SELECT job_id FROM job_input WHERE file_id = ? ORDER BY job_id DESC LIMIT ?",
         (file, JOBS),
     ).get_all()
-    ids = list({row[0]: None for row in rows})  # one may take it twice
+    ids = list({row[0]: None for row in rows})  # a job may take it twice
     if not ids:
         return []
-    found = store.execute(
+    jobs = store.execute(
         f"SELECT id, state, title, workflow FROM job WHERE id IN ({marks(ids)}) ORDER BY id DESC",
         ids,
     ).get_all()
     made = _made_by(store, ids)
     names = ("id", "state", "title", "workflow")
-    return [dict(zip(names, row, strict=True)) | {"made": made.get(row[0], [])} for row in found]
+    return [dict(zip(names, row, strict=True)) | {"made": made.get(row[0], [])} for row in jobs]
 
 
 def _made_by(store: Store, jobs: list[int]) -> dict[int, list[Record]]:
@@ -39,10 +40,10 @@ def _made_by(store: Store, jobs: list[int]) -> dict[int, list[Record]]:
         " ORDER BY job_id DESC, id DESC LIMIT ?",
         (*jobs, _FILES),
     ).get_all()
-    found: dict[int, list[Record]] = {}
+    by_job: dict[int, list[Record]] = {}
     for job, file, name, role in reversed(rows):
-        found.setdefault(job, []).append({"id": file, "name": name, "role": role})
-    return found
+        by_job.setdefault(job, []).append({"id": file, "name": name, "role": role})
+    return by_job
 
 
 def publications_of(store: Store, file: int) -> list[Record]:
@@ -56,7 +57,8 @@ def publications_of(store: Store, file: int) -> list[Record]:
 def sources(store: Store, limit: int) -> list[str]:
     """URLs of the newest files that no job made."""
     rows = store.execute(
-        "SELECT href FROM file WHERE job_id IS NULL AND state = 'present' ORDER BY id DESC LIMIT ?",
+        f"SELECT href FROM file WHERE job_id IS NULL AND state = '{PRESENT}'"
+        " ORDER BY id DESC LIMIT ?",
         (limit,),
     ).get_all()
     return [row[0] for row in rows]
@@ -64,5 +66,5 @@ def sources(store: Store, limit: int) -> list[str]:
 
 def source(store: Store, file: int) -> str:
     """The URL of a file. Raises NotFound."""
-    found: str = records.file(store, file)["href"]
-    return found
+    href: str = records.file(store, file)["href"]
+    return href

@@ -1,34 +1,32 @@
-"""What the overview shows of the present: what runs, what waits and for what,
-and when a queue will be empty.
+"""Queue statistics for pages: what runs, what waits and why, when a queue will be empty.
 
-Reads indexes alone, and counts no further than people care to know, however
-many jobs there are. Writes nothing.
+Only indexes are read, and counts stop at COUNTED, so that the number of jobs does not
+matter. Writes nothing.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from storm.locals import Store
 
 from backoffice.data import counter_store
-from backoffice.data.database import clock, marks, moment, use_index
 from backoffice.data.model import WATCH_FOLDER
+from backoffice.data.sql import clock, marks, moment, use_index
 from backoffice.engine import claims
-from backoffice.reports import records
+from backoffice.reports import obstacles, queue_depths, records
+from backoffice.reports.obstacles import ActiveWorker
+from backoffice.reports.queue_depths import COUNTED, LaneDepth, count
 from backoffice.reports.records import Record
-from backoffice.states import FAILED, RUNNING, SUCCEEDED
+from backoffice.states import ACTIVE, FAILED, PAUSED, RUNNING, SCHEDULED, SUCCEEDED
 from backoffice.system.files import path_of
 
-COUNTED = 10_000  # of one kind, at most; what counts one more says "more than"
 _SAMPLE = 500  # newest ends of tasks that tell how fast queues go
 _RECENT = timedelta(hours=1)
-_SILENT = timedelta(minutes=2)  # much longer than a scheduler needs to be heard of
+_SILENT = timedelta(minutes=2)  # much longer than the interval at which a scheduler writes
 _SHORTEST = 60.0  # seconds; a rate over less would mean nothing
 
 
@@ -38,69 +36,46 @@ def running(store: Store, limit: int) -> list[Record]:
 
 
 def running_on(store: Store, tasks: Sequence[int]) -> list[Record]:
-    """The same of a worker's tasks."""
-    return _with_jobs(store, [records.task(store, one) for one in tasks])
+    """The same for these tasks, a worker's."""
+    return _with_jobs(store, [records.task(store, task) for task in tasks])
 
 
-def _with_jobs(store: Store, found: Sequence[Record]) -> list[Record]:
-    jobs = sorted({one["job"] for one in found})
+def _with_jobs(store: Store, tasks: Sequence[Record]) -> list[Record]:
+    jobs = sorted({task["job"] for task in tasks})
     rows = (
         store.execute(f"SELECT id, title, workflow FROM job WHERE id IN ({marks(jobs)})", jobs)
         if jobs
         else ()
     )
     told = {job: {"job_title": title, "workflow": workflow} for job, title, workflow in rows}
-    return [one | told.get(one["job"], {"job_title": "", "workflow": ""}) for one in found]
+    return [task | told.get(task["job"], {"job_title": "", "workflow": ""}) for task in tasks]
 
 
 # Queues ---------------------------------------------------------------------
 
 
 def queues(store: Store) -> list[Record]:
-    """Queues by name. ``ready`` is at most COUNTED + 1. ``oldest`` is for how many
-    seconds its first task has been ready, ``empty_in`` after how many more the
-    queue will be empty; None: nobody knows. ``waits`` is why what is ready does
-    not run, and empty if nothing waits. ``lanes`` are the tags that are asked for."""
+    """``queue_depths.queues`` up to COUNTED, and more: ``empty_in`` is after how many
+    seconds the queue will be empty (None: not known), ``waits`` why what is ready does
+    not run (empty if nothing waits), ``lanes`` the tags that its tasks ask for."""
+    running = queue_depths.running(store)
     now = clock(store)
-    running = _running(store)
-    lanes = _lanes(store, now, running)
+    lanes = queue_depths.lanes(store, now, running, COUNTED + 1)
     rates = _rates(store, now, {lane.id: lane.queue for lane in lanes})
-    workers = _workers(store, Counter(worker for _, worker in running))
+    workers = obstacles.active_workers(store, running)
     return [
-        _queue(name, [lane for lane in lanes if lane.queue == name], rates.get(name), workers)
-        for name in sorted({lane.queue for lane in lanes})
+        _queue(name, group, rates.get(name), workers)
+        for name, group in queue_depths.by_queue(lanes).items()
     ]
-
-
-def depths(store: Store) -> list[Record]:
-    """The cheaper part of the same: name, paused, limit, ready, running, oldest."""
-    lanes = _lanes(store, clock(store), _running(store))
-    return [
-        _depth(name, [lane for lane in lanes if lane.queue == name])
-        for name in sorted({lane.queue for lane in lanes})
-    ]
-
-
-@dataclass
-class _Lane:
-    id: int
-    queue: str
-    tags: frozenset[str]
-    paused: bool
-    limit: int | None
-    ready: int = 0
-    running: int = 0
-    oldest: float | None = None
 
 
 def _queue(
-    name: str, lanes: Sequence[_Lane], rate: float | None, workers: Sequence[_Worker]
+    name: str, lanes: Sequence[LaneDepth], rate: float | None, workers: Sequence[ActiveWorker]
 ) -> Record:
-    depth = _depth(name, lanes)
-    ready, active = depth["ready"], depth["running"]
+    depth = queue_depths.queue(name, lanes, COUNTED + 1)
     return depth | {
-        "empty_in": _empty_in(ready, active, rate, lanes[0].paused),
-        "waits": _waits(lanes, active, workers) if ready else "",
+        "empty_in": _empty_in(depth["ready"], depth["running"], rate, depth["paused"]),
+        "waits": _waits(depth, lanes, workers) if depth["ready"] else "",
         "lanes": [
             {"tags": sorted(lane.tags), "ready": lane.ready, "running": lane.running}
             for lane in lanes
@@ -108,16 +83,14 @@ def _queue(
     }
 
 
-def _depth(name: str, lanes: Sequence[_Lane]) -> Record:
-    ages = [lane.oldest for lane in lanes if lane.oldest is not None]
-    return {
-        "name": name,
-        "paused": lanes[0].paused,
-        "limit": lanes[0].limit,
-        "ready": min(sum(lane.ready for lane in lanes), COUNTED + 1),
-        "running": sum(lane.running for lane in lanes),
-        "oldest": max(ages, default=None),
-    }
+def _waits(depth: Record, lanes: Sequence[LaneDepth], workers: Sequence[ActiveWorker]) -> str:
+    name = depth["name"]
+    reasons = obstacles.of_queue(
+        name, paused=depth["paused"], limit=depth["limit"], running=depth["running"]
+    )
+    wanted = [lane.tags for lane in lanes if lane.ready]
+    reasons += obstacles.of_workers(name, wanted, workers)
+    return reasons[0] if reasons else "workers are about to take them"
 
 
 def _empty_in(ready: int, running: int, rate: float | None, paused: bool) -> float | None:
@@ -129,58 +102,9 @@ def _empty_in(ready: int, running: int, rate: float | None, paused: bool) -> flo
     return (ready + running) / rate
 
 
-def _lanes(store: Store, now: datetime, running: Iterable[tuple[int, int]]) -> list[_Lane]:
-    rows = store.execute(
-        "SELECT lane.id, lane.queue, lane.tags, queue.paused, queue.capacity FROM lane"
-        " LEFT JOIN queue ON queue.name = lane.queue ORDER BY lane.queue, lane.tags"
-    ).get_all()
-    lanes = {
-        lane: _Lane(lane, queue, frozenset(tags.split()), bool(paused), limit)
-        for lane, queue, tags, paused, limit in rows
-    }
-    for lane, _ in running:
-        lanes[lane].running += 1
-    for one in lanes.values():
-        first = _first_ready(store, one.id)
-        if first is not None:
-            one.ready = count_ready(store, one.id)
-            one.oldest = max(0.0, (now - first).total_seconds())
-    return list(lanes.values())
-
-
-def _running(store: Store) -> list[tuple[int, int]]:
-    """Lane and worker of each task that runs: no more than workers have slots."""
-    rows: list[tuple[int, int]] = store.execute(
-        f"SELECT lane_id, worker_id FROM task{use_index(store, 'task_claim')}"
-        " WHERE state = 'running'"
-    ).get_all()
-    return rows
-
-
-def _first_ready(store: Store, lane: int) -> datetime | None:
-    """Since when the task has been ready that was submitted first. The index has
-    it first of its priority, so each priority costs one step."""
-    first: tuple[int, datetime] | None = None
-    priority = -1
-    while row := store.execute(
-        "SELECT priority, id, ready_at FROM task WHERE state = 'ready' AND lane_id = ?"
-        " AND priority > ? ORDER BY priority, id LIMIT 1",
-        (lane, priority),
-    ).get_one():
-        priority, task, since = row[0], row[1], moment(row[2])
-        if since is not None and (first is None or task < first[0]):
-            first = task, since
-    return first[1] if first else None
-
-
-def count_ready(store: Store, lane: int) -> int:
-    """At most COUNTED + 1."""
-    return count(store, "task WHERE state = 'ready' AND lane_id = ?", lane, most=COUNTED + 1)
-
-
 def _rates(store: Store, now: datetime, queues: Mapping[int, str]) -> dict[str, float]:
-    """Tasks that left each queue, a second, within the last hour; only for those
-    that more than one has left."""
+    """Tasks that ended in each queue, a second, within the last hour; only for queues in
+    which more than one ended."""
     ends = [end for action in (SUCCEEDED, FAILED) for end in _ends(store, action, now)]
     lanes = _lanes_of(store, [task for task, _ in ends])
     times: dict[str, list[datetime]] = {}
@@ -188,9 +112,9 @@ def _rates(store: Store, now: datetime, queues: Mapping[int, str]) -> dict[str, 
         if queue := queues.get(lanes.get(task, 0)):
             times.setdefault(queue, []).append(at)
     return {
-        queue: len(found) / max(_SHORTEST, (now - min(found)).total_seconds())
-        for queue, found in times.items()
-        if len(found) > 1
+        queue: len(moments) / max(_SHORTEST, (now - min(moments)).total_seconds())
+        for queue, moments in times.items()
+        if len(moments) > 1
     }
 
 
@@ -200,8 +124,8 @@ def _ends(store: Store, state: str, now: datetime) -> list[tuple[int, datetime]]
         " ORDER BY id DESC LIMIT ?",
         (f"task.{state}", _SAMPLE),
     ).get_all()
-    found = [(task, moment(at) or now) for task, at in rows]
-    return [(task, at) for task, at in found if at > now - _RECENT]
+    ends = [(task, moment(at) or now) for task, at in rows]
+    return [(task, at) for task, at in ends if at > now - _RECENT]
 
 
 def _lanes_of(store: Store, tasks: Sequence[int]) -> dict[int, int]:
@@ -211,26 +135,10 @@ def _lanes_of(store: Store, tasks: Sequence[int]) -> dict[int, int]:
     return dict(rows.get_all())
 
 
-# Why what is ready waits ----------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Worker:
-    queues: Sequence[str]
-    tags: frozenset[str]
-    slots: int
-    busy: int
-
-
-def _workers(store: Store, busy: Mapping[int, int]) -> list[_Worker]:
-    """Those that are active."""
-    rows = store.execute(
-        "SELECT id, queues, tags, slots FROM worker WHERE state = 'active'"
-    ).get_all()
-    return [
-        _Worker(queues.split(), frozenset(tags.split()), slots, busy.get(worker, 0))
-        for worker, queues, tags, slots in rows
-    ]
+def worker_slots(store: Store) -> int:
+    """How many tasks all active workers may run at once."""
+    (slots,) = store.execute(f"SELECT SUM(slots) FROM worker WHERE state = '{ACTIVE}'").get_one()
+    return int(slots or 0)
 
 
 def serves(worker: Record, queue: str) -> bool:
@@ -238,75 +146,29 @@ def serves(worker: Record, queue: str) -> bool:
     return claims.serves(worker["queues"], queue)
 
 
-def _waits(lanes: Sequence[_Lane], running: int, workers: Sequence[_Worker]) -> str:
-    first = lanes[0]
-    if first.paused:
-        return "the queue is paused: resume it to go on"
-    if first.limit is not None and running >= first.limit:
-        return f"its limit is reached: {running} of {first.limit} run"
-    if not workers:
-        return "no worker is active: start one"
-    serving = [one for one in workers if claims.serves(one.queues, first.queue)]
-    if not serving:
-        return "no active worker serves this queue"
-    waiting = [lane for lane in lanes if lane.ready]
-    lacking = [lane for lane in waiting if not _able(lane, serving)]
-    if lacking:
-        return f"{_number(lacking)} for a worker with {_tags(lacking)}"
-    able = [one for one in serving if any(lane.tags <= one.tags for lane in waiting)]
-    if all(one.busy >= one.slots for one in able):
-        return f"all slots of its workers are busy ({sum(one.slots for one in able)})"
-    return "workers are about to take them"
-
-
-def _able(lane: _Lane, workers: Iterable[_Worker]) -> bool:
-    return any(lane.tags <= one.tags for one in workers)
-
-
-def _number(lanes: Sequence[_Lane]) -> str:
-    ready = sum(lane.ready for lane in lanes)
-    if ready > COUNTED:
-        return f"more than {COUNTED} wait"
-    return f"{ready} wait" if ready > 1 else "1 waits"
-
-
-def _tags(lanes: Sequence[_Lane]) -> str:
-    return " or ".join(
-        f"tag {' and '.join(sorted(lane.tags))}" for lane in sorted(lanes, key=lambda one: one.id)
-    )
-
-
 # What else waits ------------------------------------------------------------
 
 
 def paused_jobs(store: Store) -> int:
     """At most COUNTED + 1."""
-    return count(store, "job WHERE state = 'paused'", most=COUNTED + 1)
+    return count(store, f"job WHERE state = '{PAUSED}'", most=COUNTED + 1)
 
 
 def scheduled_tasks(store: Store) -> tuple[int, datetime | None]:
     """How many tasks wait for a time, at most COUNTED + 1, and the next of these times."""
-    tasks = count(store, "task WHERE state = 'scheduled'", most=COUNTED + 1)
-    (coming,) = store.execute("SELECT MIN(run_at) FROM task WHERE state = 'scheduled'").get_one()
+    tasks = count(store, f"task WHERE state = '{SCHEDULED}'", most=COUNTED + 1)
+    (coming,) = store.execute(f"SELECT MIN(run_at) FROM task WHERE state = '{SCHEDULED}'").get_one()
     return tasks, moment(coming)
 
 
 def no_scheduler(store: Store) -> str:
-    """That nobody makes it ready when its time has come, or empty."""
+    """A sentence if no scheduler runs, which scheduled tasks need; else empty."""
     heard = counter_store.scheduler_heard_of(store)
     if heard is None:
         return "no scheduler has ever run: start one"
     if clock(store) - heard > _SILENT:
         return f"no scheduler has been heard of since {heard:%Y-%m-%d %H:%M} UTC: start one"
     return ""
-
-
-def count(store: Store, rows: str, *values: object, most: int) -> int:
-    """How many such rows there are, and no further than ``most``."""
-    (found,) = store.execute(
-        f"SELECT COUNT(*) FROM (SELECT 1 FROM {rows} LIMIT ?) some", (*values, most)
-    ).get_one()
-    return int(found)
 
 
 # Watch folders --------------------------------------------------------------
@@ -320,8 +182,8 @@ def taken(store: Store, watch: str, limit: int) -> list[Record]:
         " WHERE submitter = ? ORDER BY id DESC LIMIT ?",
         (f"watch:{watch}", limit),
     ).get_all()
-    found: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
-    return [one | {"submitted": moment(one["submitted"])} for one in found]
+    jobs: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
+    return [job | {"submitted": moment(job["submitted"])} for job in jobs]
 
 
 # Of files that have been taken the SHA-256 is made soon, so that few rows are looked through.

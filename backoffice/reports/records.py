@@ -1,8 +1,8 @@
-"""Rows as plain records: dicts of what may be shown, for documents and people.
+"""Records: rows as dicts of what may be shown, for documents, pages and commands.
 
-Owns what a job, a task, a queue … looks like from outside; writes nothing.
-Lists go by keyset, newest first where not said otherwise, and need the same
-few queries whatever their length. Times are naive UTC.
+Owns which fields of a job, a task, a file … are visible; writes nothing. Lists are
+paged by keyset, the newest first where not said otherwise, and need the same few
+queries whatever their length. Times are naive UTC.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from storm.locals import Store
 
 from backoffice.config.redaction import shown
 from backoffice.data import model, search
-from backoffice.data.database import clock, is_mysql, marks, moment, use_index
 from backoffice.data.model import Attempt, File, Job, JobInput, Lane, Publication, Task, Worker
 from backoffice.data.search import EVERYTHING
 from backoffice.data.search import Filter as Filter
+from backoffice.data.sql import clock, is_mysql, marks, moment, use_index
 from backoffice.errors import NotFound
-from backoffice.states import RUNNING
+from backoffice.states import ACTIVE, EXPIRED, REVOKED, RUNNING
 
 Record = dict[str, Any]
 
 _MANY = 10_000  # ids read at a time
-_SETTLED = timedelta(seconds=5)  # after which a missing event will not come any more
+_SETTLED = timedelta(seconds=5)  # after which a missing event id will not be committed
 _STILLS_FROM = 20  # newest jobs of a file, in which a still of it is looked for
 
 
@@ -37,11 +37,11 @@ _STILLS_FROM = 20  # newest jobs of a file, in which a still of it is looked for
 
 def job(store: Store, job_id: int) -> Record:
     """A job with all that belongs to it. Raises NotFound."""
-    found = list(_jobs(store, Job.id == job_id))
-    if not found:
+    records = list(_jobs(store, Job.id == job_id))
+    if not records:
         raise NotFound(f"there is no job {job_id}")
-    _attach(store, found)
-    return found[0] | {
+    _attach(store, records)
+    return records[0] | {
         "outputs": _outputs(store, job_id),
         "publications": publications(store, limit=1000, job=job_id)[::-1],
         "tasks": tasks(store, job=job_id),
@@ -53,9 +53,9 @@ def jobs(
 ) -> list[Record]:
     """Jobs with ids below ``before``, without tasks and outputs."""
     ids = search.ids(store, wanted, limit=limit, before=before)
-    found = list(_jobs(store, Job.id.is_in(ids))) if ids else []
-    _attach(store, found)
-    return found
+    records = list(_jobs(store, Job.id.is_in(ids))) if ids else []
+    _attach(store, records)
+    return records
 
 
 def last_job(
@@ -78,20 +78,20 @@ _JOB = tuple(
 
 
 def _jobs(store: Store, *conditions: Any) -> Iterable[Record]:
-    found = store.find(Job, *conditions).order_by(Desc(Job.id))
-    for *row, token in found.values(*(getattr(Job, name) for name in _JOB), Job.token):
+    rows = store.find(Job, *conditions).order_by(Desc(Job.id))
+    for *row, token in rows.values(*(getattr(Job, name) for name in _JOB), Job.token):
         record = dict(zip(_JOB, row, strict=True))
         key = token.removeprefix(model.KEY) if token.startswith(model.KEY) else ""
         yield record | {"key": key, "progress": _percent(record["progress"])}
 
 
-def _attach(store: Store, found: Sequence[Record]) -> None:
+def _attach(store: Store, records: Sequence[Record]) -> None:
     """Inputs, parameters and metadata, for all of them at once."""
-    ids = [record["id"] for record in found]
+    ids = [record["id"] for record in records]
     inputs = _inputs(store, ids)
     parameters = _pairs(store, "job_parameter", "job_id", ids)
     metadata = _pairs(store, "job_metadata", "job_id", ids)
-    for record in found:
+    for record in records:
         record["inputs"] = inputs.get(record["id"], [])
         given = parameters.get(record["id"], {})
         record["parameters"] = {name: shown(value) for name, value in given.items()}
@@ -107,10 +107,10 @@ def _inputs(store: Store, ids: Sequence[int]) -> dict[int, list[Record]]:
         .order_by(JobInput.job_id, JobInput.position)
         .values(JobInput.job_id, JobInput.role, File.id, File.href)
     )
-    found: dict[int, list[Record]] = {}
+    inputs: dict[int, list[Record]] = {}
     for owner, role, file, href in rows:
-        found.setdefault(owner, []).append({"role": role, "file": file, "href": href})
-    return found
+        inputs.setdefault(owner, []).append({"role": role, "file": file, "href": href})
+    return inputs
 
 
 def _outputs(store: Store, job_id: int) -> list[Record]:
@@ -127,7 +127,7 @@ def _outputs(store: Store, job_id: int) -> list[Record]:
 def _pairs(
     store: Store, table: str, column: str, ids: Sequence[int]
 ) -> dict[int, Mapping[str, str]]:
-    """Names and values of many owners; table and column are names of ours."""
+    """Names and values of many owners. Table and column are constants."""
     if not ids:
         return {}
     rows = store.execute(
@@ -135,10 +135,10 @@ def _pairs(
         f" ORDER BY {column}, name",
         ids,
     ).get_all()
-    found: dict[int, dict[str, str]] = {}
+    by_owner: dict[int, dict[str, str]] = {}
     for owner, name, value in rows:
-        found.setdefault(owner, {})[name] = value
-    return {**found}
+        by_owner.setdefault(owner, {})[name] = value
+    return {**by_owner}
 
 
 # Tasks and attempts ---------------------------------------------------------
@@ -146,10 +146,10 @@ def _pairs(
 
 def task(store: Store, task_id: int) -> Record:
     """Raises NotFound."""
-    found = _tasks(store, Task.id == task_id)
-    if not found:
+    records = _tasks(store, Task.id == task_id)
+    if not records:
         raise NotFound(f"there is no task {task_id}")
-    return found[0]
+    return records[0]
 
 
 def tasks(
@@ -201,8 +201,8 @@ def job_attempts(store: Store, job_id: int) -> list[Record]:
 
 _ATTEMPT = tuple(
     (
-        "number state host started finished message ffmpeg id exit_status cpu_seconds"
-        " peak_memory wall_seconds log log_size"
+        "number state reason host started finished message ffmpeg id exit_status"
+        " cpu_seconds peak_memory wall_seconds log log_size"
     ).split()
 )
 
@@ -225,10 +225,15 @@ def _attempts(store: Store, condition: Any) -> list[Record]:
             "worker": worker,
             "argv": json.loads(commands),
             "report": json.loads(report),
-            **dict(zip(_ATTEMPT, row, strict=True)),
+            **_with_reason(dict(zip(_ATTEMPT, row, strict=True))),
         }
         for task, worker, commands, report, *row in rows
     ]
+
+
+def _with_reason(record: Record) -> Record:
+    """Its code, or None where there is none."""
+    return record | {"reason": record["reason"] or None}
 
 
 _TASK = {
@@ -245,6 +250,7 @@ _TASK = {
     "eta": Task.eta,
     "worker": Task.worker_id,
     "message": Task.message,
+    "reason": Task.reason,
     "run_at": Task.run_at,
     "started": Task.started,
     "finished": Task.finished,
@@ -279,7 +285,7 @@ def _task(record: Record) -> Record:
     spec = json.loads(record.pop("spec"))
     report = record.pop("report")
     running = record["state"] == RUNNING
-    return record | {
+    return _with_reason(record) | {
         "title": spec["title"] or record["name"],
         "needs": list(spec["needs"]),
         "tags": record["tags"].split(),
@@ -315,10 +321,10 @@ _FILE = {
 
 def file(store: Store, file_id: int) -> Record:
     """Raises NotFound."""
-    found = _files(store, File.id == file_id)
-    if not found:
+    records = _files(store, File.id == file_id)
+    if not records:
         raise NotFound(f"there is no file {file_id}")
-    return found[0]
+    return records[0]
 
 
 def files(
@@ -343,9 +349,9 @@ def files(
 
 
 def _files(store: Store, *conditions: Any, limit: int | None = None) -> list[Record]:
-    found = store.find(File, *conditions).order_by(Desc(File.id)).config(limit=limit)
-    records = [dict(zip(_FILE, row, strict=True)) for row in found.values(*_FILE.values())]
-    metadata = _pairs(store, "file_metadata", "file_id", [one["id"] for one in records])
+    rows = store.find(File, *conditions).order_by(Desc(File.id)).config(limit=limit)
+    records = [dict(zip(_FILE, row, strict=True)) for row in rows.values(*_FILE.values())]
+    metadata = _pairs(store, "file_metadata", "file_id", [record["id"] for record in records])
     for record in records:
         record["facts"] = json.loads(record["facts"])
         record["metadata"] = metadata.get(record["id"], {})
@@ -357,8 +363,8 @@ def still_of(store: Store, file: File) -> File | None:
     if file.job_id is not None:
         made_by = [file.job_id]
     else:
-        found = store.find(JobInput, file_id=file.id).order_by(Desc(JobInput.job_id))
-        made_by = list(found.config(limit=_STILLS_FROM).values(JobInput.job_id))
+        inputs = store.find(JobInput, file_id=file.id).order_by(Desc(JobInput.job_id))
+        made_by = list(inputs.config(limit=_STILLS_FROM).values(JobInput.job_id))
     stills = store.find(File, File.job_id.is_in(made_by), role="thumbnail")
     newest: File | None = stills.order_by(Desc(File.id)).first() if made_by else None
     return newest
@@ -382,10 +388,10 @@ _PUBLICATION = {
 
 def publication(store: Store, publication_id: int) -> Record:
     """Raises NotFound."""
-    found = _publications(store, Publication.id == publication_id)
-    if not found:
+    records = _publications(store, Publication.id == publication_id)
+    if not records:
         raise NotFound(f"there is no publication {publication_id}")
-    return found[0]
+    return records[0]
 
 
 def publications(
@@ -407,8 +413,8 @@ def publications(
 
 
 def _publications(store: Store, *conditions: Any, limit: int | None = None) -> list[Record]:
-    found = store.find(Publication, *conditions).order_by(Desc(Publication.id)).config(limit=limit)
-    rows = found.values(*_PUBLICATION.values())
+    query = store.find(Publication, *conditions).order_by(Desc(Publication.id)).config(limit=limit)
+    rows = query.values(*_PUBLICATION.values())
     return [dict(zip(_PUBLICATION, row, strict=True)) for row in rows]
 
 
@@ -417,10 +423,10 @@ def _publications(store: Store, *conditions: Any, limit: int | None = None) -> l
 
 def worker(store: Store, worker_id: int) -> Record:
     """Raises NotFound."""
-    found = _workers(store, Worker.id == worker_id)
-    if not found:
+    records = _workers(store, Worker.id == worker_id)
+    if not records:
         raise NotFound(f"there is no worker {worker_id}")
-    return found[0]
+    return records[0]
 
 
 def workers(store: Store, *, states: Collection[str] = (), limit: int = 1000) -> list[Record]:
@@ -437,66 +443,23 @@ def _workers(store: Store, *conditions: Any, limit: int | None = None) -> list[R
         .config(limit=limit)
         .values(Worker.queues, Worker.tags, *(getattr(Worker, name) for name in names))
     )
-    found = [
+    records = [
         {"queues": queues.split(), "tags": tags.split(), **dict(zip(names, row, strict=True))}
         for queues, tags, *row in rows
     ]
     running: dict[int, list[int]] = {}
-    held = store.execute("SELECT worker_id, id FROM task WHERE state = 'running' ORDER BY id")
-    for owner, one in held.get_all():
-        running.setdefault(owner, []).append(one)
-    for record in found:
+    held = store.execute(f"SELECT worker_id, id FROM task WHERE state = '{RUNNING}' ORDER BY id")
+    for owner, task in held.get_all():
+        running.setdefault(owner, []).append(task)
+    for record in records:
         record["name"] = f"{record['host']}:{record['pid']}"
         record["running"] = running.get(record["id"], [])
-    return found
+    return records
 
 
 def worker_counts(store: Store) -> dict[str, int]:
     """How many workers there are in each state that any is in."""
     return dict(store.execute("SELECT state, COUNT(*) FROM worker GROUP BY state").get_all())
-
-
-def queues(store: Store) -> list[Record]:
-    """Queues by name. ``oldest`` is for how many seconds the first of its ready
-    tasks to be submitted has been ready. Only the index is read, however many
-    tasks there are."""
-    now = clock(store)
-    running = _count(store, "SELECT lane_id, COUNT(*), 0 FROM task WHERE state = 'running'")
-    ready = _count(store, "SELECT lane_id, COUNT(*), MIN(id) FROM task WHERE state = 'ready'")
-    since = _ready_since(store, [first for _, _, first in ready])
-    found: dict[str, Record] = {}
-    lanes: dict[int, Record] = {}
-    # After what is in them: one may appear at any time, and none goes.
-    rows = store.execute(
-        "SELECT lane.id, lane.queue, queue.paused, queue.capacity FROM lane"
-        " LEFT JOIN queue ON queue.name = lane.queue ORDER BY lane.queue, lane.id"
-    ).get_all()
-    for lane, name, paused, capacity in rows:
-        empty = {"ready": 0, "running": 0, "oldest": None}
-        lanes[lane] = found.setdefault(
-            name, {"name": name, "paused": bool(paused), "limit": capacity, **empty}
-        )
-    for lane, count, _ in running:
-        lanes[lane]["running"] += count
-    for lane, count, first in ready:
-        queue = lanes[lane]
-        queue["ready"] += count
-        if first in since:
-            age = max(0.0, round((now - since[first]).total_seconds(), 1))
-            queue["oldest"] = max(age, queue["oldest"] or 0.0)
-    return list(found.values())
-
-
-def _count(store: Store, select: str) -> list[tuple[int, int, int]]:
-    rows: list[tuple[int, int, int]] = store.execute(f"{select} GROUP BY lane_id").get_all()
-    return rows
-
-
-def _ready_since(store: Store, tasks: Sequence[int]) -> dict[int, datetime]:
-    if not tasks:
-        return {}
-    rows = store.execute(f"SELECT id, ready_at FROM task WHERE id IN ({marks(tasks)})", tasks)
-    return {task: since for task, at in rows if (since := moment(at)) is not None}
 
 
 def schedules(store: Store) -> list[Record]:
@@ -522,21 +485,21 @@ def tokens(store: Store) -> list[Record]:
     names = ("id", "name", "role", "created", "created_by", "expires", "revoked", "last_used")
     rows = store.execute(f"SELECT {', '.join(names)} FROM token ORDER BY id DESC").get_all()
     now = clock(store)
-    found = []
+    records = []
     for row in rows:
         record = dict(zip(names, row, strict=True))
         record |= {name: moment(record[name]) for name in (*names[5:], "created")}
-        found.append(record | {"state": _token_state(record, now)})
-    return found
+        records.append(record | {"state": _token_state(record, now)})
+    return records
 
 
 def _token_state(record: Record, now: datetime) -> str:
     if record["revoked"] is not None:
-        return "revoked"
-    return "expired" if record["expires"] is not None and record["expires"] <= now else "active"
+        return REVOKED
+    return EXPIRED if record["expires"] is not None and record["expires"] <= now else ACTIVE
 
 
-_EVENT = ("id", "at", "actor", "action", "subject", "job_id", "task_id", "detail")
+_EVENT = tuple("id at actor action subject job_id task_id detail reason host".split())
 
 
 def events(
@@ -587,7 +550,8 @@ _EVENT_INDEXES = {
 def _event(row: Sequence[Any]) -> Record:
     record = dict(zip(_EVENT, row, strict=True))
     record["at"] = moment(record["at"])
-    return record | {"job": record.pop("job_id"), "task": record.pop("task_id")}
+    record |= {"job": record.pop("job_id"), "task": record.pop("task_id")}
+    return _with_reason(record) | {"host": record["host"] or None}
 
 
 def _job_of(store: Store, subject: str) -> int | None:
@@ -600,8 +564,14 @@ def _job_of(store: Store, subject: str) -> int | None:
     kind, _, number = subject.partition(" ")
     if kind not in asked or not re.fullmatch("[0-9]{1,18}", number):
         return None
-    found = store.execute(asked[kind], (int(number),)).get_one()
-    return found[0] if found else None
+    row = store.execute(asked[kind], (int(number),)).get_one()
+    return row[0] if row else None
+
+
+def last_event(store: Store) -> int:
+    """The highest id; those below it may still be about to be committed."""
+    (last,) = store.execute("SELECT MAX(id) FROM event").get_one()
+    return int(last or 0)
 
 
 def newest_event(store: Store) -> int:
@@ -643,14 +613,14 @@ def _up_to_a_gap(store: Store, settled: datetime) -> int:
 def _newest_events(store: Store, settled: datetime) -> list[tuple[int, bool]]:
     """Ids, the highest first, and whether each is settled; the last one is. What
     came before the first event of all is."""
-    found: list[tuple[int, bool]] = []
+    events: list[tuple[int, bool]] = []
     below, size = (1 << 63) - 1, 100
-    while not found or not found[-1][1]:
+    while not events or not events[-1][1]:
         rows = store.execute(
             "SELECT id, at FROM event WHERE id < ? ORDER BY id DESC LIMIT ?", (below, size)
         ).get_all()
-        found += [(event, (moment(at) or settled) <= settled) for event, at in rows]
+        events += [(event, (moment(at) or settled) <= settled) for event, at in rows]
         if len(rows) < size:
-            found.append((0, True))
-        below, size = found[-1][0], _MANY
-    return found
+            events.append((0, True))
+        below, size = events[-1][0], _MANY
+    return events

@@ -1,9 +1,8 @@
-"""How many jobs ended, minute by minute, over the last week.
+"""Throughput: how many jobs ended, minute by minute, over the last week.
 
-What has been counted is kept, so that a look costs what is new. A process that
-has just begun counts backwards, no longer at a time than it is given: until it
-is through, what lies further back is not known. A job that is retried later
-stays counted where it ended.
+Counts are kept, so that each call costs only what is new. A process that has just
+started counts backwards, within a time budget for each call: until it is done, older
+minutes are not known. A job that is retried later stays counted where it ended.
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ from itertools import repeat
 
 from storm.locals import Store
 
-from backoffice.data.database import Database, clock, is_mysql, moment, use_index
+from backoffice.data.database import Database
+from backoffice.data.sql import clock, is_mysql, moment, use_index
 from backoffice.states import JOB_ENDED
 
 WEEK = 7 * 24 * 60  # minutes
-BUDGET = 0.01  # seconds for what lies back
+BUDGET = 0.01  # seconds for counting backwards
 _SETTLED = 2  # minutes after which none of their ends is committed any more
 _CHUNK = 60  # minutes counted at a time
 _LONG_AGO = 24 * 60  # minutes after which it is cheaper to begin anew
@@ -32,7 +32,7 @@ Counts = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Slot:
+class Interval:
     """``start`` is in seconds since 1970. ``ended`` is by state; None: not counted yet."""
 
     start: int
@@ -51,7 +51,7 @@ class Throughput:
         self._now = 0
 
     def look(self, store: Store, budget: float = BUDGET) -> None:
-        """Count what is new and, for as long as ``budget`` seconds, what lies back."""
+        """Count what is new and, for at most ``budget`` seconds, older minutes."""
         deadline = self._monotonic() + budget
         with self._lock:
             self._now = _minute(clock(store))
@@ -74,33 +74,33 @@ class Throughput:
             if self._monotonic() >= deadline:
                 break
 
-    def _add(self, found: Iterable[tuple[int, str, int]]) -> None:
-        for minute, state, count in found:
+    def _add(self, counts: Iterable[tuple[int, str, int]]) -> None:
+        for minute, state, count in counts:
             self._ended[state][minute] = count
 
     def _forget_before(self, first: int) -> None:
         for counts in self._ended.values():
-            for minute in [one for one in counts if one < first]:
+            for minute in [minute for minute in counts if minute < first]:
                 del counts[minute]
 
-    def slots(self, minutes: int, number: int) -> list[Slot]:
-        """The last ``number`` slots of so many minutes each, the oldest first.
-        They begin at whole multiples, so that the newest is not over yet."""
+    def intervals(self, minutes: int, number: int) -> list[Interval]:
+        """The last ``number`` intervals of so many minutes each, the oldest first. They
+        begin at whole multiples, so the newest is not complete."""
         with self._lock:
             newest = self._now // minutes
             return [
-                self._slot(slot * minutes, minutes)
-                for slot in range(newest - number + 1, newest + 1)
+                self._interval(index * minutes, minutes)
+                for index in range(newest - number + 1, newest + 1)
             ]
 
-    def _slot(self, first: int, minutes: int) -> Slot:
+    def _interval(self, first: int, minutes: int) -> Interval:
         if max(first, self._now - WEEK) < self._first:
-            return Slot(first * 60, None)
+            return Interval(first * 60, None)
         every = range(first, first + minutes)
         ended = {
             state: sum(map(counts.get, every, repeat(0))) for state, counts in self._ended.items()
         }
-        return Slot(first * 60, ended)
+        return Interval(first * 60, ended)
 
 
 @lru_cache(maxsize=4)
@@ -123,8 +123,8 @@ def _last_before(store: Store, minute: int) -> int | None:
         f"SELECT MAX(finished) FROM job{use_index(store, 'job_finished')} WHERE finished < ?",
         (_time(minute),),
     ).get_one()
-    found = moment(last)
-    return None if found is None else _minute(found)
+    finished = moment(last)
+    return None if finished is None else _minute(finished)
 
 
 def _counted(store: Store, first: int, before: int | None) -> list[tuple[int, str, int]]:

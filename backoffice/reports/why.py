@@ -1,22 +1,23 @@
-"""Why a job or a task is where it is: a plain sentence for each reason.
+"""Why a job or a task is in its state: a sentence for each reason.
 
-Tells what an operator could change, in the order in which the engine asks.
-Only reads, and counts no further than people care to know.
+Says what an operator could change, in the order in which the engine checks it. Only
+reads, and counts up to COUNTED.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from storm.locals import Store
 
 from backoffice.data import model
-from backoffice.data.database import clock, marks
 from backoffice.data.model import Job, Lane, Task
+from backoffice.data.sql import clock, marks
 from backoffice.engine import claims, transitions
-from backoffice.engine.transitions import DONE, Step
+from backoffice.engine.transitions import DONE, JobTask
+from backoffice.reports import obstacles, queue_depths
+from backoffice.reports.queue_depths import COUNTED
 from backoffice.states import (
     BLOCKED,
     CANCELLED,
@@ -30,8 +31,6 @@ from backoffice.states import (
     SUCCEEDED,
     TASK_ENDED,
 )
-
-COUNTED = 10_000  # tasks ahead, at most
 
 
 def task(store: Store, task_id: int) -> list[str]:
@@ -89,7 +88,7 @@ def _job_end(store: Store, row: Job) -> str:
 
 
 def _asked_of_job(store: Store, row: Job) -> list[str]:
-    """What somebody wants of it."""
+    """A cancel or a pause that a user asked for."""
     if row.cancel_requested is not None:
         at, who = when(row.cancel_requested), _by(store, row.id, "cancel-requested")
         return [f"cancel was asked for at {at}{who}; what runs is being stopped"]
@@ -103,7 +102,7 @@ def _paused(store: Store, row: Job) -> str:
 
 
 def _by(store: Store, job_id: int, action: str) -> str:
-    """Who did it last, as the history has it."""
+    """The actor of the last such event."""
     found = store.execute(
         "SELECT actor FROM event WHERE job_id = ? AND action = ? ORDER BY id DESC LIMIT 1",
         (job_id, f"job.{action}"),
@@ -114,7 +113,9 @@ def _by(store: Store, job_id: int, action: str) -> str:
 # Tasks ----------------------------------------------------------------------
 
 
-def _task(store: Store, row: Task, job_row: Job, steps: Sequence[Step], now: datetime) -> list[str]:
+def _task(
+    store: Store, row: Task, job_row: Job, steps: Sequence[JobTask], now: datetime
+) -> list[str]:
     asked = [] if row.state in TASK_ENDED else _asked_of_job(store, job_row)
     if row.state == BLOCKED:
         own = _blocked(row, steps)
@@ -126,18 +127,17 @@ def _task(store: Store, row: Task, job_row: Job, steps: Sequence[Step], now: dat
 
 
 def _own(store: Store, row: Task, job_row: Job, now: datetime) -> list[str]:
-    """What can be said of the task itself: the rest of sentences about it."""
-    match row.state:
-        case "scheduled":
-            return [_scheduled(row, now)]
-        case "ready":
-            return _ready(store, row)
-        case "running":
-            return _running(store, row, now)
+    """Reasons in the task itself; each continues "task NAME"."""
+    if row.state == SCHEDULED:
+        return [_scheduled(row, now)]
+    if row.state == READY:
+        return _ready(store, row)
+    if row.state == RUNNING:
+        return _running(store, row, now)
     return [_ended(store, row, job_row)]
 
 
-def _blocked(row: Task, steps: Sequence[Step]) -> list[str]:
+def _blocked(row: Task, steps: Sequence[JobTask]) -> list[str]:
     by_name = {step.name: step for step in steps}
     needs = [by_name[name] for name in row.spec["needs"]]
     reasons = [
@@ -154,7 +154,7 @@ def _blocked(row: Task, steps: Sequence[Step]) -> list[str]:
     return reasons
 
 
-def _state(step: Step) -> str:
+def _state(step: JobTask) -> str:
     if step.state == RUNNING:
         return f"running, {step.progress:.0f} %"
     if step.state == FAILED:
@@ -201,82 +201,33 @@ def _ended(store: Store, row: Task, job_row: Job) -> str:
 # Ready: what keeps workers from taking it -----------------------------------
 
 
-@dataclass(frozen=True)
-class _Worker:
-    slots: int
-    busy: int
-    queues: Sequence[str]
-    tags: frozenset[str]
-
-
 def _ready(store: Store, row: Task) -> list[str]:
     lane = store.get(Lane, row.lane_id)
-    reasons = _closed(store, lane.queue) + _unserved(store, lane)
+    queue = store.get(model.Queue, lane.queue)
+    reasons = obstacles.of_queue(
+        lane.queue,
+        paused=queue is not None and queue.paused,
+        limit=None if queue is None else queue.capacity,
+        running=claims.running_in(store, lane.queue),
+    )
+    workers = obstacles.active_workers(store, queue_depths.running(store))
+    reasons += obstacles.of_workers(lane.queue, [frozenset(lane.tags.split())], workers)
+    sentences = [f"is ready, but {reason}" for reason in reasons]
     ahead = _ahead(store, row, lane.queue)
     if ahead:
         many = f"more than {COUNTED} tasks are" if ahead > COUNTED else _count(ahead)
-        reasons.append(f"is ready; {many} ahead of it in queue {lane.queue}")
-    return reasons or ["is ready: a worker will take it at any moment"]
+        sentences.append(f"is ready; {many} ahead of it in queue {lane.queue}")
+    return sentences or ["is ready: a worker will take it at any moment"]
 
 
 def _count(tasks: int) -> str:
     return "1 task is" if tasks == 1 else f"{tasks} tasks are"
 
 
-def _closed(store: Store, name: str) -> list[str]:
-    queue = store.get(model.Queue, name)
-    if queue is None:
-        return []
-    if queue.paused:
-        return [f"is ready, but queue {name} is paused: resume it"]
-    if queue.capacity is None:
-        return []
-    running = claims.running_in(store, name)
-    if running < queue.capacity:
-        return []
-    limit = f"{running} of {queue.capacity} tasks of queue {name} run"
-    return [f"is ready, but the limit is reached: {limit}"]
-
-
-def _unserved(store: Store, lane: Lane) -> list[str]:
-    """Why none of the workers there are can take it now."""
-    active = _active(store)
-    if not active:
-        return ["is ready, but no worker is active: start one"]
-    serving = [one for one in active if claims.serves(one.queues, lane.queue)]
-    if not serving:
-        return [f"is ready, but no active worker serves queue {lane.queue}"]
-    wanted = frozenset(lane.tags.split())
-    able = [one for one in serving if wanted <= one.tags]
-    if not able:
-        return [f"is ready, but no worker with {_tags(wanted)} serves queue {lane.queue}"]
-    slots, busy = sum(one.slots for one in able), sum(one.busy for one in able)
-    if all(one.busy >= one.slots for one in able):
-        return [f"is ready, but all slots of its workers are busy ({busy} of {slots})"]
-    return []
-
-
-def _tags(wanted: frozenset[str]) -> str:
-    names = " and ".join(sorted(wanted))
-    return f"tag {names}" if len(wanted) == 1 else f"tags {names}"
-
-
-def _active(store: Store) -> list[_Worker]:
-    rows = store.execute(
-        "SELECT w.slots, COUNT(t.id), w.queues, w.tags FROM worker w"
-        " LEFT JOIN task t ON t.worker_id = w.id AND t.state = 'running'"
-        " WHERE w.state = 'active' GROUP BY w.id, w.slots, w.queues, w.tags"
-    ).get_all()
-    return [
-        _Worker(slots, busy, queues.split(), frozenset(tags.split()))
-        for slots, busy, queues, tags in rows
-    ]
-
-
 def _ahead(store: Store, row: Task, queue: str) -> int:
     lanes = [lane for (lane,) in store.execute("SELECT id FROM lane WHERE queue = ?", (queue,))]
     (count,) = store.execute(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM task WHERE state = 'ready'"
+        f"SELECT COUNT(*) FROM (SELECT 1 FROM task WHERE state = '{READY}'"
         f" AND lane_id IN ({marks(lanes)}) AND (priority < ? OR (priority = ? AND id < ?))"
         " LIMIT ?) ahead",
         (*lanes, row.priority, row.priority, row.id, COUNTED + 1),

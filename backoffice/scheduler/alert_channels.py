@@ -1,8 +1,8 @@
-"""How an alert reaches people: webhook, e-mail, or chat.
+"""Channels of alerts: webhook, e-mail and chat.
 
-Owns what a notice looks like to each, and one try to deliver it. What is told,
-to whom, and whether it is tried again is decided in ``alerts``. Whatever others
-wrote (titles, messages) can neither forge a header nor mark up a text.
+Owns how a notice looks in each, and one try to deliver it. ``alerts`` decides what is
+sent, to whom, and whether it is tried again. Text of users (titles, messages) can
+neither forge a header nor add markup.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from backoffice.config.addresses import ANYWHERE
 from backoffice.config.settings import Alert, NotifySettings
 from backoffice.system import webhooks
 
-SHOWN = 3  # things told at length to people
-NAMED = 20  # of the others, by their numbers
+SHOWN = 3  # items described to people
+NAMED = 20  # more items by their numbers
 LONGEST = 500  # characters of one line
 _SUBJECT = 200  # characters
 
@@ -33,10 +33,10 @@ _Refused = Mapping[str, tuple[int, bytes]]  # recipients, with the code and text
 
 
 @dataclass(frozen=True)
-class Item:
-    """One thing that happened. ``at`` is naive UTC, ``href`` its page, if known."""
+class NoticeItem:
+    """One event. ``at`` is naive UTC; ``href`` is the address of its page, or empty."""
 
-    what: str  # in words of ours alone, such as "Job 4 failed"
+    what: str  # such as "Job 4 failed"; has no text of users
     subject: str  # such as "job 4"
     at: datetime
     why: str
@@ -51,22 +51,22 @@ class Item:
 
 @dataclass(frozen=True)
 class Notice:
-    """What one message tells: the first things that happened, and how many in all.
-    The same notice has the same ``id`` when it is sent again."""
+    """One message: the first items, and how many there are. It has the same ``id`` when
+    it is sent again."""
 
     id: str
     alert: str
     kind: str
-    headline: str  # in words of ours alone
+    headline: str  # has no text of users
     at: datetime  # naive UTC
-    items: Sequence[Item]
+    items: Sequence[NoticeItem]
     count: int
     others: Sequence[str] = field(default=())  # subjects of those not in ``items``
 
     @property
     def text(self) -> str:
         shown = self.items[:SHOWN]
-        parts = [_told(item) for item in shown]
+        parts = [_description(item) for item in shown]
         if self.count > len(shown):
             named = [item.subject for item in self.items[SHOWN:]] + list(self.others)
             parts.append(f"and {self.count - len(shown):,} more: {_named(named)}")
@@ -75,8 +75,8 @@ class Notice:
 
 @dataclass(frozen=True)
 class Sent:
-    """How a try went. ``text`` is for the history, which all may read; ``said`` is
-    what a mail server answered, for admins."""
+    """The result of a try. ``text`` is for the history, which every user may read;
+    ``said`` is the mail server's answer, for admins."""
 
     ok: bool
     text: str
@@ -84,8 +84,8 @@ class Sent:
 
 
 def send(alert: Alert, notice: Notice, notify: NotifySettings) -> Sent:
-    """Try once, for as long as ``notify`` says: each step of a mail, all of a webhook.
-    Its keys sign webhooks of an alert that has none of its own."""
+    """Try once. The time limit of ``notify`` applies to each step of a mail, and to a
+    whole webhook. Its keys sign the webhooks of alerts without keys."""
     match alert.type:
         case "webhook":
             return _webhook(alert, notice, notify)
@@ -96,7 +96,7 @@ def send(alert: Alert, notice: Notice, notify: NotifySettings) -> Sent:
 
 
 def receiver(alert: Alert) -> str:
-    """Who gets it, in words that may be shown."""
+    """The receiver in words, without secrets."""
     if alert.type == "email":
         return f"{', '.join(alert.to)} by {alert.smtp[0]}:{alert.smtp[1]}"
     return f"{alert.type} at {redaction.shown(alert.url)}"
@@ -106,12 +106,12 @@ def receiver(alert: Alert) -> str:
 
 
 def line(text: str, longest: int = LONGEST) -> str:
-    """``text`` as one line that is shown as it stands and forges nothing."""
+    """``text`` as one printable line, which cannot look like several."""
     words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return words if len(words) <= longest else words[: longest - 1] + "…"
 
 
-def _told(item: Item) -> str:
+def _description(item: NoticeItem) -> str:
     job = ""
     if item.job is not None:
         title = f", {item.title}" if item.title else ""
@@ -123,16 +123,16 @@ def _told(item: Item) -> str:
         "when": f"{item.at:%Y-%m-%d %H:%M:%S} UTC",
         "page": item.href,
     }
-    told = [f"{name:<6}{line(value)}" for name, value in facts.items() if value]
-    return "\n".join([item.what, *told])
+    lines = [f"{name:<6}{line(value)}" for name, value in facts.items() if value]
+    return "\n".join([item.what, *lines])
 
 
 def _named(subjects: Sequence[str]) -> str:
-    """``jobs 4, 5, 6 …``: they are all of one kind."""
-    once = list(dict.fromkeys(subjects))
-    kind = once[0].partition(" ")[0]
-    names = ", ".join(line(one.partition(" ")[2]) for one in once[:NAMED])
-    return f"{kind}s {names}{' …' if len(once) > NAMED else ''}"
+    """``jobs 4, 5, 6 …``. All subjects are of one kind."""
+    distinct = list(dict.fromkeys(subjects))
+    kind = distinct[0].partition(" ")[0]
+    names = ", ".join(line(subject.partition(" ")[2]) for subject in distinct[:NAMED])
+    return f"{kind}s {names}{' …' if len(distinct) > NAMED else ''}"
 
 
 def _subject(notice: Notice) -> str:
@@ -170,7 +170,7 @@ def _moment(value: datetime) -> str:
 
 
 def _post(url: str, content: bytes, headers: Mapping[str, str], timeout: float) -> Sent:
-    """Anywhere, since the URL is an admin's own: a chat server inside is usual."""
+    """To any host, because an admin set the URL; chat servers are often internal."""
     answer = webhooks.post(url, content, headers, timeout, ANYWHERE)
     if not answer.status:
         return Sent(False, line(f"no answer: {answer.message}"))
@@ -181,12 +181,11 @@ def _post(url: str, content: bytes, headers: Mapping[str, str], timeout: float) 
 
 
 def _slack(alert: Alert, notice: Notice, timeout: float) -> Sent:
-    """In a block of code nothing is markup, a mention or a link; so the links,
-    which are ours, come after it."""
+    """A block of code has no markup, mentions or links, so the links come after it."""
     text = notice.text.replace("```", "'''")
     links = [f"<{item.href}>" for item in notice.items[:SHOWN] if item.href]
-    told = "\n".join([f"*{_escaped(notice.headline)}*", f"```\n{_escaped(text)}\n```", *links])
-    content = json.dumps({"text": told}).encode()
+    parts = [f"*{_escaped(notice.headline)}*", f"```\n{_escaped(text)}\n```", *links]
+    content = json.dumps({"text": "\n".join(parts)}).encode()
     return _post(alert.url, content, {}, timeout)
 
 
@@ -220,13 +219,13 @@ def _message(alert: Alert, notice: Notice) -> EmailMessage:
     message["To"] = ", ".join(alert.to)
     message["Date"] = format_datetime(datetime.now().astimezone())
     message["Message-ID"] = f"<{notice.id}@{alert.sender.rpartition('@')[2]}>"
-    message["Auto-Submitted"] = "auto-generated"  # nobody's absence is answered with
+    message["Auto-Submitted"] = "auto-generated"  # no out-of-office replies
     message.set_content(notice.text)
     return message
 
 
 def _connect(alert: Alert, timeout: float) -> smtplib.SMTP:
-    name = socket.gethostname()  # or it would be asked of the DNS, however long that takes
+    name = socket.gethostname()  # the default would ask the DNS, which may take long
     host, port = alert.smtp
     server: smtplib.SMTP
     if alert.tls == "tls":
@@ -258,7 +257,7 @@ def _refused(recipients: _Refused) -> str:
 
 
 def _said(error: Exception) -> str:
-    """The mail server's own words, if it said any."""
+    """The mail server's answer, or empty."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return _texts(error.recipients)
     if isinstance(error, smtplib.SMTPResponseException):

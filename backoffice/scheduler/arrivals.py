@@ -16,8 +16,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+from backoffice.engine.watched_files import Arrival, Group, Stamp
 from backoffice.media import languages
 
 SAMPLE: Final = 64 << 10  # bytes
@@ -26,44 +27,6 @@ _LARGEST: Final = 2**63  # of a number in the database, which has signed ones
 
 # Words that stand where a language stands in the name of a sidecar.
 _SIDECAR_WORDS: Final = frozenset({"forced", "sdh", "cc", "hi", "default", "full"})
-
-
-class Stamp(NamedTuple):
-    """What a folder says of a file: equal stamps of one path mean that nothing has
-    written to it."""
-
-    size: int
-    changed: int  # nanoseconds
-    inode: int
-
-
-class Arrival(NamedTuple):
-    """A file beneath a watch folder. There may be many, and often: paths are text."""
-
-    place: str  # its absolute path
-    relative: str  # its path below the watch folder
-    stamp: Stamp
-    link: bool = False
-
-    @property
-    def path(self) -> Path:
-        return Path(self.place)
-
-    @property
-    def name(self) -> str:
-        return self.place.rpartition("/")[2]
-
-
-@dataclass(frozen=True)
-class Group:
-    """A film and the files that belong to it, each with its role."""
-
-    film: Arrival
-    sidecars: tuple[tuple[str, Arrival], ...] = ()
-
-    @property
-    def members(self) -> list[Arrival]:
-        return [self.film, *(one for _, one in self.sidecars)]
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""How long values have stayed the same, by a monotonic clock."""
+"""How long values have been unchanged, by a monotonic clock."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Unchanged:
-    """The values that were seen last, each with the time since which it is so."""
+    """The last value seen of each key, with the time when it was first seen."""
 
     since: dict[Hashable, tuple[object, float]] = field(default_factory=dict)
 
     def seconds(self, key: Hashable, value: object, now: float) -> float:
-        """Seconds that ``key`` has had ``value``, as far as was seen."""
+        """For how many seconds ``key`` is known to have had ``value``."""
         known = self.since.get(key)
         if known is None or known[0] != value:
             self.since[key] = (value, now)
@@ -21,5 +21,5 @@ class Unchanged:
         return now - known[1]
 
     def forget_others(self, keys: Collection[Hashable]) -> None:
-        for gone in self.since.keys() - set(keys):
-            del self.since[gone]
+        for key in self.since.keys() - set(keys):
+            del self.since[key]

@@ -6,7 +6,7 @@ file itself says that there should be more of it. Such a file is waited for for
 ``patience``, and taken then: its job says what is wrong with it.
 
 The kernel's events only say when to look, so that a folder becomes the same jobs
-with and without them. Owns when and what; ``arrivals`` knows files, ``intake``
+with and without them. Owns when and what; ``arrivals`` knows files, ``watched_files``
 writes what was taken.
 """
 
@@ -24,15 +24,16 @@ from storm.locals import Store
 
 from backoffice.config.settings import Settings, Watch
 from backoffice.data.database import Database
-from backoffice.engine import jobs
+from backoffice.engine import submission, watched_files
 from backoffice.engine.catalogue import Catalogue
-from backoffice.engine.jobs import LONGEST, Prepared, Request
+from backoffice.engine.field_limits import LONGEST
+from backoffice.engine.submission import JobRequest, PreparedJob
+from backoffice.engine.watched_files import Arrival, Group, Stamp, Taking, shown
 from backoffice.errors import BackofficeError
 from backoffice.media import truncation
-from backoffice.scheduler import arrivals, intake
-from backoffice.scheduler.arrivals import Arrival, Group, Listing, Stamp
+from backoffice.scheduler import arrivals
+from backoffice.scheduler.arrivals import Listing
 from backoffice.scheduler.folder_events import FolderEvents
-from backoffice.scheduler.intake import Taking, shown
 from backoffice.scheduler.unchanged import Unchanged
 from backoffice.system import files, open_files
 from backoffice.system.logs import line
@@ -122,12 +123,12 @@ class WatchFolder:
     def check(self) -> None:
         """Read what was taken whole, for its SHA-256. It takes long, and so needs a thread
         of its own. Content that differs only where no sample was taken is found by it."""
-        for path, stamp in self.database.read(intake.unchecked, self.watch.name):
+        for path, stamp in self.database.read(watched_files.unchecked, self.watch.name):
             sha256 = _sha256(path, stamp)
             if sha256 is None:
                 continue
             transact, name = self.database.transact, self.watch.name
-            if not transact(intake.check, name, path, stamp, sha256):
+            if not transact(watched_files.check, name, path, stamp, sha256):
                 self._taken.pop(str(path), None)
                 _log.info(line("watch.changed", path=path))
 
@@ -141,11 +142,11 @@ class WatchFolder:
         except OSError as error:
             if self._trouble != (trouble := str(error.strerror)):
                 _log.warning(line("watch.unreadable", folder=watch.folder, reason=trouble))
-                self.database.transact(intake.unreadable, watch.name, watch.folder, trouble)
+                self.database.transact(watched_files.unreadable, watch.name, watch.folder, trouble)
                 self._trouble = trouble
             return None
         if self._trouble is not None:
-            self.database.transact(intake.readable, watch.name)
+            self.database.transact(watched_files.readable, watch.name)
         self._trouble = None
         return found
 
@@ -168,7 +169,7 @@ class WatchFolder:
         """Read from the database what was taken, by this scheduler or another one."""
         unknown = [one.place for one in members if one.place not in self._taken]
         if unknown:
-            self._taken.update(self.database.read(intake.stamps, self.watch.name, unknown))
+            self._taken.update(self.database.read(watched_files.stamps, self.watch.name, unknown))
 
     def _is_taken(self, one: Arrival) -> bool:
         return self._taken.get(one.place) == one.stamp
@@ -176,7 +177,7 @@ class WatchFolder:
     def _forget_others(self, listing: Listing) -> None:
         places = {one.place for one in listing.files}
         if vanished := self._untaken - places:
-            self.database.transact(intake.forget_untaken, self.watch.name, vanished)
+            self.database.transact(watched_files.forget_untaken, self.watch.name, vanished)
             self._untaken -= vanished
         self._unchanged.forget_others(places)
         for known in (self._taken, self._refused):
@@ -189,7 +190,7 @@ class WatchFolder:
         if listing.files and now - self._pruned >= PRUNE_EVERY:
             self._pruned = now
             there = {one.place for one in listing.files}
-            self.database.transact(intake.prune, self.watch.name, there)
+            self.database.transact(watched_files.prune, self.watch.name, there)
 
     # One file -----------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class WatchFolder:
     def _is_incomplete(self, film: Arrival) -> bool:
         reason = self._incompleteness(film)
         if reason and (film.place, "watch.incomplete") not in self._told:
-            self.database.transact(intake.wait, self.watch.name, film, reason)
+            self.database.transact(watched_files.wait, self.watch.name, film, reason)
             self._untaken.add(film.place)
             self._tell_once(film, "watch.incomplete", reason)
         return bool(reason)
@@ -229,7 +230,7 @@ class WatchFolder:
         film, taking = group.film, self._taking(group)
         if not all(map(_is_as_it_was, group.members)):
             return None
-        taken = self.database.transact(intake.take, taking)
+        taken = self.database.transact(watched_files.take, taking)
         if taken.refused:
             self._untaken.add(film.place)
             self._put_off(film, now)
@@ -255,7 +256,7 @@ class WatchFolder:
         for _, one in group.sidecars:
             quiet = self._unchanged.seconds(one.place, one.stamp, now)
             if one.place not in self._taken and quiet >= self.watch.quiet.total_seconds():
-                self.database.transact(intake.join_late, self.watch.name, group.film, one)
+                self.database.transact(watched_files.join_late, self.watch.name, group.film, one)
                 self._taken[one.place] = one.stamp
 
     def _tell_once(self, one: Arrival, action: str, reason: str = "") -> None:
@@ -293,13 +294,13 @@ class WatchFolder:
 
     def _request(
         self, film: Arrival, used: list[tuple[str, Arrival]], unused: list[Arrival]
-    ) -> Request:
+    ) -> JobRequest:
         watch = self.watch
         metadata = {"watch:path": shown(film)}
         if unused:
             metadata["watch:sidecars"] = ", ".join(map(shown, unused))
         inputs = [(watch.role, film), *used]
-        return Request(
+        return JobRequest(
             workflow=watch.workflow,
             inputs=[(role, str(one.path)) for role, one in inputs],
             title=shown(film)[: LONGEST["title"]].strip(),
@@ -308,9 +309,11 @@ class WatchFolder:
             metadata=metadata,
         )
 
-    def _prepare(self, request: Request) -> tuple[Prepared | None, str]:
+    def _prepare(self, request: JobRequest) -> tuple[PreparedJob | None, str]:
         try:
-            return jobs.prepare(request, self.recipes.workflows, self.settings.paths.roots), ""
+            return submission.prepare(
+                request, self.recipes.workflows, self.settings.paths.roots
+            ), ""
         except BackofficeError as error:
             return None, str(error)
 
@@ -320,7 +323,7 @@ class WatchFolder:
         here = {one.path.as_uri(): one for one in members if self._is_taken(one)}
         if not here:
             return
-        for href in self.database.read(intake.finished, self.watch.name):
+        for href in self.database.read(watched_files.finished, self.watch.name):
             if href in here:
                 self._move(here[href], done)
 
@@ -328,7 +331,7 @@ class WatchFolder:
         try:
             target = self.database.read(_free, done / one.relative)
             target.parent.mkdir(parents=True, exist_ok=True)
-            self.database.transact(intake.move, self.watch.name, one.path, target, _rename)
+            self.database.transact(watched_files.move, self.watch.name, one.path, target, _rename)
         except OSError as error:
             self._tell_once(one, "watch.unmoved", str(error.strerror))
             return
@@ -358,7 +361,7 @@ def _sha256(path: Path, stamp: Stamp) -> str | None:
 def _free(store: Store, wanted: Path) -> Path:
     """The path, or the first ``name (2).mp4`` that neither a file has nor the database."""
     for path in _numbered(wanted):
-        if not (os.path.lexists(path) or intake.is_registered(store, path)):
+        if not (os.path.lexists(path) or watched_files.is_registered(store, path)):
             return path
     raise AssertionError("numbers do not end")
 

@@ -1,7 +1,7 @@
-"""CherryPy's bus, and nothing else of CherryPy.
+"""CherryPy's process bus, without the rest of CherryPy.
 
-Its file needs only the standard library, but the package around it is a web
-framework that would double the memory of a process which serves no requests.
+Importing the package would double the memory of the service's parent process, which
+serves no requests. The module of the bus needs only the standard library.
 """
 
 from __future__ import annotations

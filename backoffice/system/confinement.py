@@ -1,9 +1,9 @@
 """Confinement of commands: files, network, system calls and resources.
 
-What ffmpeg reads was written by strangers, so ffmpeg, ffprobe and the commands
-of ``[command NAME]`` run with as little as they need: Landlock for files,
-seccomp for system calls, resource limits, ``no_new_privs``. Owns what is
-allowed, and how a child enters it; which files a command needs says its caller.
+ffmpeg reads untrusted files, so ffmpeg, ffprobe and the commands of ``[command NAME]``
+run with the least they need: Landlock for files, seccomp for system calls, resource
+limits, ``no_new_privs``. Owns what is allowed, and how a child enters it; the caller
+says which files a command needs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from pathlib import Path
 
 from backoffice.config.settings import Settings
 from backoffice.errors import TaskFailed
+from backoffice.states import Reason
 from backoffice.system import landlock, seccomp
 
 NONE, AUTO, REQUIRE = "no", "auto", "require"
 
-# Programs, libraries, fonts, and what libraries look up about the machine. Not
-# /etc as a whole: settings with passwords lie there.
+# Programs, libraries, fonts, and what libraries read about the machine. Not all of
+# /etc, which has settings with passwords.
 _SYSTEM = """
 /usr /lib /lib32 /lib64 /libx32 /bin /sbin
 /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/alternatives /etc/fonts
@@ -46,9 +47,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 @dataclass(frozen=True)
 class Confinement:
     """What one command may use: files and folders to ``read``, folders to ``write``,
-    more ``programs`` and libraries than the system's and its own, ``devices`` to read
-    and write. Sizes are in bytes, ``cpu`` in seconds, ``processes`` counts those of
-    the whole user, threads too; 0 is no limit."""
+    ``programs`` and libraries besides the system's and its own, ``devices`` to read and
+    write. Sizes are in bytes, ``cpu`` in seconds; ``processes`` counts all processes and
+    threads of the user; 0 is no limit."""
 
     mode: str = AUTO
     read: tuple[Path, ...] = ()
@@ -63,7 +64,7 @@ class Confinement:
 
     @property
     def guards_files(self) -> bool:
-        """Whether no file can be opened but those that were there at the start."""
+        """Whether only the named files can be opened."""
         return self.mode != NONE and landlock.version() > 0
 
     @property
@@ -79,7 +80,7 @@ NOTHING = Confinement()
 def of_tools(
     settings: Settings, *, read: Sequence[Path] = (), write: Sequence[Path] = ()
 ) -> Confinement:
-    """For ffmpeg and ffprobe, as the settings have it."""
+    """The confinement of ffmpeg and ffprobe by the settings."""
     limits, tools = settings.limits, settings.tools
     return Confinement(
         mode=limits.confine,
@@ -96,31 +97,32 @@ def of_tools(
 
 def missing() -> list[str]:
     """What this host cannot confine, in words for admins."""
-    found = []
+    gaps = []
     known, filters = landlock.version(), seccomp.available()
     if not known:
-        found.append("Landlock: commands can open every file of the service's user")
+        gaps.append("Landlock: commands can open every file of the service's user")
     if not filters:
-        found.append("seccomp or libseccomp: commands can use the network")
+        gaps.append("seccomp or libseccomp: commands can use the network")
     if not filters and known < landlock.SCOPES:
-        found.append("signals: commands can end the service")
-    return found
+        gaps.append("signals: commands can end the service")
+    return gaps
 
 
 def lacks() -> list[str]:
-    """What ``confine = require`` needs and this host does not have."""
+    """What ``confine = require`` needs and this host lacks."""
     needed = {"Landlock": landlock.version() > 0, "seccomp and libseccomp": seccomp.available()}
     return [name for name, there in needed.items() if not there]
 
 
 class Entrance:
-    """What a child does to be confined; made in its parent."""
+    """Made in the parent; a child enters its confinement with it."""
 
     def __init__(self, wanted: Confinement, program: str) -> None:
         if wanted.mode == REQUIRE and (without := lacks()):
             raise TaskFailed(
                 f"this host has no {' and no '.join(without)}, and [limits] confine = require",
                 retry=False,
+                reason=Reason.NOT_STARTED,
             )
         filters = wanted.mode != NONE and seccomp.available()
         self.wanted = wanted
@@ -128,11 +130,11 @@ class Entrance:
         self.filter = _filter(wanted) if filters else None
 
     def enter(self) -> None:
-        """Between fork and exec. Raises OSError."""
+        """Call it between fork and exec. Raises OSError."""
         _limit(self.wanted)
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if self.rules is not None:
-            # Libraries look at their own process there; this id is known only here.
+            # Libraries read /proc/self; the process id is known only in the child.
             self.rules.allow(("/proc/self",), landlock.READ)
             self.rules.enter()
         if self.filter is not None:
@@ -145,7 +147,7 @@ class Entrance:
 
 @contextmanager
 def entrance(wanted: Confinement, program: str) -> Iterator[Entrance]:
-    """Raises TaskFailed if it is required and cannot be had."""
+    """Raises TaskFailed if confinement is required and this host lacks it."""
     made = Entrance(wanted, program)
     try:
         yield made
@@ -165,7 +167,7 @@ def _rules(wanted: Confinement, program: str) -> landlock.Ruleset:
 
 
 def _filter(wanted: Confinement) -> seccomp.Filter:
-    """Without Landlock's help, what could reach beyond the command is refused."""
+    """Calls that reach beyond the command are allowed only if Landlock restricts them."""
     known = landlock.version()
     return seccomp.filter_for(
         signals=known >= landlock.SCOPES,
@@ -181,13 +183,13 @@ def _limit(wanted: Confinement) -> None:
     if wanted.cpu:
         _lower(resource.RLIMIT_CPU, wanted.cpu, _XCPU_AFTER)
     if wanted.file_size:
-        # Ignored, so that the write fails with an error ffmpeg can tell.
+        # Ignored, so that the write fails with an error that ffmpeg reports.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         _lower(resource.RLIMIT_FSIZE, wanted.file_size)
 
 
 def _lower(which: int, limit: int, beyond: int = 0) -> None:
-    """A limit that is lower already stays."""
+    """Set a limit; a lower one is kept."""
     if not limit:
         return
     _, hard = resource.getrlimit(which)
@@ -196,6 +198,6 @@ def _lower(which: int, limit: int, beyond: int = 0) -> None:
 
 
 def prepare() -> None:
-    """Make now, before any fork, what every confined child needs."""
+    """Compile the usual filter before any fork, so that no child spends time on it."""
     if seccomp.available():
         _filter(NOTHING)

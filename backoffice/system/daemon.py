@@ -1,15 +1,12 @@
-"""What every long-running process of ours does alike, whatever its work is.
-
-Owns its signals, its talk with whoever started it, the reload of its settings
-and the wait for a database that is coming:
+"""A long-running process: signals, reload, status for its parent, wait for the database.
 
     TERM, INT   end in good order; a second one, or QUIT: end now
-    HUP         read the settings anew; wrong ones are refused and the old kept
-    USR1        open the logs anew
-    USR2        tell in the log what every thread and task does
+    HUP         read the settings again; wrong ones are refused and the old kept
+    USR1        reopen the log files
+    USR2        log what every thread and task is doing
 
-A handler only notes its signal. It is obeyed in the process's own loop, which
-calls ``obey`` often: that is also how its parent learns that it does not hang.
+A handler only notes its signal. The process's own loop acts on it by calling
+``obey`` often; the same call sends the sign of life that the parent watches for.
 """
 
 from __future__ import annotations
@@ -33,9 +30,9 @@ from backoffice.system.logs import line
 from backoffice.system.sd_notify import Notifier
 
 STOPS = {signal.SIGTERM: 1, signal.SIGINT: 1, signal.SIGQUIT: 2}
-ASKS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+REQUESTS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 LONGEST_PAUSE = 5.0  # seconds between tries when the database is away
-TELL_EVERY = 60.0  # seconds between two lines about that
+LOG_EVERY = 60.0  # seconds between two log lines about that
 
 _log = logging.getLogger("backoffice.process")
 
@@ -45,10 +42,10 @@ def _nothing() -> Iterable[str]:
 
 
 class Daemon:
-    """``reload`` is given new settings and takes them whole, or raises a
-    BackofficeError and keeps the old; ``tell`` gives lines about what is being
-    done; ``lives`` says whether the rest of the process does; ``follow`` is
-    told of each signal of ASKS that was obeyed."""
+    """``reload`` gets new settings and applies all of them, or raises a
+    BackofficeError and keeps the old ones. ``dump_status`` gives log lines about
+    the work in progress. ``lives`` is False when another thread of the process
+    hangs. ``on_request`` is called with each signal of REQUESTS after it was obeyed."""
 
     def __init__(
         self,
@@ -56,63 +53,64 @@ class Daemon:
         settings: Settings,
         *,
         reload: Callable[[Settings], None],
-        tell: Callable[[], Iterable[str]] = _nothing,
+        dump_status: Callable[[], Iterable[str]] = _nothing,
         lives: Callable[[], bool] = lambda: True,
-        follow: Callable[[int], None] = lambda number: None,
+        on_request: Callable[[int], None] = lambda number: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.settings = settings
         self.stops = 0  # 0: go on, 1: end in good order, 2 and more: end now
         self.notify = Notifier.take(os.environ)
-        self._reload, self._tell, self._lives, self._follow = reload, tell, lives, follow
+        self._reload, self._dump_status = reload, dump_status
+        self._lives, self._on_request = lives, on_request
         self._monotonic = monotonic
-        self._noted: deque[int] = deque()
+        self._pending: deque[int] = deque()
         self._ready = False
         self._next_beat = 0.0
-        self._ear, self._bell = socket.socketpair()
+        self._wakeup_read, self._wakeup_write = socket.socketpair()
 
     # Signals
 
     def catch(self) -> None:
-        """From now on; to be called in the main thread."""
-        for end in (self._ear, self._bell):
+        """Handle signals from now on. Call it in the main thread."""
+        for end in (self._wakeup_read, self._wakeup_write):
             end.setblocking(False)
-        signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-        for number in (*STOPS, *ASKS):
-            signal.signal(number, self._note)
-        # Our parent had them wait until somebody is there to take them.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKS)
+        signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
+        for number in (*STOPS, *REQUESTS):
+            signal.signal(number, self._on_signal)
+        # The parent blocks them until these handlers are installed.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)
 
     def fileno(self) -> int:
-        """Can be read from when there is something to obey."""
-        return self._ear.fileno()
+        """Readable when a signal has come."""
+        return self._wakeup_read.fileno()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number in STOPS:
             self.stops += STOPS[signal.Signals(number)]
         else:
-            self._noted.append(number)
+            self._pending.append(number)
 
     def listen(self, seconds: float) -> None:
-        """Wait for a signal, at most so long, and obey."""
+        """Wait for a signal, at most ``seconds``, and obey it."""
         select.select([self.fileno()], [], [], min(seconds, self.beat_every()))
         self.obey()
 
     def wait(self, seconds: float) -> None:
-        """Obey for so long, or until told to stop."""
+        """Obey signals for ``seconds``, or until told to stop."""
         until = self._monotonic() + seconds
         while not self.stops and (left := until - self._monotonic()) > 0:
             self.listen(left)
 
     def obey(self) -> None:
-        """Do what the signals that came ask for, and say that we live."""
+        """Do what the signals that came ask for, and send the sign of life."""
         with suppress(BlockingIOError):
-            while self._ear.recv(512):
+            while self._wakeup_read.recv(512):
                 pass
         self._beat()
-        while self._noted:
-            self._obey(self._noted.popleft())
+        while self._pending:
+            self._obey(self._pending.popleft())
 
     def _obey(self, number: int) -> None:
         if number == signal.SIGHUP and not self._reloaded():
@@ -120,12 +118,12 @@ class Daemon:
         if number == signal.SIGUSR1:
             logs.reopen()
         if number == signal.SIGUSR2:
-            self._tell_all()
-        self._follow(number)
+            self._log_status()
+        self._on_request(number)
 
-    def _tell_all(self) -> None:
-        # A warning, for who wants to know: they are not to be filtered away.
-        for text in (*self._tell(), *thread_dump.threads()):
+    def _log_status(self) -> None:
+        # As warnings, so that no log level hides what was asked for.
+        for text in (*self._dump_status(), *thread_dump.threads()):
             _log.warning("told part=%s %s", self.name, text)
 
     # Reload
@@ -152,7 +150,7 @@ class Daemon:
             if self._ready:
                 self.notify(READY=1)
 
-    # What our parent hears
+    # Status for the parent
 
     def ready(self) -> None:
         self._ready = True
@@ -176,10 +174,10 @@ class Daemon:
     # The database
 
     def until_database(self, function: Callable[[], object]) -> bool:
-        """Call it until the database is there for it. False when we were told to
-        stop before. Raises DatabaseUnavailable if the database refuses us, which
-        waiting does not mend, and whatever else ``function`` raises."""
-        pause, tell_at = 0.1, 0.0
+        """Call ``function`` until the database answers. False when told to stop first.
+        Raises DatabaseUnavailable if the database refuses the login, which waiting
+        does not mend, and whatever else ``function`` raises."""
+        pause, log_at = 0.1, 0.0
         while not self.stops:
             try:
                 function()
@@ -188,8 +186,8 @@ class Daemon:
                 if error.refused:
                     raise
                 self.status(f"waits for the database: {error}")
-                if self._monotonic() >= tell_at:
-                    tell_at = self._monotonic() + TELL_EVERY
+                if self._monotonic() >= log_at:
+                    log_at = self._monotonic() + LOG_EVERY
                     _log.warning(line("database.awaited", part=self.name, reason=error))
             self.wait(pause)
             pause = min(LONGEST_PAUSE, pause * 2)

@@ -1,7 +1,7 @@
-"""Room on the disks that are worked on. A mount that hangs keeps nobody waiting.
+"""Free space of the disks in use, with a time limit for mounts that hang.
 
-Each folder is asked by a thread of its own, which is left alone if its mount
-does not answer; until it does, what was known before is shown with its age.
+Each folder is read by its own thread. While a mount does not answer, its thread is
+left waiting, and what was known before is given with its age.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from backoffice.config.settings import Settings
 
-WAIT = 0.2  # seconds for answers, in all
-FRESH = 5.0  # seconds for which an answer is good enough
-HANGS = 5.0  # seconds without an answer
+WAIT = 0.2  # seconds for the answers of all folders
+FRESH = 5.0  # seconds for which an answer is used again
+HANGS = 5.0  # seconds without an answer after which a disk counts as away
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,22 @@ class Room:
     free: int
     total: int
     writable: bool
-    there: bool = True  # the folder itself, not only what it would be made in
+    there: bool = True  # the folder itself exists, not only a folder above it
 
 
 @dataclass(frozen=True)
 class Disk:
-    """One disk, or a folder that is none now. ``trouble`` is why nothing is known."""
+    """One disk, or a folder that cannot be read. ``trouble`` is the reason for that."""
 
     names: Sequence[str]  # such as "[paths] work"
     folders: Sequence[Path]
     room: Room | None
     trouble: str
-    silent: float = 0.0  # seconds for which it has been waited for
+    silent: float = 0.0  # seconds for which it has not answered
 
     @property
     def away(self) -> bool:
-        """Whether there is nothing to be done with it. One that is only slow is not away."""
+        """Whether it is unusable. A disk that is only slow is not away."""
         return self.silent > HANGS if self.silent else bool(self.trouble)
 
 
@@ -54,20 +54,20 @@ class _Folder:
     path: Path
     room: Room | None = None
     trouble: str = ""
-    asked: float | None = None  # since when an answer is waited for
-    told: float | None = None  # when the last one came
+    asked: float | None = None  # when the pending read began
+    answered: float | None = None  # when the last read ended
 
 
 def room(path: Path) -> Room:
-    """Of the disk a folder is on, or will be on once it is made; raises OSError."""
-    there = next(one for one in (path, *path.parents) if one.exists())
-    found = os.statvfs(there)
+    """Of the disk that a folder is on, or will be on once it is made. Raises OSError."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    status = os.statvfs(existing)
     return Room(
-        there.stat().st_dev,
-        found.f_bavail * found.f_frsize,
-        found.f_blocks * found.f_frsize,
-        os.access(there, os.W_OK),
-        there == path,
+        existing.stat().st_dev,
+        status.f_bavail * status.f_frsize,
+        status.f_blocks * status.f_frsize,
+        os.access(existing, os.W_OK),
+        existing == path,
     )
 
 
@@ -84,7 +84,7 @@ class Disks:
             return self._disks()
 
     def each(self, wait: float = WAIT) -> list[Disk]:
-        """The same folder by folder, also of those that are on one disk."""
+        """One entry per folder, even of folders on the same disk."""
         with self._changed:
             self._ask_all(wait)
             return [_disk([member]) for member in self._folders.items()]
@@ -92,11 +92,11 @@ class Disks:
     def _ask_all(self, wait: float) -> None:
         for folder in self._folders.values():
             self._begin(folder)
-        self._changed.wait_for(lambda: self._all_told(wait), wait)
+        self._changed.wait_for(lambda: self._all_answered(wait), wait)
 
     def _begin(self, folder: _Folder) -> None:
         now = time.monotonic()
-        if folder.asked is None and (folder.told is None or now - folder.told > FRESH):
+        if folder.asked is None and (folder.answered is None or now - folder.answered > FRESH):
             folder.asked = now
             threading.Thread(target=self._look, args=(folder,), daemon=True).start()
 
@@ -107,13 +107,14 @@ class Disks:
             found, trouble = None, f"cannot be looked at: {error.strerror or error}"
         with self._changed:
             folder.room, folder.trouble = found, trouble
-            folder.asked, folder.told = None, time.monotonic()
+            folder.asked, folder.answered = None, time.monotonic()
             self._changed.notify_all()
 
-    def _all_told(self, wait: float) -> bool:
-        """What has been waited for so long before is not waited for again."""
+    def _all_answered(self, wait: float) -> bool:
+        """A folder that has not answered for ``wait`` seconds is not waited for again."""
         now = time.monotonic()
-        return all(one.asked is None or now - one.asked > wait for one in self._folders.values())
+        folders = self._folders.values()
+        return all(folder.asked is None or now - folder.asked > wait for folder in folders)
 
     def _disks(self) -> list[Disk]:
         by_disk: dict[object, list[tuple[str, _Folder]]] = {}
@@ -144,12 +145,14 @@ def _disk(members: Sequence[tuple[str, _Folder]]) -> Disk:
 
 
 def folders(settings: Settings) -> dict[str, Path]:
-    """What is read, worked in and published to on this host, by name."""
+    """The folders of this host that are read, worked in and published to, by name."""
     paths = settings.paths
     names = Counter(root.name for root in paths.roots if root.name)
     roots = {f"root {root.name if names[root.name] == 1 else root}": root for root in paths.roots}
     targets = {
-        f"target {one.name}": one.path for one in settings.targets.values() if one.path is not None
+        f"target {target.name}": target.path
+        for target in settings.targets.values()
+        if target.path is not None
     }
     return {"work": paths.work, **roots, **targets}
 
@@ -160,5 +163,5 @@ def _of(folders: tuple[tuple[str, Path], ...]) -> Disks:
 
 
 def of(settings: Settings) -> Disks:
-    """The ones of this process."""
+    """The disks of the settings; one object per process, which remembers answers."""
     return _of(tuple(folders(settings).items()))

@@ -1,9 +1,9 @@
-"""Faults of the program, told to Sentry by every process that has its DSN.
+"""Error reports: the program's logged errors, sent to Sentry if a DSN is set.
 
-What goes out: errors of our own log, with their traceback or their line, the
-program's version and the host's name. Nothing that people sent us does: no
-headers, cookies, bodies, values of variables, users or breadcrumbs. Without
-network or Sentry nothing waits for it, but the end of a process, for LAST_WORDS.
+A report has the log line or the traceback, the program's version and the host's
+name. It has no user data: no headers, cookies, bodies, values of variables, users or
+breadcrumbs. Without network or Sentry only the end of a process is delayed, by
+FLUSH_WITHIN at most.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from backoffice import __version__
 from backoffice.config.redaction import masked
 from backoffice.errors import ConfigError
 
-LAST_WORDS = 2.0  # seconds that reports may take to leave when a process ends
+FLUSH_WITHIN = 2.0  # seconds that sending may take when a process ends
 
-# All else of an event stays here.
+# The fields of an event that are sent.
 _KEPT = frozenset(
     "contexts environment event_id exception fingerprint level logentry logger platform release"
     " sdk server_name tags timestamp".split()
@@ -26,7 +26,8 @@ _TAGS = frozenset("attempt job part request task worker".split())
 
 
 class Reporter(logging.Handler):
-    """Of the log: tells Sentry of each error. Raises ConfigError without the library."""
+    """A log handler that sends each error to Sentry. Raises ConfigError without the
+    library."""
 
     def __init__(self, dsn: str) -> None:
         super().__init__(logging.ERROR)
@@ -34,7 +35,7 @@ class Reporter(logging.Handler):
         self.connect()
 
     def connect(self) -> None:
-        """Also for a process that was forked: it has no threads and connections yet."""
+        """Call it again in a forked process, which has no threads and connections."""
         _sdk().init(
             dsn=self._dsn,
             release=f"backoffice@{__version__}",
@@ -53,16 +54,16 @@ class Reporter(logging.Handler):
             with _sdk().new_scope() as scope:
                 _capture(scope, record)
         except Exception:
-            # It must not cost who logs its work; the record is in the log as well.
+            # A failed report must not end the work that logs; the record is in the log too.
             self.handleError(record)
 
     def flush(self) -> None:
-        """Wait until reports have left; also called when the process ends."""
-        _sdk().flush(LAST_WORDS)
+        """Wait until reports are sent; also called when the process ends."""
+        _sdk().flush(FLUSH_WITHIN)
 
 
 def _sdk() -> Any:
-    """Loaded only by those who use it: it is large."""
+    """Imported on first use, because it is large."""
     try:
         import sentry_sdk
     except ImportError as error:
@@ -81,7 +82,7 @@ def _capture(scope: Any, record: logging.LogRecord) -> None:
     if record.exc_info and record.exc_info[1] is not None:
         scope.capture_exception(record.exc_info)
     else:
-        # One issue for all lines of an action, whatever ids they name.
+        # One Sentry issue for all lines of an action, whatever ids they have.
         scope.fingerprint = [record.name, action]
         scope.capture_message(text, level="error")
 
@@ -90,6 +91,6 @@ def _scrubbed(event: dict[str, Any], hint: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in event.items() if key in _KEPT}
     if "message" in event:
         kept["logentry"] = {"message": masked(event["message"])}
-    for one in kept.get("exception", {}).get("values", ()):
-        one["value"] = masked(str(one.get("value", "")))
+    for error in kept.get("exception", {}).get("values", ()):
+        error["value"] = masked(str(error.get("value", "")))
     return kept

@@ -1,8 +1,7 @@
-"""Where files are and what is in them: locating, naming, hashing, syncing.
+"""Files: locate, open, name, hash, sync.
 
-Owns the rule which files a user may name: regular files beneath the
-configured roots, after every symlink has been followed. It knows nothing of
-media, and nothing of the database.
+Owns the rule for files that a user may name: regular files beneath the configured
+roots, after every symlink has been followed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from backoffice.errors import Invalid
 
 CHUNK = 1 << 20
 _PATH_MAX = 4096  # bytes of a path that Linux takes, and one more
-NAME_BYTES = 150  # leaves room for what a publisher puts around a name while it copies
+NAME_BYTES = 150  # of an output; a publisher adds to the name while it copies
 
 Tick = Callable[[float], None]
 
@@ -46,8 +45,8 @@ def resolve(name: str, roots: Sequence[Path]) -> Path:
     try:
         real = Path(os.path.realpath(path, strict=True))
     except OSError as error:
-        # Outside the roots nobody learns what exists and what does not.
-        with suppress(OSError):  # a link that is being exchanged
+        # The answer must not reveal what exists outside the roots.
+        with suppress(OSError):  # a link that is being replaced
             _confine(name, Path(os.path.realpath(path)), roots)
         raise _unreadable(name, error) from error
     _confine(name, real, roots)
@@ -60,15 +59,15 @@ def _unreadable(name: str, error: OSError) -> Invalid:
 
 
 def open_beneath(name: str, roots: Sequence[Path], *, parent: bool = False) -> tuple[int, Path]:
-    """A descriptor of the file that ``resolve`` finds, or with ``parent`` of its
-    folder, and its real path. What was exchanged for a link meanwhile is refused:
-    the kernel says where the file that is open lies. The caller closes it.
+    """A descriptor of the file that ``resolve`` finds, or with ``parent`` of its folder,
+    and its real path. A file that was replaced by a link meanwhile is refused, by what
+    the kernel says of the open file. The caller closes the descriptor.
 
     Raises Invalid.
     """
     real = resolve(name, roots)
     wanted = real.parent if parent else real
-    # Without a wait: there may be a pipe by now.
+    # O_NONBLOCK: it may have been replaced by a pipe.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(wanted, flags | (os.O_DIRECTORY if parent else 0))
@@ -146,10 +145,10 @@ def _require_regular(name: str, real: Path) -> None:
 
 
 def output_name(source: str, suffix: str) -> str:
-    """A name for what is made from the file ``source``, ending in ``suffix``.
+    """A name for a file made from ``source``, ending in ``suffix``.
 
-    Letters of any script stay. What a shell, a URL, a pattern of ffmpeg or an
-    option could take for something else goes, and the length is bounded.
+    Keeps letters of any script. Replaces what a shell, a URL, a pattern of ffmpeg or a
+    command line could misread, and bounds the length.
     """
     stem = unicodedata.normalize("NFC", PurePosixPath(source).stem)
     plain = re.sub(r"[^\w.+-]+", "_", stem).strip("-._+")
@@ -201,7 +200,7 @@ def sync(path: Path) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Every regular file beneath ``folder``; anything else there is refused."""
+    """Every regular file beneath ``folder``. Raises Invalid for links and devices."""
     for path in folder.rglob("*"):
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode):

@@ -1,8 +1,8 @@
-"""One POST over HTTP to an address that was looked at, within one deadline.
+"""HTTP client for webhooks: one POST to a checked address, with one deadline.
 
-Owns the connection: its address is resolved once, checked, and connected to, while
-TLS and the Host header keep the name. Redirects, proxies, cookies and passwords of
-the environment are unknown here, and of an answer only the status is read.
+The name is resolved once, its address checked and connected to; TLS and the Host
+header use the name. Redirects, proxies, cookies and passwords of the environment are
+ignored. Of the answer only the status is read.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from backoffice.config import addresses
 from backoffice.config.addresses import Hosts
 
 _PORTS = {"http": 80, "https": 443}
-_KEPT = "/%:=&?~#+!$,;'@()*[]"  # of a URL's path and query; all else is quoted
+_KEPT = "/%:=&?~#+!$,;'@()*[]"  # in a URL's path and query; other characters are quoted
 
 _SocketOptions = Iterable[Any]
 
 
 class Unreachable(Exception):
-    """There was no answer; the message says why, in words that tell nothing of the
-    receiver's network."""
+    """There was no answer. The message says why, without details of the receiver's
+    network."""
 
 
 def post(url: str, content: bytes, headers: Mapping[str, str], timeout: float, hosts: Hosts) -> int:
-    """The status of the answer. ``timeout`` is in seconds, for all but the resolver.
+    """The status of the answer. ``timeout`` is in seconds and excludes name resolution.
 
     Raises HostRefused, or Unreachable.
     """
@@ -75,7 +75,7 @@ def _place(parts: SplitResult) -> httpcore.URL:
 
 
 def _host(parts: SplitResult, place: httpcore.URL) -> str:
-    """For the header: an IPv6 address in brackets, the port where it is written."""
+    """The Host header: an IPv6 address in brackets, the port if the URL has one."""
     host = place.host.decode()
     written = f"[{host}]" if ":" in host else host
     return f"{written}:{parts.port}" if parts.port else written
@@ -89,7 +89,7 @@ def _login(parts: SplitResult) -> Mapping[str, str]:
 
 
 def _unconnected(error: httpcore.ConnectError) -> str:
-    (cause,) = error.args or (None,)  # the pool takes __cause__ away
+    (cause,) = error.args or (None,)  # the pool drops __cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return "its certificate is not valid"
     return "it speaks no TLS" if isinstance(cause, ssl.SSLError) else "it takes no connection"
@@ -122,8 +122,8 @@ class _Pinned(httpcore.NetworkBackend):
 
 
 class _Bounded(httpcore.NetworkStream):
-    """A connection whose every step ends by the deadline: a receiver that sends a
-    byte now and then does not hold it up."""
+    """A connection whose every step ends by the deadline, so that a receiver cannot delay
+    it by sending a byte now and then."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
         self._stream = stream
@@ -152,7 +152,7 @@ class _Bounded(httpcore.NetworkStream):
 
 
 def _left(deadline: float) -> float:
-    """Seconds to it; raises the time-out that it stands for."""
+    """Seconds to the deadline; raises ReadTimeout once it has passed."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise httpcore.ReadTimeout("the deadline has passed")

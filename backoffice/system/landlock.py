@@ -1,8 +1,8 @@
-"""Landlock: what a process may do with files, by the kernel's own rules.
+"""Landlock: kernel rules for what a process may do with files.
 
-The three system calls and their constants, no policy. Rules are made in the
-parent; a child only enters them, since it must not import or allocate much
-between fork and exec. Constants are those of <linux/landlock.h>.
+The three system calls and their constants (<linux/landlock.h>), no policy. The parent
+makes the rules; the child only enters them, because it must not import or allocate
+much between fork and exec.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PATH_BENEATH = 1
 _TCP = 0b11  # bind and connect
 _ABSTRACT_UNIX_SOCKET, _SIGNAL = 0b01, 0b10
 
-FILES, REFER, TRUNCATE, TCP, IOCTL, SCOPES = 1, 2, 3, 4, 5, 6  # the version that brought each
+FILES, REFER, TRUNCATE, TCP, IOCTL, SCOPES = 1, 2, 3, 4, 5, 6  # the version that introduced each
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,7 +48,7 @@ class Access(IntFlag):
 
 READ = Access.READ_FILE | Access.READ_DIR
 RUN = READ | Access.EXECUTE
-# All but making devices and sockets, and running what was written.
+# Everything except making devices and sockets, and executing written files.
 WRITE = (
     READ
     | Access.WRITE_FILE
@@ -82,13 +82,13 @@ class _PathBeneathAttr(ctypes.Structure):
 
 @cache
 def version() -> int:
-    """The version of Landlock that this kernel speaks; 0 if it has none."""
+    """The Landlock version of this kernel; 0 if it has none."""
     return max(0, _syscall(_CREATE_RULESET, None, 0, _ASK_VERSION))
 
 
 class Ruleset:
-    """All files are denied but those that ``allow`` names. Raises OSError where the
-    kernel has no Landlock. Close it in the parent."""
+    """Denies all files except those that ``allow`` names. Raises OSError if the kernel has
+    no Landlock. Close it in the parent."""
 
     def __init__(self, *, network: bool = False) -> None:
         self.handled = _handled(version())
@@ -102,7 +102,7 @@ class Ruleset:
         )
 
     def allow(self, paths: Iterable[Path | str], access: Access) -> None:
-        """Also of all that lies beneath; what is not there needs no rule."""
+        """With everything beneath. A path that does not exist needs no rule."""
         for path in paths:
             with suppress(OSError):
                 descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -118,7 +118,7 @@ class Ruleset:
         _checked(_syscall(_ADD_RULE, self.descriptor, _PATH_BENEATH, ctypes.byref(attr), 0))
 
     def enter(self) -> None:
-        """In the child, which must have set ``no_new_privs``: from now on."""
+        """Apply the rules to this process, which must have set ``no_new_privs``."""
         _checked(_syscall(_RESTRICT_SELF, self.descriptor, 0))
 
     def close(self) -> None:

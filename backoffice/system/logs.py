@@ -1,9 +1,9 @@
-"""Log lines of the service's own processes: plain, or JSON a line; and where they go.
+"""Logging of the service's processes: format of lines, and where they go.
 
-A line is an action's name with the ids it concerns, so that logs of many hosts
-can be searched for one job: ``task.started task=7 job=3 attempt=1 worker=3``.
-Whatever becomes of the disk, the stream or the syslog, whoever logs neither
-waits nor fails. The logs of attempts are not here but in ``executors``.
+A line is an action's name with the ids it concerns, so that the logs of many hosts
+can be searched for one job: ``task.started task=7 job=3 attempt=1 worker=3``. If the
+disk, the stream or the syslog fails, logging neither blocks nor raises. The logs of
+attempts belong to ``workers.executors``.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from backoffice.errors import ConfigError
 from backoffice.system import error_reports
 from middleware.request_id import current as current_request
 
-# Its lines are whole already, in a form that other programs read.
+# Its lines are complete already, in a format that other programs read.
 ACCESS = "backoffice.access"
 ACCESS_FILE, ERROR_FILE = "access.log", "error.log"
 SYSLOG = "/dev/log"
-_DATAGRAM = 60_000  # bytes; the kernel takes some more
+_DATAGRAM = 60_000  # bytes; a little less than the kernel takes
 
 _log = logging.getLogger("backoffice.logs")
 _unprintable = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]").sub
@@ -41,19 +41,19 @@ _in_use: tuple[LogSettings, list[logging.Handler]] | None = None
 
 
 def setup(settings: LogSettings) -> None:
-    """Send all lines where the settings say, from now on. Raises ConfigError, and
-    leaves everything as it was, if that cannot be."""
+    """Log as the settings say from now on. Raises ConfigError, and changes nothing, if
+    that is not possible."""
     global _in_use
     root = logging.getLogger()
     if _in_use == (settings, root.handlers):
         return
-    told = [error_reports.Reporter(settings.sentry)] if settings.sentry else []
-    handlers = [*_handlers(settings), *told]
+    reporters = [error_reports.Reporter(settings.sentry)] if settings.sentry else []
+    handlers = [*_handlers(settings), *reporters]
     level = getattr(logging, settings.level.upper())
     for name in ("backoffice", "middleware"):
         logging.getLogger(name).setLevel(level)
     logging.getLogger(ACCESS).setLevel(logging.INFO)
-    # Libraries chat of what is ours alone: the URLs of webhooks, say.
+    # Libraries log private data, such as the URLs of webhooks.
     root.setLevel(max(level, logging.WARNING))
     former, root.handlers = root.handlers, handlers
     _in_use = settings, handlers
@@ -64,14 +64,14 @@ def setup(settings: LogSettings) -> None:
 
 
 def reopen() -> None:
-    """Write to the files that have the names now; any time, also in a signal's handler."""
+    """Open the log files again by their names. Safe in a signal handler."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _File):
             handler.reopen()
 
 
 def start_anew() -> None:
-    """For a process that was forked and has let go of its parent's descriptors."""
+    """Call it in a forked process that has replaced its parent's descriptors."""
     reopen()
     for handler in logging.getLogger().handlers:
         if isinstance(handler, error_reports.Reporter):
@@ -79,19 +79,19 @@ def start_anew() -> None:
 
 
 def flush() -> None:
-    """Before an end without ceremony; takes sentry.LAST_WORDS at most."""
+    """Call it before os._exit; takes error_reports.FLUSH_WITHIN at most."""
     for handler in logging.getLogger().handlers:
         handler.flush()
 
 
 class Line(str):
-    """The text of a line, and the ids in it."""
+    """The text of a line, with its ids as values."""
 
     ids: Mapping[str, object]
 
 
 def line(action: str, **ids: object) -> Line:
-    """``action key=value …``; text with blanks in quotes."""
+    """``action key=value …``; a value with blanks is quoted."""
     text = Line(" ".join([action, *(f"{key}={_value(value)}" for key, value in ids.items())]))
     text.ids = ids
     return text
@@ -112,8 +112,8 @@ def _thread_fault(args: threading.ExceptHookArgs) -> None:
 
 
 class _Plain(logging.Formatter):
-    """Only what begins at the left edge with a time is a line of ours: what follows
-    is indented, so that no text of others looks like one."""
+    """A record begins at the left edge with its time. Further lines of it are indented,
+    so that no text of a user looks like a record."""
 
     def format(self, record: logging.LogRecord) -> str:
         if record.name == ACCESS:
@@ -128,7 +128,7 @@ class _Plain(logging.Formatter):
 
 
 class _Short(_Plain):
-    """For who adds time and severity: syslog."""
+    """For syslog, which adds time and severity."""
 
     def head(self, record: logging.LogRecord) -> str:
         return ""
@@ -150,7 +150,7 @@ class _Json(logging.Formatter):
 
 
 def _message(record: logging.LogRecord) -> str:
-    """A fault in a call that logs costs the values, and not the line."""
+    """If the arguments do not fit the message, the message is logged without them."""
     try:
         return record.getMessage()
     except Exception:
@@ -158,7 +158,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _whole(record: logging.LogRecord) -> str:
-    """The message, and the request that it belongs to unless it says so itself."""
+    """The message, with the id of its request unless it contains that."""
     text, request = _message(record), _request(record)
     return text if request in text else f"{text} request={request}"
 
@@ -172,7 +172,7 @@ def _ids(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _request(record: logging.LogRecord) -> str:
-    """What we tell of the log itself is not about the request that met it."""
+    """Lines about the log itself do not belong to the request that met the fault."""
     return "" if record.name == _log.name else current_request.get()
 
 
@@ -208,19 +208,20 @@ def _files(folder: Path, formatter: logging.Formatter) -> list[logging.Handler]:
         raise ConfigError(message, source="settings", section="log", key="folder") from error
     errors.addFilter(lambda record: record.name != ACCESS)
     access.addFilter(lambda record: record.name == ACCESS)
-    access.confessor = errors
+    access.reports_to = errors
     return [errors, access]
 
 
 class _Lines(logging.Handler):
-    """Writes each record with one call, so that lines of many processes never mix.
-    What cannot be written is counted, and told when it can be again."""
+    """Writes each record with one call, so that lines of several processes never mix.
+    Lines that cannot be written are counted; their number is logged when writing works
+    again."""
 
     def __init__(self, where: str, formatter: logging.Formatter) -> None:
         super().__init__()
         self.where = where
         self.setFormatter(formatter)
-        self.confessor: _Lines = self
+        self.reports_to: _Lines = self
         self._lost = 0
         self._torn = False  # the last line has no end yet
 
@@ -234,7 +235,7 @@ class _Lines(logging.Handler):
             self._lose(error)
             return
         if self._lost:
-            self._confess()
+            self._log_lost()
 
     def write(self, text: str) -> None:
         data = f"{text}\n".encode(errors="backslashreplace")
@@ -249,18 +250,18 @@ class _Lines(logging.Handler):
         if self._lost == 1:
             _complain(f"the log {self.where} takes no lines: {error.strerror}")
 
-    def _confess(self) -> None:
+    def _log_lost(self) -> None:
         text = line("log.lines-lost", log=self.where, count=self._lost)
         record = _log.makeRecord(_log.name, logging.ERROR, __file__, 0, text, (), None)
-        with suppress(OSError):  # then with the next line
-            self.confessor.write(self.confessor.format(record))
+        with suppress(OSError):  # try again with the next line
+            self.reports_to.write(self.reports_to.format(record))
             self._lost = 0
 
 
 class _Stream(_Lines):
-    """stdout or stderr: by their numbers, but where a server such as mod_wsgi has put
-    something of its own. If they were closed when the program started, another file
-    may have the number: then nothing is written."""
+    """stdout or stderr, by their descriptors, except where a server such as mod_wsgi has
+    replaced the stream. If they were closed when the program started, another file may
+    have the descriptor: then nothing is written."""
 
     def __init__(self, name: str, formatter: logging.Formatter) -> None:
         super().__init__(name, formatter)
@@ -286,8 +287,8 @@ def _number(name: str) -> int:
 
 
 class _File(_Lines):
-    """Looks before each line whether the name still leads to the file it has open:
-    whoever rotates logs need not tell us."""
+    """Checks before each line whether the name still leads to the open file, so that log
+    rotation needs no signal."""
 
     def __init__(self, path: Path, formatter: logging.Formatter) -> None:
         super().__init__(str(path), formatter)
@@ -310,8 +311,8 @@ class _File(_Lines):
             _complain(f"the log {self.where} cannot be opened anew: {error.strerror}")
 
     def _replace(self) -> None:
-        """The number stays, and is never closed meanwhile: whoever writes to it at
-        this moment writes to the one file or to the other."""
+        """The descriptor stays open: a concurrent write goes to the old file or to the new
+        one."""
         fresh = _open(self.where)
         os.dup2(fresh, self._number, inheritable=False)
         self._id = _identity(os.fstat(fresh))
@@ -335,8 +336,8 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 class _Syslog(logging.Handler):
-    """A datagram a record to the host's syslog; to stderr while there is none, or
-    while it does not read."""
+    """Sends each record as a datagram to the host's syslog; writes to stderr while there is
+    none, or while it does not read."""
 
     _DAEMON = 3 << 3
     _SEVERITY = (
@@ -375,7 +376,7 @@ class _Syslog(logging.Handler):
             self._socket.send(data)
         except BlockingIOError:
             raise
-        except OSError:  # not connected yet, or it was started anew
+        except OSError:  # not connected yet, or syslog was restarted
             self._connect()
             self._socket.send(data)
 
@@ -391,6 +392,6 @@ class _Syslog(logging.Handler):
 
 
 def _complain(text: str) -> None:
-    """To who started us, if they listen: the log itself is what has failed."""
+    """Write to stderr: the log itself has failed."""
     with suppress(OSError):
         _Stream("stderr", _Plain()).write(f"backoffice: {text}")

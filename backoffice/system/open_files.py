@@ -1,9 +1,9 @@
-"""Whether a file is open for writing, as far as this host can know it.
+"""Read leases: is a file open for writing? Known on local disks only.
 
-A read lease (fcntl(2), F_SETLEASE) is granted by the kernel only while nothing on
-this host has the file open for writing. It is asked for and given back at once.
-Only the file's owner may ask, and root; on network disks another host may be the
-writer, so that the answer would say nothing. Both count as not known.
+The kernel grants a read lease (fcntl(2), F_SETLEASE) only while no process of this
+host has the file open for writing. It is requested and released at once. Only the
+file's owner and root may request one; on a network disk another host may be the
+writer. In both cases the answer is not known.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
 def is_local(path: Path) -> bool:
-    """Whether only this host writes to the disk that ``path`` lies on, which is when
-    its kernel sees all that happens there."""
+    """Whether ``path`` is on a disk that only this host writes to, so that its kernel
+    sees every change."""
     try:
         mounts = _MOUNTS.read_bytes()
         return kind(mounts, os.path.realpath(path, strict=True)) in _LOCAL
@@ -33,8 +33,8 @@ def is_local(path: Path) -> bool:
 
 
 def kind(mounts: bytes, path: str) -> str:
-    """The type of the file system at a real path, by the lines of
-    proc_pid_mountinfo(5). What was mounted later lies on top."""
+    """The file system's type at a real path. ``mounts`` is as proc_pid_mountinfo(5)
+    describes; a later mount lies over an earlier one."""
     place, found, name = b"", "", os.fsencode(path) + b"/"
     for line in mounts.splitlines():
         fields, _, rest = line.partition(b" - ")
@@ -56,7 +56,7 @@ def is_written(path: Path) -> bool:
     except OSError:
         return False
     try:
-        # A writer that comes while we hold it is told of by a signal: SIGIO would end us.
+        # The kernel signals a writer that comes now. The default, SIGIO, would end the process.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -1,9 +1,8 @@
-"""One service a run folder: its lock and its PID file.
+"""The PID file: a lock that allows one service per run folder.
 
-The file has two lines, the process id and when that process started (field 22
-of ``/proc/PID/stat``): an id alone may be a stranger's tomorrow. The lock is on
-the file and ends with the process, however it ends, so a file that was left
-behind hinders nobody.
+The file has two lines, the process id and the start time of that process: an id
+alone may be reused. The lock is on the file and ends with the process, however
+it ends, so a file that was left behind blocks no start.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from backoffice.errors import Conflict, Invalid
+from backoffice.system.processes import start_time
 
 NAME = "backoffice.pid"
 
 
-class Instance:
-    """Holds the folder until it is released, or its process ends."""
+class PidFile:
+    """Locks the folder until it is released, or its process ends."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -27,21 +27,21 @@ class Instance:
         self._write()
 
     def _write(self) -> None:
-        # Over what was there, then cut: who reads meanwhile finds two whole lines.
+        # Overwrite, then truncate: a concurrent reader always finds two whole lines.
         data = f"{os.getpid()}\n{start_time(os.getpid())}\n".encode("ascii")
         os.pwrite(self._descriptor, data, 0)
         os.ftruncate(self._descriptor, len(data))
 
     def release(self) -> None:
-        """Remove the file, unless somebody has put another in its place."""
+        """Remove the file, unless another file has replaced it."""
         if _is_at(self.path, self._descriptor):
             self.path.unlink()
         os.close(self._descriptor)
 
 
-def take(folder: Path) -> Instance:
-    """Make this process the folder's service. Raises Conflict when it has one,
-    and Invalid when the file cannot be written."""
+def take(folder: Path) -> PidFile:
+    """Make this process the folder's service. Raises Conflict when another process
+    is, and Invalid when the file cannot be written."""
     path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def take(folder: Path) -> Instance:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o640)
             _lock(descriptor, path)
             if _is_at(path, descriptor):
-                return Instance(path, descriptor)
+                return PidFile(path, descriptor)
             os.close(descriptor)  # its former owner removed it at this moment
     except OSError as error:
         reason = error.strerror or error
@@ -77,21 +77,10 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def read(path: Path) -> int | None:
-    """The process that the PID file at ``path`` names, if it runs and is no
-    stranger that has got the same id."""
+    """The process that the PID file at ``path`` names, if it still runs; None if
+    another process has the id now."""
     with suppress(OSError, UnicodeDecodeError):
         pid, started, *_ = [*path.read_text("ascii").split("\n"), "", ""]
         if pid.isdecimal() and started and start_time(int(pid)) == started:
             return int(pid)
     return None
-
-
-def start_time(pid: int) -> str:
-    """In clock ticks since the host started; empty when there is no such process,
-    or when it has ended and only waits to be buried."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except OSError:
-        return ""
-    state, *fields = stat.rpartition(")")[2].split()
-    return "" if state in "ZX" else fields[18]

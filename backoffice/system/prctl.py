@@ -1,7 +1,6 @@
-"""The three things that Linux lets a process ask of its kernel about kinship;
-standard library only.
+"""prctl(2): die with the parent process, adopt orphaned descendants.
 
-Loaded before any fork: a child between fork and exec must not import.
+Import it before any fork: a child must not import between fork and exec.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with(parent: int, number: int) -> None:
-    """In a child: get signal ``number`` when ``parent`` ends; end at once if it
-    already has. The kernel means the parent's thread that forked."""
+    """In a child: get signal ``number`` when ``parent`` ends; exit if it has already
+    ended. To the kernel the parent is the thread that forked."""
     _libc.prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(127)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever this process's descendants leave behind."""
+    """Become the parent of processes that this process's descendants leave behind."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -1,6 +1,6 @@
-"""Before a process starts: the folders and programs it cannot do without.
+"""Preflight: make the folders and require the programs that a process needs to start.
 
-``backoffice check`` looks at more, and changes nothing; this makes our folders.
+``backoffice check`` examines more, and changes nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from backoffice.system import confinement
 
 
 def prepare_folders(settings: Settings) -> None:
-    """Make our own folders, and those of targets beneath our home. A target
-    elsewhere is never made: it may be a disk that is not mounted. Raises Invalid."""
+    """Make the folders for work and logs, and those of targets beneath [paths] home. A
+    target elsewhere is never made: it may be a disk that is not mounted. Raises Invalid."""
     paths = settings.paths
     targets = [target.path for target in settings.targets.values() if target.path is not None]
     inside = [path for path in targets if path.is_relative_to(paths.home)]
@@ -30,7 +30,7 @@ def prepare_folders(settings: Settings) -> None:
 
 
 def require_tools(settings: Settings) -> None:
-    """What a worker runs. Raises ConfigError."""
+    """Raise ConfigError if a worker lacks ffmpeg, ffprobe or required confinement."""
     for name in ("ffmpeg", "ffprobe"):
         program: str = getattr(settings.tools, name)
         if shutil.which(program) is None:

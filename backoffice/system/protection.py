@@ -1,8 +1,7 @@
-"""What a process leaves to others: modes of files, and core dumps.
+"""Umask and core dumps: what a process makes is not readable by other users.
 
-Owns the umask and the limit of core dumps, which all that a process makes and
-starts inherits. What others shall read, publications and sockets, is given its
-mode where it is made.
+Child processes inherit both. Publications and sockets, which other users read, get
+their mode where they are made.
 """
 
 from __future__ import annotations
@@ -14,6 +13,6 @@ UMASK = 0o027  # files 0640, folders 0750
 
 
 def protect_process() -> None:
-    """To be called first of all. A stricter umask than ours stays."""
+    """Call it first. A stricter umask is kept."""
     os.umask(UMASK | os.umask(UMASK))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds passwords

@@ -1,4 +1,4 @@
-"""Renames that Python does not offer: never over another file, and exchanges."""
+"""Renames with renameat2(2): never over another file, and exchanges."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def rename_new(source: Path, final: Path) -> None:
-    """Rename; FileExistsError if anything is there, even if it came just now."""
+    """Rename; raises FileExistsError if ``final`` exists, even if it has just appeared."""
     try:
         _renameat2(source, final, _NOREPLACE)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
         if source.is_dir():
-            os.mkdir(final)  # a rename may replace only this, our own empty folder
+            os.mkdir(final)  # a rename over an empty folder is allowed, and this one was just made
             os.rename(source, final)
         else:
             os.link(source, final)
             os.unlink(source)
 
 
-def exchange(one: Path, other: Path) -> None:
-    """Let the two change places, so that neither is ever missing."""
+def exchange(first: Path, second: Path) -> None:
+    """Exchange the two names, so that neither is ever missing."""
     try:
-        _renameat2(one, other, _EXCHANGE)
+        _renameat2(first, second, _EXCHANGE)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-        spare = one.with_name(f"{one.name}.spare")
-        if one.is_dir() or other.is_dir():
-            os.rename(other, spare)  # no way without a moment of absence here
+        spare = first.with_name(f"{first.name}.spare")
+        if first.is_dir() or second.is_dir():
+            os.rename(second, spare)  # a folder cannot be linked: it is missing for a moment
         else:
-            os.link(other, spare)
-        os.replace(one, other)
-        os.rename(spare, one)
+            os.link(second, spare)
+        os.replace(first, second)
+        os.rename(spare, first)
 
 
 def _renameat2(source: Path, final: Path, flags: int) -> None:

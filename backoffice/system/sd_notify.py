@@ -1,7 +1,7 @@
-"""How a process tells whoever started it how it is, as systemd's sd_notify does.
+"""sd_notify: a process reports its status to its parent, as systemd expects it.
 
-A datagram of ``NAME=value`` lines to the socket that ``$NOTIFY_SOCKET`` names.
-Owns both ends; what the names mean is their users' business.
+The message is a datagram of ``NAME=value`` lines to the socket that
+``$NOTIFY_SOCKET`` names. Owns sending and receiving; see sd_notify(3) for the names.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import struct
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 
-SEND_WITHIN = 0.2  # seconds; who does not listen must not hold us up
+SEND_WITHIN = 0.2  # seconds; a parent that does not read must not block the process
 LONGEST = 4096  # bytes of a message
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 
 class Notifier:
-    """Sends; to nobody when ``address`` is empty. ``watchdog`` are the seconds
-    within which the receiver wants to hear of us; 0: it does not mind."""
+    """Sends to ``address``; does nothing if it is empty. ``watchdog`` is the number of
+    seconds within which the receiver wants a sign of life; 0: it wants none."""
 
     def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
         self.address = address
@@ -26,15 +26,15 @@ class Notifier:
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Notifier:
-        """As the environment says; taken out of it, so that no child of ours
-        speaks in our name."""
+        """Configured by the environment. The variables are removed from it, so that no
+        child reports in this process's name."""
         address = environ.pop("NOTIFY_SOCKET", "")
         environ.pop("WATCHDOG_PID", None)
         limit = environ.pop("WATCHDOG_USEC", "")
         return cls(address, int(limit) / 1e6 if limit.isdecimal() else 0.0)
 
     def __call__(self, **fields: object) -> None:
-        """Whether anybody hears it or not."""
+        """Send the fields. A failure is ignored."""
         if not self.address:
             return
         text = "\n".join(f"{name}={' '.join(str(v).split())}" for name, v in fields.items())
@@ -45,19 +45,19 @@ class Notifier:
 
 
 def _real(address: str) -> str:
-    """``@name`` is how an abstract socket is written down."""
+    """``@name`` stands for an abstract socket."""
     return "\0" + address[1:] if address.startswith("@") else address
 
 
 class Receiver:
-    """Hears what others send to ``address``. The kernel vouches for who sent it:
-    anybody on this host can, so look at the process id."""
+    """Receives what processes send to ``address``. Every process of this host can send
+    there; the kernel gives the sender's process id, which callers must check."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._socket.setblocking(False)
-        self._socket.bind("")  # the kernel finds a name that nobody has, and no file is left
+        self._socket.bind("")  # the kernel picks an unused abstract name, so no file is left
         name: bytes = self._socket.getsockname()
         self.address = "@" + name[1:].decode("ascii")
 
@@ -65,7 +65,7 @@ class Receiver:
         return self._socket.fileno()
 
     def receive(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """Everything that has come: the sender's process id, and its fields."""
+        """The messages received so far: the sender's process id, and the fields."""
         space = socket.CMSG_SPACE(_CREDENTIALS.size)
         with suppress(BlockingIOError):
             while True:

@@ -1,7 +1,7 @@
-"""The system calls that a confined command may make, as a seccomp filter.
+"""seccomp: the system calls that a confined command may make.
 
-Everything is refused with EPERM but what is named here. Owns the list; libseccomp
-makes the filter of it, in the parent, once.
+Every other call is refused with EPERM. Owns the list; libseccomp compiles it into a
+filter, once, in the parent.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ sched_getattr sched_get_priority_max sched_get_priority_min sched_rr_get_interva
 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend
 sigaltstack sigreturn getrandom time gettimeofday clock_gettime clock_getres pidfd_open
 """
-# Of sockets, what works on those that were made: only pairs can be.
+# Calls on existing sockets; new sockets can only be pairs.
 _SOCKETS = """
 socketpair sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown getsockname getpeername
 getsockopt setsockopt
@@ -57,7 +57,7 @@ _NETWORK = "connect bind listen accept accept4"
 _SIGNALS = "kill tkill tgkill pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo"
 _TRUNCATE = "truncate truncate64"
 
-# A C library that is told these are missing uses older ones, which can be looked into.
+# Reported as missing, so that the C library uses older calls, whose arguments can be checked.
 _MISSING = "clone3 openat2"
 _NAMESPACES = 0x7E020080  # the CLONE_NEW… flags
 
@@ -70,7 +70,7 @@ class Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
     def enter(self) -> None:
-        """In the child, which must have set ``no_new_privs``: from now on."""
+        """Apply the filter to this process, which must have set ``no_new_privs``."""
         if _libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(self), 0, 0) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
@@ -78,20 +78,20 @@ class Filter(ctypes.Structure):
 
 @cache
 def available() -> bool:
-    """Whether kernel and libseccomp are there for it."""
+    """Whether the kernel and libseccomp support it."""
     try:
         import_module("pyseccomp")
-    except (ImportError, RuntimeError):  # the latter says that libseccomp is missing
+    except (ImportError, RuntimeError):  # RuntimeError: libseccomp is missing
         return False
-    # With no filter given, a kernel that knows filters complains of that.
+    # A kernel that supports filters answers EFAULT to a null pointer.
     _libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, None, 0, 0)
     return ctypes.get_errno() == errno.EFAULT
 
 
 @cache
 def filter_for(*, signals: bool, network: bool, truncate: bool) -> Filter:
-    """``signals`` allows to send them, ``network`` to use TCP and UDP, ``truncate`` to
-    shorten a file by its path: each only where something else keeps it harmless."""
+    """``signals`` allows sending signals, ``network`` TCP and UDP, ``truncate`` shortening
+    a file by its path. Allow each only if Landlock restricts it."""
     import pyseccomp
 
     made = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
@@ -117,17 +117,17 @@ def _allowed(signals: bool, network: bool, truncate: bool) -> Iterator[str]:
 
 
 def _conditional(pyseccomp: Any, network: bool) -> Iterator[tuple[Any, ...]]:
-    """Calls that are allowed with some arguments alone."""
+    """Calls that are allowed with certain arguments only."""
     arg, masked, equal = pyseccomp.Arg, pyseccomp.MASKED_EQ, pyseccomp.EQ
-    # Reading may not shorten a file: Landlock knows that only from version 3 on.
+    # Opening for reading must not truncate: Landlock controls that from version 3 on.
     for name, flags in (("open", 1), ("openat", 2)):
         for access in (os.O_WRONLY, os.O_RDWR):
             yield name, arg(flags, masked, os.O_ACCMODE, access)
         yield name, arg(flags, masked, os.O_ACCMODE | os.O_TRUNC, os.O_RDONLY)
-    # Times of a file that is open, not of any path.
+    # Times of an open file only, not of a path.
     yield "utimensat", arg(1, equal, 0)
     yield "clone", arg(0, masked, _NAMESPACES, 0)
-    # The limits of this process alone.
+    # Limits of the calling process only.
     yield "prlimit64", arg(0, equal, 0)
     if network:
         for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
@@ -135,7 +135,7 @@ def _conditional(pyseccomp: Any, network: bool) -> Iterator[tuple[Any, ...]]:
 
 
 def _add(made: Any, action: int, name: str, *arguments: Any) -> None:
-    """Names that this architecture or libseccomp does not know need no rule."""
+    """A name that this architecture or libseccomp does not know needs no rule."""
     try:
         made.add_rule(action, name, *arguments)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the threads of this process are doing at this moment."""
+"""Thread dump: a log line per thread of this process."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from types import FrameType
 
 from backoffice.system.logs import line
 
-DEPTH = 6  # frames that are shown of each
+DEPTH = 6  # frames shown per thread
 
 
 def threads() -> list[str]:
-    """A line a thread: its name, and where it is, the innermost place first."""
-    names = {one.ident: one.name for one in threading.enumerate()}
+    """A line per thread: its name, and its stack with the innermost frame first."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
     frames = sorted(sys._current_frames().items())
     return [
-        line("thread", name=names.get(ident, ident), at=_place(frame)) for ident, frame in frames
+        line("thread", name=names.get(ident, ident), at=_stack(frame)) for ident, frame in frames
     ]
 
 
-def _place(frame: FrameType | None) -> str:
+def _stack(frame: FrameType | None) -> str:
     places: list[str] = []
     while frame is not None and len(places) < DEPTH:
         code = frame.f_code

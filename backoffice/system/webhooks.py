@@ -1,9 +1,9 @@
-"""Webhooks: how a message is signed and sent. What it says is its sender's.
+"""Webhooks: sign and send a message once.
 
 The signature follows Standard Webhooks (https://www.standardwebhooks.com):
 HMAC-SHA256 over ``ID.TIMESTAMP.BODY``, so that a receiver can refuse forgeries
-and replays. A message that is sent again keeps its id: a receiver that has seen
-it may ignore the repetition.
+and replays. A message that is sent again keeps its id, by which a receiver recognises
+the repetition.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from backoffice.config.addresses import Hosts
 
 @dataclass(frozen=True)
 class Answer:
-    """``status`` is 0 when there was none. ``message`` is never of the receiver's
-    making: what it is, or why there was none."""
+    """``status`` is 0 without an answer. ``message`` names the status, or says why there
+    was no answer; it never contains text from the receiver."""
 
     status: int
     message: str
@@ -34,15 +34,17 @@ class Answer:
 
 
 def sign(content: bytes, identity: str, timestamp: int, keys: Sequence[bytes]) -> dict[str, str]:
-    """The headers of a message, with a signature by each key: receivers take any
-    that they know, so a new key can come before the old one goes. ``identity`` has
-    no full stop, ``timestamp`` is in seconds since 1970."""
+    """The headers of a message, with a signature by each key. A receiver accepts any key
+    that it knows, so a new key can be added before the old one is removed. ``identity``
+    has no full stop; ``timestamp`` is Unix time in seconds."""
     signed = f"{identity}.{timestamp}.".encode() + content
     digests = [hmac.new(key, signed, hashlib.sha256).digest() for key in keys]
     return {
         "webhook-id": identity,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(f"v1,{base64.b64encode(one).decode()}" for one in digests),
+        "webhook-signature": " ".join(
+            f"v1,{base64.b64encode(digest).decode()}" for digest in digests
+        ),
     }
 
 
@@ -51,7 +53,7 @@ def post(
 ) -> Answer:
     """Send JSON once, within ``timeout`` seconds. Raises HostRefused for a host that
     may not be reached."""
-    from backoffice.system import http_client  # not before: most of those who could send never do
+    from backoffice.system import http_client  # imported on first use: few processes send
 
     begin = time.monotonic()
     status = 0

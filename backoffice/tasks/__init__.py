@@ -1,12 +1,16 @@
-"""What a task type is: a module here with ``plan`` and ``run``.
+"""Task types: each is a module of this package with ``plan`` and ``run``.
 
 ``plan(context)`` says, without doing anything, which commands would run and
 what they would make; ``run(context)`` does it and returns a :class:`Result`.
-Neither ever touches the database: the engine hands in what they need and
-stores what they return. A module may have ``check(parameters, settings)`` too,
-which raises Invalid before a job is taken whose task could only fail; and
-``VARIANTS = True`` if it makes several variants in one run. A new task
-type is a new module of this package; its file name is the type.
+Neither touches the database: the engine passes in what they need and
+stores what they return.
+
+A module must also have ``PARAMETERS`` (name → what it means) and ``REQUIRED`` (the
+names it cannot do without). It may have ``TRAITS``, what the engine does for it
+beyond that (:class:`Trait`), and ``check(parameters, settings)``, which raises
+Invalid before a job is accepted whose task could only fail, and ``VARIANTS = True``
+if it makes several variants in one run. A new task type is a
+new module; its file name is the type's name, and stands nowhere else in the code.
 """
 
 from __future__ import annotations
@@ -16,13 +20,31 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
 from backoffice.errors import Invalid, TaskFailed
 from backoffice.media import ffmpeg
+from backoffice.states import Reason
 from backoffice.system.confinement import Confinement
+
+
+class Trait(Enum):
+    """What the engine does for a task type beyond running it."""
+
+    TRIVIAL = "trivial"
+    """It ends at once and uses nothing of its context: the worker runs it itself."""
+    PROBE = "probe"
+    """It finds the facts that conditions ask for. It only reads: a dry run runs it."""
+    PUBLISH = "publish"
+    """It publishes at the target that its parameter ``target`` names."""
+    RETRACT = "retract"
+    """It gets the publications that its parameter ``publication`` numbers, and
+    removes them from their targets."""
+    REPORT = "report"
+    """It reports on its job: it gets the job's tasks and publications."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +75,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Output:
-    """A file that a task made, in ``context.folder``.
+    """A file that a task made, in ``context.folder``; stored as it is.
 
     With ``tree`` the output is the whole folder that holds ``path`` (an HLS
-    package, say) and ``path`` is where a player starts.
+    package, say) and ``path`` is where a player starts. Tasks leave ``size`` (bytes)
+    and ``sha256`` empty: the executor measures the file, or the folder.
     """
 
     role: str
@@ -64,16 +87,19 @@ class Output:
     media_type: str
     tree: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 0
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One source that is now whole at its target."""
+    """A source that is now complete at its target."""
 
-    source: Source
+    file_id: int
     target: str
     path: str  # relative to the target's root
     href: str  # where people find it
+    tree: bool
     sha256: str
     size: int
     adopted: bool = False  # it was already there, with the same content
@@ -102,7 +128,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Job:
-    """What a task may know of its job."""
+    """What a task is told of its job."""
 
     id: int
     workflow: str
@@ -124,7 +150,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What an attempt made and found out."""
+    """What an attempt made and found out; stored as it is."""
 
     outputs: Sequence[Output] = ()
     facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # file id → facts
@@ -137,7 +163,7 @@ class Result:
 
 
 class Context(Protocol):
-    """What an attempt is given; ``executors.attempt.RealContext`` implements it."""
+    """What an attempt is given; ``executors.task_context`` implements it."""
 
     id: int  # of the task
     name: str
@@ -152,7 +178,7 @@ class Context(Protocol):
 
     @property
     def confinement(self) -> Confinement:
-        """Of commands, by default: they read the sources and write to the folder."""
+        """The default of commands: they read the sources and write to the folder."""
 
     def execute(
         self,
@@ -173,15 +199,15 @@ class Context(Protocol):
         """
 
     def progress(self, fraction: float, speed: str = "") -> None:
-        """Report progress, 0 to 1. Call it at least every few seconds in
-        long work of your own: silence is taken for a stall."""
+        """Report progress, 0 to 1. Long work that runs no command must call it at least
+        every few seconds, or the task counts as stalled."""
 
     def log(self, line: str) -> None:
         """Write a line into the attempt's log."""
 
     def fence(self) -> None:
-        """Ask the engine whether this attempt is still ours; call it just
-        before anything that others can see. Raises LeaseLost if not."""
+        """Make sure that this attempt still holds its task; call it just before any
+        visible change. Raises LeaseLost if another worker has the task."""
 
 
 REFUSE, TOLERATE = "refuse", "tolerate"
@@ -193,7 +219,7 @@ def tolerates(parameters: Mapping[str, str]) -> bool:
     value = parameters.get("damage", "").strip() or REFUSE
     if value not in (REFUSE, TOLERATE):
         message = f"damage is {value!r}; it may be {REFUSE} or {TOLERATE}"
-        raise TaskFailed(message, retry=False)
+        raise TaskFailed(message, retry=False, reason=Reason.BAD_PARAMETER)
     return value == TOLERATE
 
 
@@ -215,7 +241,7 @@ def facts_of(context: Context, source: Source) -> Mapping[str, Any]:
 
 @functools.cache
 def names() -> frozenset[str]:
-    """The task types there are. Looked for once: every attempt asks."""
+    """The task types there are. The package is listed once: every attempt asks."""
     return frozenset(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg)
 
 
@@ -226,7 +252,16 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def trivial(name: str) -> bool:
-    """Whether tasks of this type end at once and use nothing of their context,
-    so that the worker runs them itself: their module says ``TRIVIAL = True``."""
-    return bool(getattr(load(name), "TRIVIAL", False))
+@functools.cache
+def has(name: str, trait: Trait) -> bool:
+    """Whether the module of a task type names the trait. One that cannot be loaded has
+    none: its attempt then says what is wrong with it."""
+    try:
+        return trait in getattr(load(name), "TRAITS", ())
+    except Exception:
+        return False
+
+
+def having(trait: Trait) -> list[str]:
+    """The task types that have the trait, by name; loads them all."""
+    return [name for name in sorted(names()) if has(name, trait)]

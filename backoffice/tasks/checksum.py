@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from backoffice.errors import Invalid, TaskFailed
+from backoffice.errors import Invalid, TaskFailed, reason_of
+from backoffice.states import Reason
 from backoffice.system import files
 from backoffice.tasks import Context, Plan, Result, Source
 
@@ -30,6 +31,7 @@ def run(context: Context) -> Result:
                 f"{source.title} has the SHA-256 {found}, not {expected};"
                 " it was changed or damaged: copy it again",
                 retry=False,
+                reason=Reason.CHANGED_SOURCE,
             )
         sums[source.file_id] = found
     return Result(checksums=sums)
@@ -38,10 +40,14 @@ def run(context: Context) -> Result:
 def _expected(context: Context) -> str:
     expected = context.parameters.get("expect", "").strip().lower()
     if expected and not re.fullmatch(r"[0-9a-f]{64}", expected):
-        raise TaskFailed("expect is no SHA-256; that has 64 hex digits", retry=False)
+        raise TaskFailed(
+            "expect is no SHA-256; that has 64 hex digits", retry=False, reason=Reason.BAD_PARAMETER
+        )
     if expected and len(context.sources) != 1:
         raise TaskFailed(
-            f"expect is for one file, and there are {len(context.sources)}", retry=False
+            f"expect is for one file, and there are {len(context.sources)}",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     return expected
 
@@ -55,6 +61,8 @@ def _sum(context: Context, source: Source, number: int) -> str:
             return files.tree_sha256(source.path.parent, tick)
         return files.sha256(source.path, tick)
     except Invalid as error:
-        raise TaskFailed(str(error), retry=False) from error
+        raise TaskFailed(str(error), retry=False, reason=Reason.MISSING_SOURCE) from error
     except OSError as error:
-        raise TaskFailed(f"{source.path.name} cannot be read: {error.strerror}") from error
+        raise TaskFailed(
+            f"{source.path.name} cannot be read: {error.strerror}", reason=reason_of(error)
+        ) from error

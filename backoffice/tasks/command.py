@@ -15,6 +15,7 @@ from pathlib import Path
 from backoffice.config.settings import Command
 from backoffice.errors import TaskFailed
 from backoffice.media import media_types
+from backoffice.states import Reason
 from backoffice.system.confinement import NONE, Confinement
 from backoffice.tasks import Context, Output, Plan, Result, Source
 
@@ -45,6 +46,7 @@ def _command(context: Context) -> Command:
             f"there is no command {name!r}; there are {there}. An administrator adds one as"
             f" [command NAME]",
             retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     return commands[name]
 
@@ -68,7 +70,11 @@ def _argv(context: Context) -> list[str]:
 def _fill(argument: str, context: Context) -> str:
     filled = re.sub(r"\{([\w.-]+)\}", lambda match: _value(match[1], context), argument)
     if filled.startswith("-") and not argument.startswith("-"):
-        raise TaskFailed(f"{filled!r} would be taken for an option of the command", retry=False)
+        raise TaskFailed(
+            f"{filled!r} would be taken for an option of the command",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     return filled
 
 
@@ -76,14 +82,20 @@ def _value(name: str, context: Context) -> str:
     if name == "input":
         if len(context.sources) != 1:
             raise TaskFailed(
-                f"the command takes one file, but was given {len(context.sources)}", retry=False
+                f"the command takes one file, but was given {len(context.sources)}",
+                retry=False,
+                reason=Reason.BAD_PARAMETER,
             )
         return str(_place(context.sources[0], context))
     if name == "output":
         return str(context.folder / _output_name(context.parameters))
     key = name.removeprefix("parameter.")
     if key == name or key not in context.parameters:
-        raise TaskFailed(f"the command wants {{{name}}}, which was not given", retry=False)
+        raise TaskFailed(
+            f"the command wants {{{name}}}, which was not given",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     return context.parameters[key]
 
 
@@ -98,7 +110,11 @@ def _place(source: Source, context: Context) -> Path:
 def _output_name(parameters: Mapping[str, str]) -> str:
     name = parameters.get("output", "output")
     if not re.fullmatch(r"\w[\w .-]{0,99}", name):
-        raise TaskFailed(f"{name!r} is no plain file name for an output", retry=False)
+        raise TaskFailed(
+            f"{name!r} is no plain file name for an output",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     return name
 
 
@@ -107,7 +123,11 @@ def _made(folder: Path) -> list[Path]:
     paths = sorted(folder.rglob("*"))
     for path in paths:
         if not (stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode)):
-            raise TaskFailed(f"the command left a link or device: {path.name}", retry=False)
+            raise TaskFailed(
+                f"the command left a link or device: {path.name}",
+                retry=False,
+                reason=Reason.WRONG_OUTPUT,
+            )
     return [path for path in paths if path.is_file()]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from backoffice.tasks import Context, Plan, Result
+from backoffice.tasks import Context, Plan, Result, Trait
 
 PARAMETERS: Mapping[str, str] = {}
 REQUIRED: frozenset[str] = frozenset()
-TRIVIAL = True
+TRAITS = frozenset({Trait.TRIVIAL})
 
 
 def plan(context: Context) -> Plan:

@@ -17,11 +17,13 @@ from backoffice.config.addresses import HostRefused
 from backoffice.config.redaction import shown
 from backoffice.config.settings import Settings
 from backoffice.errors import Invalid, TaskFailed
+from backoffice.states import Reason
 from backoffice.system import webhooks
-from backoffice.tasks import Context, Delivery, Plan, Publication, Result
+from backoffice.tasks import Context, Delivery, Plan, Publication, Result, Trait
 
 PARAMETERS: Mapping[str, str] = {"url": "an http or https URL that gets the message"}
 REQUIRED: frozenset[str] = frozenset({"url"})
+TRAITS = frozenset({Trait.REPORT})
 
 _LATER = (408, 425, 429)  # of 4xx, those that another try may mend
 
@@ -30,7 +32,7 @@ class DeliveryFailed(TaskFailed):
     """Not delivered; ``deliveries`` has the try, for the history."""
 
     def __init__(self, message: str, delivery: Delivery, *, retry: bool) -> None:
-        super().__init__(message, retry=retry)
+        super().__init__(message, retry=retry, reason=Reason.NOT_DELIVERED)
         self.deliveries = (delivery,)
 
 
@@ -59,7 +61,9 @@ def run(context: Context) -> Result:
     try:
         answer = webhooks.post(url, content, headers, notify.timeout, notify.hosts)
     except HostRefused as error:
-        raise TaskFailed(f"nothing was sent to {shown(url)}: {error}", retry=False) from error
+        raise TaskFailed(
+            f"nothing was sent to {shown(url)}: {error}", retry=False, reason=Reason.NOT_DELIVERED
+        ) from error
     delivery = Delivery(shown(url), answer.status, answer.message, answer.seconds)
     context.log(f"{delivery.url}: {delivery.status or 'no answer'} {delivery.message}".rstrip())
     if not answer.ok:
@@ -106,7 +110,7 @@ def _url(context: Context) -> str:
     try:
         check({"url": url}, context.settings)
     except Invalid as error:
-        raise TaskFailed(str(error), retry=False) from error
+        raise TaskFailed(str(error), retry=False, reason=Reason.BAD_PARAMETER) from error
     return url
 
 

@@ -16,6 +16,7 @@ from backoffice.media import colour, dash, ffmpeg, hls, profiles, renditions, su
 from backoffice.media.colour import Colour
 from backoffice.media.hls import Picture, Sound, Text
 from backoffice.media.profiles import Facts, Package, Profile, Span
+from backoffice.states import Reason
 from backoffice.tasks import Context, Output, Plan, Result, Source, facts_of
 
 PARAMETERS: Mapping[str, str] = {
@@ -184,7 +185,11 @@ def _prepare(context: Context) -> _Work:
     package = known[name].package if name in known else None
     if package is None:
         ladders = ", ".join(sorted(p.name for p in known.values() if p.package))
-        raise TaskFailed(f"profile is {name!r}; a package can be made by {ladders}", retry=False)
+        raise TaskFailed(
+            f"profile is {name!r}; a package can be made by {ladders}",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     texts = [one for one in context.sources if one.media_type == subtitles.MEDIA_TYPE]
     given = [_rendition(context, source) for source in context.sources if source not in texts]
     pictures = [r for r in given if r.facts["video"]]
@@ -216,6 +221,7 @@ def _rendition(context: Context, source: Source) -> _Rendition:
                     f"{rendition.name} holds {stream['codec']}; a package can hold"
                     f" {', '.join(sorted(allowed))}",
                     retry=False,
+                    reason=Reason.UNUSABLE_SOURCE,
                 )
     return rendition
 
@@ -235,6 +241,7 @@ def _check_shapes(pictures: Sequence[_Rendition]) -> None:
                 f"{rendition.name} is {other}×{tall}, which has another shape than the"
                 f" {width}×{height} of {pictures[0].name}; package them apart",
                 retry=False,
+                reason=Reason.UNUSABLE_SOURCE,
             )
 
 
@@ -301,8 +308,10 @@ def verify(context: Context, package: Package, folder: Path, ladder: Ladder) -> 
     except (OSError, ValueError, struct.error, etree.XMLSyntaxError) as error:
         # The muxers end well even when they could not write.
         if ffmpeg.disk_full(folder):
-            raise TaskFailed("the disk is full; make room and retry") from error
-        raise TaskFailed(f"the package is broken: {error}") from error
+            raise TaskFailed(
+                "the disk is full; make room and retry", reason=Reason.DISK_FULL
+            ) from error
+        raise TaskFailed(f"the package is broken: {error}", reason=Reason.WRONG_OUTPUT) from error
     for (name, span), seconds in zip(ladder.spans, found, strict=True):
         if span.length:
             check_length(name, seconds, span)
@@ -317,7 +326,10 @@ def _described(facts: dict[str, Any], ladder: Ladder) -> dict[str, Any]:
     """ffprobe tells a rung once for each rendition of the sound that goes with it."""
     pictures = {(one["width"], one["height"]) for one in facts["video"]}
     if len(pictures) < len({(one.width, one.height) for one in ladder.pictures}):
-        raise TaskFailed(f"the package has {len(pictures)} renditions of {len(ladder.pictures)}")
+        raise TaskFailed(
+            f"the package has {len(pictures)} renditions of {len(ladder.pictures)}",
+            reason=Reason.WRONG_OUTPUT,
+        )
     return facts
 
 
@@ -331,6 +343,7 @@ def check_length(name: str, seconds: float, span: Span) -> None:
             f"{name} must last {span.length:.1f} s, but {seconds:.1f} s came out;"
             " the time stamps of the source are probably damaged",
             retry=False,
+            reason=Reason.DAMAGED_SOURCE,
         )
 
 
@@ -339,6 +352,7 @@ def too_short(name: str, seconds: float, wanted: float) -> TaskFailed:
         f"only {seconds:.1f} s of {wanted:.1f} s came out as {name};"
         " the source is probably truncated or damaged: copy it again",
         retry=False,
+        reason=Reason.OUTPUT_TOO_SMALL,
     )
 
 

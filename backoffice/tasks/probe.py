@@ -7,13 +7,15 @@ from typing import Any
 
 from backoffice.errors import TaskFailed
 from backoffice.media import decoding, ffmpeg, pictures, scan, soundtracks, timeline, truncation
-from backoffice.tasks import DAMAGE, Context, Plan, Result, Source, tolerates
+from backoffice.states import Reason
+from backoffice.tasks import DAMAGE, Context, Plan, Result, Source, Trait, tolerates
 
 PARAMETERS: Mapping[str, str] = {
     "require": "what each source must have: video, audio or any (the default)",
     "damage": DAMAGE,
 }
 REQUIRED: frozenset[str] = frozenset()
+TRAITS = frozenset({Trait.PROBE})
 
 _NEEDS = ("video", "audio", "any")
 
@@ -28,7 +30,11 @@ def plan(context: Context) -> Plan:
 def run(context: Context) -> Result:
     required, tolerant = _required(context), tolerates(context.parameters)
     if not context.sources:
-        raise TaskFailed("there is no file to look at; check the workflow", retry=False)
+        raise TaskFailed(
+            "there is no file to look at; check the workflow",
+            retry=False,
+            reason=Reason.MISSING_SOURCE,
+        )
     facts: dict[int, dict[str, Any]] = {}
     warnings: list[str] = []
     for number, source in enumerate(context.sources, 1):
@@ -49,7 +55,11 @@ def _lacks(source: Source, tolerant: bool) -> list[str]:
     missing = truncation.missing(source.path)
     lack = f"{source.title} is truncated: {missing}" if missing else ""
     if lack and not tolerant:
-        raise TaskFailed(f"{lack}; copy it again, or set damage to tolerate", retry=False)
+        raise TaskFailed(
+            f"{lack}; copy it again, or set damage to tolerate",
+            retry=False,
+            reason=Reason.DAMAGED_SOURCE,
+        )
     return [lack] if lack else []
 
 
@@ -85,7 +95,11 @@ def _stream_name(facts: Mapping[str, Any], stream: Mapping[str, Any]) -> str:
 def _required(context: Context) -> str:
     required = context.parameters.get("require", "any")
     if required not in _NEEDS:
-        raise TaskFailed(f"require is {required!r}; it may be video, audio or any", retry=False)
+        raise TaskFailed(
+            f"require is {required!r}; it may be video, audio or any",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     return required
 
 
@@ -93,10 +107,13 @@ def _probe(context: Context, source: Source, required: str) -> dict[str, Any]:
     facts = ffmpeg.probe(source.path, context.settings, context.log, name=source.title)
     if required != "any" and not facts[required]:
         if why := decoding.sentence(facts, decoding.KINDS[required]):
-            raise TaskFailed(f"{source.title} cannot be used: {why}", retry=False)
+            raise TaskFailed(
+                f"{source.title} cannot be used: {why}", retry=False, reason=Reason.UNUSABLE_SOURCE
+            )
         lacks = {"video": "sound but no picture", "audio": "a picture but no sound"}[required]
         raise TaskFailed(
             f"{source.title} has {lacks}; the workflow needs {required}",
             retry=False,
+            reason=Reason.UNUSABLE_SOURCE,
         )
     return scan.looked(facts, source.path, context.settings, context.log, name=source.title)

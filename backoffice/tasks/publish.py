@@ -14,8 +14,9 @@ from pathlib import PurePosixPath
 from backoffice import publishers
 from backoffice.config.settings import Target
 from backoffice.errors import TaskFailed
-from backoffice.publishers import Item
-from backoffice.tasks import Context, Job, Plan, Published, Result, Source
+from backoffice.publishers import Item, staging
+from backoffice.states import Reason
+from backoffice.tasks import Context, Job, Plan, Published, Result, Source, Trait
 
 PARAMETERS: Mapping[str, str] = {
     "target": "where to publish: a [target NAME] of the configuration",
@@ -24,6 +25,7 @@ PARAMETERS: Mapping[str, str] = {
     "overwrite": "true: replace other content that is already there (default false)",
 }
 REQUIRED: frozenset[str] = frozenset({"target"})
+TRAITS = frozenset({Trait.PUBLISH})
 
 _LONGEST = 100  # bytes of one folder name
 
@@ -41,11 +43,15 @@ def run(context: Context) -> Result:
     overwrite = _overwrite(context.parameters)
     placed = _place(context.sources, _folder(context))
     if not placed:
-        raise TaskFailed("there is nothing to publish; no task has made a file", retry=False)
+        raise TaskFailed(
+            "there is nothing to publish; no task has made a file",
+            retry=False,
+            reason=Reason.MISSING_SOURCE,
+        )
     publisher = publishers.open(target)
     outcomes = publisher.publish(
         [item for _, item in placed],
-        token=f"{context.id}-{context.attempt}",
+        token=staging.token(context.id, context.attempt),
         overwrite=overwrite,
         fence=context.fence,
         tick=context.progress,
@@ -56,10 +62,11 @@ def run(context: Context) -> Result:
         context.log(f"{'adopted' if outcome.adopted else 'published'} {href}")
         published.append(
             Published(
-                source=source,
+                file_id=source.file_id,
                 target=target.name,
                 path=outcome.name,
                 href=href,
+                tree=source.tree,
                 sha256=outcome.sha256,
                 size=outcome.size,
                 adopted=outcome.adopted,
@@ -80,14 +87,20 @@ def _target(context: Context) -> Target:
     targets: Mapping[str, Target] = context.settings.targets
     if name not in targets:
         there = ", ".join(sorted(targets)) or "none"
-        raise TaskFailed(f"there is no target {name!r}; there are {there}", retry=False)
+        raise TaskFailed(
+            f"there is no target {name!r}; there are {there}",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     return targets[name]
 
 
 def _overwrite(parameters: Mapping[str, str]) -> bool:
     value = parameters.get("overwrite", "false")
     if value not in ("true", "false"):
-        raise TaskFailed(f"overwrite is true or false, not {value!r}", retry=False)
+        raise TaskFailed(
+            f"overwrite is true or false, not {value!r}", retry=False, reason=Reason.BAD_PARAMETER
+        )
     return value == "true"
 
 
@@ -100,6 +113,7 @@ def _folder(context: Context) -> str:
         raise TaskFailed(
             f"the folder has {{{unknown.pop()}}} in it; known are {', '.join(sorted(values))}",
             retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     filled = re.sub(r"\{(\w+)\}", lambda match: values[match[1]], template)
     return filled.strip("/")

@@ -23,6 +23,7 @@ from backoffice.media import (
 )
 from backoffice.media.profiles import Facts
 from backoffice.media.shortfall import Shortfall
+from backoffice.states import Reason
 from backoffice.tasks import REFUSE, TOLERATE, Context, Plan, Result, facts_of, only_source
 
 PARAMETERS: Mapping[str, str] = {
@@ -143,7 +144,9 @@ def run(context: Context) -> Result:
     if work.faults:
         for warning in work.warnings:
             context.log(warning)
-        raise TaskFailed(f"{work.title} {'; and '.join(work.faults)}", retry=False)
+        raise TaskFailed(
+            f"{work.title} {'; and '.join(work.faults)}", retry=False, reason=Reason.QUALITY
+        )
     context.progress(1.0)
     return Result(
         facts={work.file_id: _without_inputs(work.facts)} if work.changed else {},
@@ -176,7 +179,9 @@ def _prepare(context: Context) -> _Work:
 
 def _truth(text: str) -> bool:
     if text not in ("true", "false"):
-        raise TaskFailed(f"decode is {text!r}; it may be true or false", retry=False)
+        raise TaskFailed(
+            f"decode is {text!r}; it may be true or false", retry=False, reason=Reason.BAD_PARAMETER
+        )
     return text == "true"
 
 
@@ -186,7 +191,11 @@ def _limit(name: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (value < 0 and name not in _LOUDNESS):
-        raise TaskFailed(f"{name} is {text!r}; it must be {_unit(name)}", retry=False)
+        raise TaskFailed(
+            f"{name} is {text!r}; it must be {_unit(name)}",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     return value
 
 
@@ -207,6 +216,7 @@ def _modes(text: str) -> dict[str, str]:
                 f"mode is {text!r}; it may be fail, warn or a list such as black=warn,silence=fail"
                 f" with the checks {', '.join(_CHECKS)}",
                 retry=False,
+                reason=Reason.BAD_PARAMETER,
             )
         modes[check] = mode
     return modes

@@ -7,21 +7,29 @@ from collections.abc import Mapping
 from backoffice import publishers
 from backoffice.config.settings import Target
 from backoffice.errors import TaskFailed
-from backoffice.tasks import Context, Plan, Publication, Result
+from backoffice.publishers import staging
+from backoffice.states import Reason
+from backoffice.tasks import Context, Plan, Publication, Result, Trait
 
 PARAMETERS: Mapping[str, str] = {"publication": "numbers of publications, with spaces between"}
 REQUIRED: frozenset[str] = frozenset({"publication"})
+TRAITS = frozenset({Trait.RETRACT})
 
 
 def plan(context: Context) -> Plan:
-    notes = [f"removes {p.path} from target {p.target}" for p in context.publications]
-    return Plan(notes=notes or ["removes nothing: there is no such publication"])
+    """Which they are is known to the database alone, which a plan does not read."""
+    numbers = context.parameters.get("publication", "")
+    return Plan(notes=[f"retracts these publications if they are there: {numbers}"])
 
 
 def run(context: Context) -> Result:
     if not context.publications:
         asked = context.parameters.get("publication", "")
-        raise TaskFailed(f"there is no publication {asked!r} to retract", retry=False)
+        raise TaskFailed(
+            f"there is no publication {asked!r} to retract",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     # Unknown targets are found before anything is removed.
     openings = [(one, publishers.open(_target(context, one))) for one in context.publications]
     done = []
@@ -30,7 +38,7 @@ def run(context: Context) -> Result:
             one.path,
             sha256=one.sha256,
             tree=one.tree,
-            token=f"{context.id}-{context.attempt}",
+            token=staging.token(context.id, context.attempt),
             fence=context.fence,
         )
         word = "removed" if there else "was gone already:"
@@ -47,5 +55,6 @@ def _target(context: Context, publication: Publication) -> Target:
             f"publication {publication.id} is at target {publication.target!r}, which is no longer"
             f" configured; add [target {publication.target}] again to retract it",
             retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     return targets[publication.target]

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from backoffice.errors import Invalid, TaskFailed
+from backoffice.errors import Invalid, TaskFailed, reason_of
 from backoffice.media import colour, ffmpeg, profiles, rendering, scan, timeline
 from backoffice.media.profiles import Facts
+from backoffice.states import Reason
 from backoffice.system import files
 from backoffice.tasks import Context, Output, Plan, Result, Source, facts_of
 
@@ -106,16 +107,24 @@ def run(context: Context) -> Result:
 
 def _prepare(context: Context) -> _Work:
     if not context.sources:
-        raise TaskFailed("thumbnails takes a file, and got none; check the workflow", retry=False)
+        raise TaskFailed(
+            "thumbnails takes a file, and got none; check the workflow",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     source = context.sources[0]
     title = source.title
     facts = facts_of(context, source)
     facts = scan.looked(facts, source.path, context.settings, context.log, name=title)
     picture = profiles.first_picture(facts)
     if picture is None:
-        raise TaskFailed(f"{title} has sound but no picture, so there are no stills", retry=False)
+        raise TaskFailed(
+            f"{title} has sound but no picture, so there are no stills",
+            retry=False,
+            reason=Reason.UNUSABLE_SOURCE,
+        )
     if reason := colour.unusable(picture):
-        raise TaskFailed(f"{title} {reason}", retry=False)
+        raise TaskFailed(f"{title} {reason}", retry=False, reason=Reason.UNUSABLE_SOURCE)
     seconds = float(picture.get("duration", 0.0) or facts["duration"])
     joined = bool(facts.get("joined"))
     return _Work(source.path, title, picture, seconds, timeline.arguments(facts), joined)
@@ -153,7 +162,9 @@ def _still_command(context: Context, work: _Work, percent: int, moment: float) -
     try:
         width, height = profiles.dimensions(work.picture, STILL_LINES)
     except Invalid as error:
-        raise TaskFailed(f"{work.title}: {error}", retry=False) from error
+        raise TaskFailed(
+            f"{work.title}: {error}", retry=False, reason=Reason.UNUSABLE_SOURCE
+        ) from error
     seek = ["-ss", f"{moment:.3f}"] if moment else []
     return [
         *ffmpeg.command(context.settings),
@@ -254,7 +265,9 @@ def _write_map(context: Context, work: _Work) -> None:
     try:
         path.write_text(_web_vtt(work, _sprite_path(context, work).name))
     except OSError as error:
-        raise TaskFailed(f"{path.name} cannot be written: {error.strerror}") from error
+        raise TaskFailed(
+            f"{path.name} cannot be written: {error.strerror}", reason=reason_of(error)
+        ) from error
 
 
 def _web_vtt(work: _Work, sprite: str) -> str:
@@ -304,4 +317,5 @@ def _check(work: _Work, outputs: Sequence[Output]) -> None:
             raise TaskFailed(
                 f"no {output.role} came out of {work.title}; its picture cannot be decoded",
                 retry=False,
+                reason=Reason.OUTPUT_TOO_SMALL,
             )

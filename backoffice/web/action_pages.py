@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from webob import Response
 
-from backoffice.engine import jobs
+from backoffice.engine import bulk_actions, field_limits
 from backoffice.reports.records import Record
 from backoffice.states import CANCELLED, JOB_ACTIONS
 from backoffice.web import queries, render
@@ -130,7 +130,7 @@ def _preview(call: Call, found: Mapping[str, Any]) -> Response:
         everything="all" in dict(call.form),
         refused=[_refusal(one) for one in found["refusals"]],
         hidden=[(name, value) for name, value in call.form if name not in left_out],
-        value=dict(call.form).get("value") or jobs.DEFAULT_PRIORITY,
+        value=dict(call.form).get("value") or field_limits.DEFAULT_PRIORITY,
         back=_back(call, _filter(call.form)),
     )
 
@@ -142,7 +142,7 @@ def done(call: Call) -> Response:
     if "name" not in query:
         raise Problem(400, f"say which action was done: name={', '.join(queries.MANY_ACTIONS)}")
     action, refused = ACTIONS[query["name"]], query.get("refused", [])
-    looked_at = jobs.preview(call.site.database, action.name, refused) if refused else {}
+    looked_at = bulk_actions.preview(call.site.database, action.name, refused) if refused else {}
     asked = _filter(call.written)
     return render.page(
         call,

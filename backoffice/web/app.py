@@ -20,7 +20,7 @@ from storm.locals import Store
 from backoffice.config.names import TOKEN_ACTOR
 from backoffice.config.resources import share
 from backoffice.config.settings import AuthSettings, Settings
-from backoffice.data import counter_store, database, events, replication, tokens
+from backoffice.data import counter_store, database_errors, events, replication, tokens
 from backoffice.data.database import Database
 from backoffice.engine import catalogue
 from backoffice.system import logs
@@ -76,12 +76,12 @@ def make_app(
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     base = base or Database(settings.database, replicas=True)
-    book = counter_store.Book(base.apart(), apart=True)
+    book = counter_store.CounterWriter(base.apart(), apart=True)
     site = Site(settings, base, catalogue.load(settings), registry, pages.show)
     router = Router(routes)
 
     app = application(site, router)
-    app = TransactionPerRequest(app, open=_opener(base, book), retryable=database.again)
+    app = TransactionPerRequest(app, open=_opener(base, book), retryable=database_errors.again)
     if base.replicated:
         app = ReadYourWrites(app, secret=_key(auth.secret), merged=replication.merged, header=TOKEN)
     app = Roles(app, required=_required_role(router))
@@ -127,7 +127,7 @@ class Unit:
 
     store: Store
     close: Callable[[], None]
-    book: counter_store.Book
+    book: counter_store.CounterWriter
 
     def commit(self) -> None:
         self.store.commit()
@@ -137,7 +137,7 @@ class Unit:
         self.store.rollback()
 
 
-def _opener(base: Database, book: counter_store.Book) -> Callable[[Environ], Unit]:
+def _opener(base: Database, book: counter_store.CounterWriter) -> Callable[[Environ], Unit]:
     def open(environ: Environ) -> Unit:
         reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
         store = base.request_store(reading, environ.get(READ_AFTER, ""))

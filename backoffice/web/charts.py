@@ -11,7 +11,7 @@ from typing import Any
 from genshi.core import Markup
 
 from backoffice.reports import throughput
-from backoffice.reports.throughput import Slot
+from backoffice.reports.throughput import Interval
 from backoffice.states import FAILED, SUCCEEDED
 from backoffice.web.call import Call
 from backoffice.web.render import NONE, join, moment, row
@@ -39,15 +39,15 @@ def charts(call: Call) -> list[dict[str, Any]]:
     """What a template needs of each, the shortest time first."""
     seen = throughput.of(call.site.database)
     seen.look(call.store)
-    return [_chart(one, seen.slots(one.minutes, one.slots)) for one in CHARTS]
+    return [_chart(one, seen.intervals(one.minutes, one.slots)) for one in CHARTS]
 
 
-def _chart(chart: Chart, slots: Sequence[Slot]) -> dict[str, Any]:
+def _chart(chart: Chart, slots: Sequence[Interval]) -> dict[str, Any]:
     data = {
         "start": slots[0].start,
         "step": chart.minutes * 60,
-        "succeeded": [_of(slot, SUCCEEDED) for slot in slots],
-        "failed": [_of(slot, FAILED) for slot in slots],
+        SUCCEEDED: [_of(slot, SUCCEEDED) for slot in slots],
+        FAILED: [_of(slot, FAILED) for slot in slots],
     }
     rows = [slots[n : n + chart.together] for n in range(0, len(slots), chart.together)]
     return {
@@ -60,15 +60,15 @@ def _chart(chart: Chart, slots: Sequence[Slot]) -> dict[str, Any]:
     }
 
 
-def _of(slot: Slot, state: str) -> int | None:
+def _of(slot: Interval, state: str) -> int | None:
     return None if slot.ended is None else slot.ended[state]
 
 
-def _sum(slots: Iterable[Slot], state: str) -> str:
+def _sum(slots: Iterable[Interval], state: str) -> str:
     return f"{sum(_of(slot, state) or 0 for slot in slots):,}"
 
 
-def _slots(slots: Sequence[Slot]) -> Markup:
+def _slots(slots: Sequence[Interval]) -> Markup:
     begins = datetime.fromtimestamp(slots[0].start, UTC)
     known = all(slot.ended is not None for slot in slots)
     counts = [_sum(slots, one) if known else NONE for one in (SUCCEEDED, FAILED)]

@@ -100,8 +100,8 @@ _FORMS = {
 
 TASK = Shape(
     "task",
-    "id job name type state queue tags priority attempt attempts progress speed eta worker host"
-    " run_at started finished needs",
+    "id job name type state reason queue tags priority attempt attempts progress speed eta worker"
+    " host run_at started finished needs",
     texts="title message",
     values="report",
 )
@@ -125,8 +125,8 @@ JOB = Shape(
 )
 ATTEMPT = Shape(
     "attempt",
-    "id task number state worker host started finished ffmpeg exit_status cpu_seconds peak_memory"
-    " wall_seconds log log_size",
+    "id task number state reason worker host started finished ffmpeg exit_status cpu_seconds"
+    " peak_memory wall_seconds log log_size",
     texts="message",
     commands="argv",
 )
@@ -142,7 +142,7 @@ WORKER = Shape(
 )
 NODE = Shape("node", "name role state lag reads writes share", texts="message")
 QUEUE = Shape("queue", "name paused limit ready running oldest")
-EVENT = Shape("event", "id at actor action job task subject", values="detail")
+EVENT = Shape("event", "id at actor action job task subject reason host", values="detail")
 TOKEN = Shape("token", "id name role state created created_by expires revoked last_used secret")
 WHY = Shape("why", "subject", lines={"reasons": "reason"})
 SCHEDULE = Shape("schedule", "name cron next_run last_run last_job", texts="message")

@@ -14,7 +14,7 @@ from backoffice.data import model
 from backoffice.data.model import File
 from backoffice.media import colour
 from backoffice.reports import lineage, records
-from backoffice.states import PUBLICATION_STATES, PUBLISHED
+from backoffice.states import PRESENT, PUBLICATION_STATES, PUBLISHED
 from backoffice.web import queries, render
 from backoffice.web.call import Call
 from backoffice.web.render import link, moment, row, state
@@ -23,7 +23,6 @@ Headers = list[tuple[str, str]]
 Record = dict[str, Any]
 
 _HLS = "application/vnd.apple.mpegurl"
-_PRESENT = "present"
 _GONE = Markup('<span class="none">–</span>')
 
 
@@ -57,7 +56,7 @@ def files(call: Call, found: Sequence[Record], headers: Headers) -> Response:
 def file(call: Call, record: Record, headers: Headers) -> Response:
     number = record["id"]
     row = model.get(call.store, File, number, "file")
-    here = record["state"] == _PRESENT
+    here = record["state"] == PRESENT
     return render.page(
         *(call, "file.html"),
         title=record["name"] or f"File {number}",

@@ -9,7 +9,7 @@ from webob import Response
 
 from backoffice.data import model
 from backoffice.data.model import File
-from backoffice.engine import jobs
+from backoffice.engine import file_registry, submission
 from backoffice.errors import NotFound
 from backoffice.media import media_types
 from backoffice.reports import records
@@ -33,7 +33,7 @@ def register(call: Call) -> Response:
     asked = call.document(documents.parse_registration)
     path = files.resolve(asked["href"], call.site.settings.paths.roots)
     size = path.stat().st_size
-    file, new = jobs.register_file(call.store, path, size, call.user, asked["metadata"])
+    file, new = file_registry.register(call.store, path, size, call.user, asked["metadata"])
     headers = [("Location", call.url(f"/files/{file}"))]
     status = 201 if new else 200
     return call.show("file", records.file(call.store, file), status=status, headers=headers)
@@ -93,8 +93,8 @@ def retract(call: Call, id: int) -> Response:
     """Submit the job that takes it back: workers may be the only ones to reach a
     target. The answer is that job."""
     publication = records.publication(call.store, id)
-    request = jobs.retraction(publication)
+    request = submission.retraction(publication)
     prepared = call.site.catalogue.prepare(request, call.site.settings)
-    job, _ = jobs.submit(call.store, prepared, call.user, call.request_id)
+    job, _ = submission.submit(call.store, prepared, call.user, call.request_id)
     headers = [("Location", call.url(f"/jobs/{job}"))]
     return call.show("job", records.job(call.store, job), status=201, headers=headers)

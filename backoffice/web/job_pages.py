@@ -14,8 +14,8 @@ from genshi.core import Markup
 from webob import Response
 
 from backoffice.data import search
-from backoffice.data.database import clock
-from backoffice.engine import jobs as steering
+from backoffice.data.sql import clock
+from backoffice.engine import bulk_actions
 from backoffice.errors import Invalid
 from backoffice.reports import records, why
 from backoffice.reports.records import Record
@@ -113,8 +113,10 @@ def _matching(call: Call, shown: int, older: str) -> str:
     narrowed = (wanted.states, wanted.workflow, wanted.submitter)
     if wanted.text or sum(map(bool, narrowed)) > 1:
         return f"more than {_count(shown)}"
-    many = len(search.ids(call.store, wanted, limit=steering.COUNTED + 1))
-    return f"more than {steering.COUNTED:,} jobs" if many > steering.COUNTED else _count(many)
+    many = len(search.ids(call.store, wanted, limit=bulk_actions.COUNTED + 1))
+    return (
+        f"more than {bulk_actions.COUNTED:,} jobs" if many > bulk_actions.COUNTED else _count(many)
+    )
 
 
 def _count(jobs: int) -> str:

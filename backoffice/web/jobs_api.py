@@ -9,8 +9,8 @@ from storm.locals import Store
 from webob import Response
 
 from backoffice.data.search import Filter
-from backoffice.engine import jobs
-from backoffice.engine.jobs import Request
+from backoffice.engine import bulk_actions, jobs, submission
+from backoffice.engine.submission import JobRequest
 from backoffice.errors import Invalid, NotFound
 from backoffice.reports import records, why
 from backoffice.reports.records import Record
@@ -115,21 +115,21 @@ def show_log(call: Call, id: int) -> Response:
 
 
 def submit(call: Call) -> Response:
-    request = Request(**call.document(documents.parse_job))
+    request = JobRequest(**call.document(documents.parse_job))
     return _submit(call, request)
 
 
 def clone(call: Call, id: int) -> Response:
-    return _submit(call, jobs.request_of(call.store, id))
+    return _submit(call, submission.request_of(call.store, id))
 
 
 def dry_run(call: Call) -> Response:
     """What the job would do; nothing is stored."""
-    prepared = _prepared(call, Request(**call.document(documents.parse_job)))
+    prepared = _prepared(call, JobRequest(**call.document(documents.parse_job)))
     return call.show("plan", submit_pages.plan_record(prepared, call.site.settings))
 
 
-def _prepared(call: Call, request: Request) -> jobs.Prepared:
+def _prepared(call: Call, request: JobRequest) -> submission.PreparedJob:
     site = call.site
     try:
         return site.catalogue.prepare(request, site.settings)
@@ -137,9 +137,9 @@ def _prepared(call: Call, request: Request) -> jobs.Prepared:
         raise Problem(422, str(error)) from error
 
 
-def _submit(call: Call, request: Request) -> Response:
+def _submit(call: Call, request: JobRequest) -> Response:
     prepared = _prepared(call, request)
-    job, new = jobs.submit(call.store, prepared, call.user, call.request_id)
+    job, new = submission.submit(call.store, prepared, call.user, call.request_id)
     headers = [("Location", call.url(f"/jobs/{job}"))]
     status = 201 if new else 200
     return call.show("job", records.job(call.store, job), status=status, headers=headers)
@@ -198,9 +198,9 @@ def act_on_many(call: Call) -> Response:
     wanted = _selection(asked)
     site = call.site
     if asked["preview"]:
-        result = jobs.preview(site.database, asked["name"], wanted)
+        result = bulk_actions.preview(site.database, asked["name"], wanted)
     else:
-        result = jobs.apply(site.database, asked["name"], wanted, call.user, asked["value"])
+        result = bulk_actions.apply(site.database, asked["name"], wanted, call.user, asked["value"])
     return call.show("result", result)
 
 

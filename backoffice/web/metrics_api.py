@@ -1,10 +1,10 @@
 """/metrics: what Prometheus is told.
 
 Of the whole: what the database holds, and what all processes have counted
-(``ledger``); every web server of one database tells the same of it. Of this
+(``counter_store``); every web server of one database tells the same of it. Of this
 process: its requests, and the servers of a replicated database as it sees them.
 Of this host: its disks. Owns the names; what is counted has its names in
-``tally``.
+``counters``.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _versions(store: Store) -> Iterator[Metric]:
 def _queues(queues: Iterable[Record]) -> Iterator[Metric]:
     by_name = {queue["name"]: queue for queue in queues}
     for name, key, text in (
-        (gauges.READY, "ready", "Tasks that wait for a worker"),
+        (gauges.READY_TASKS, "ready", "Tasks that wait for a worker"),
         ("queue_running_tasks", "running", "Tasks that run"),
         ("queue_paused", "paused", "1 if the queue is paused, 0 if not"),
         ("queue_oldest_ready_seconds", "oldest", "For how long the first task has been ready"),
@@ -103,9 +103,9 @@ def _workers(store: Store) -> Iterator[Metric]:
     counts = records.worker_counts(store)
     values = {state: counts.get(state, 0) for state in WORKER_STATES}
     yield _gauge("workers", "Workers by state", "state", values)
-    (slots,) = store.execute("SELECT SUM(slots) FROM worker WHERE state = 'active'").get_one()
+    slots = queue_statistics.worker_slots(store)
     text = "Tasks that all active workers may run at once"
-    yield GaugeMetricFamily(f"{PREFIX}worker_slots", text, slots or 0)
+    yield GaugeMetricFamily(f"{PREFIX}worker_slots", text, slots)
 
 
 def _watches(store: Store, names: Sequence[str]) -> Iterator[Metric]:

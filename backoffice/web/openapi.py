@@ -45,6 +45,7 @@ _KEYS: dict[str, Schema] = {
     "node.state": {"enum": list(cluster.STATES)},
     "node.role": {"enum": list(cluster.ROLES)},
     "publication.state": {"enum": list(states.PUBLICATION_STATES)},
+    "reason": {"enum": [*filter(None, states.Reason), None]},
     **dict.fromkeys(("facts", "report", "detail"), _ANY),
     **dict.fromkeys(("parameters", "metadata"), _MAP),
     **dict.fromkeys(("tags", "needs", "queues", "reasons", "choices"), _TEXTS),

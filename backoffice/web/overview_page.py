@@ -20,8 +20,9 @@ from genshi.core import Markup
 from storm.locals import Store
 from webob import Response
 
-from backoffice.data.database import Database, clock
-from backoffice.reports import failure_groups, queue_statistics, records
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
+from backoffice.reports import failure_groups, queue_depths, queue_statistics, records
 from backoffice.reports.failure_groups import Cause, Causes
 from backoffice.reports.records import Record
 from backoffice.states import ACTIVE, DRAINING, LOST
@@ -68,7 +69,7 @@ class Shared:
         self._made: dict[tuple[str, bool], _Made] = {}
 
     def main(self, call: Call) -> Markup:
-        (event,) = call.store.execute("SELECT MAX(id) FROM event").get_one()
+        event = records.last_event(call.store)
         kind = (call.url("/"), call.may("operator"))
         with self._lock:  # one makes it, the others wait for it
             made = self._made.get(kind)
@@ -138,8 +139,8 @@ def _summary(queues: Sequence[Record], failed: Causes) -> Markup:
 
 def many(count: int) -> str:
     """A number that was counted no further than ``figures.COUNTED``."""
-    if count > queue_statistics.COUNTED:
-        return f"more than {queue_statistics.COUNTED:,}"
+    if count > queue_depths.COUNTED:
+        return f"more than {queue_depths.COUNTED:,}"
     return f"{count:,}"
 
 

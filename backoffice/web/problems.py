@@ -11,7 +11,7 @@ from typing import Any
 
 from storm.exceptions import DatabaseError
 
-from backoffice.data.database import explained
+from backoffice.data.database_errors import explained
 from backoffice.documents.safe_xml import (
     Fault,
     Malformed,

@@ -40,7 +40,11 @@ class Web:
             grace=settings.worker.grace,
         )
         self.daemon = Daemon(
-            "web", settings, reload=self.reload, tell=self.tell, lives=self.server.lives
+            "web",
+            settings,
+            reload=self.reload,
+            dump_status=self.dump_status,
+            lives=self.server.lives,
         )
 
     def run(self) -> None:
@@ -89,7 +93,7 @@ class Web:
         app = make_app(settings, base=self.database)
         self.server.swap(app, _limits(settings), settings.worker.grace)
 
-    def tell(self) -> Iterator[str]:
+    def dump_status(self) -> Iterator[str]:
         for thread, environ, age in self.server.serving():
             asked = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
             known = environ.get(request_id.KEY, "")

@@ -11,11 +11,11 @@ from backoffice import __version__
 from backoffice.config.redaction import shown
 from backoffice.config.resources import share
 from backoffice.data.cluster import Status
-from backoffice.engine import catalogue, jobs
+from backoffice.engine import catalogue, queue_control, worker_registry
 from backoffice.engine.workflows import ParameterSpec, Workflow
 from backoffice.errors import Invalid, NotFound
 from backoffice.media.profiles import Profile
-from backoffice.reports import queue_statistics, records
+from backoffice.reports import queue_depths, queue_statistics, records
 from backoffice.reports.records import Record
 from backoffice.web import atom, queries
 from backoffice.web.call import Call
@@ -79,12 +79,12 @@ def show_queue(call: Call, name: str) -> Response:
 
 
 def pause_queue(call: Call, name: str) -> Response:
-    jobs.pause_queue(call.store, name, call.user)
+    queue_control.pause(call.store, name, call.user)
     return show_queue(call, name)
 
 
 def resume_queue(call: Call, name: str) -> Response:
-    jobs.resume_queue(call.store, name, call.user)
+    queue_control.resume(call.store, name, call.user)
     return show_queue(call, name)
 
 
@@ -93,7 +93,7 @@ def limit_queue(call: Call, name: str) -> Response:
     text = call.fields.get("value")
     if text is None or not re.fullmatch(r"none|[0-9]{1,6}", text):
         raise Invalid("say how many tasks may run at once: value=4, or value=none")
-    jobs.limit_queue(call.store, name, None if text == "none" else int(text), call.user)
+    queue_control.limit(call.store, name, None if text == "none" else int(text), call.user)
     return show_queue(call, name)
 
 
@@ -101,7 +101,7 @@ def _queues(call: Call) -> list[Record]:
     """A page tells more of them, but counts no further than people care to know."""
     if call.format == "html":
         return queue_statistics.queues(call.store)
-    return records.queues(call.store)
+    return queue_depths.queues(call.store)
 
 
 def _queue(call: Call, name: str) -> Record:
@@ -121,7 +121,7 @@ def show_worker(call: Call, id: int) -> Response:
 
 
 def drain(call: Call, id: int) -> Response:
-    jobs.drain(call.store, id, call.user)
+    worker_registry.drain(call.store, id, call.user)
     return show_worker(call, id)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata
@@ -20,7 +19,7 @@ from backoffice import __version__
 from backoffice.config.settings import Settings, Watch
 from backoffice.data import migrations
 from backoffice.data.cluster import UP
-from backoffice.data.database import clock, is_mysql
+from backoffice.data.sql import clock, server_version
 from backoffice.errors import BackofficeError
 from backoffice.media import ffmpeg
 from backoffice.reports import queue_statistics, records
@@ -131,7 +130,7 @@ def nodes(call: Call, found: Sequence[Record], headers: Headers) -> Response:
         call,
         "nodes.html",
         title="Database",
-        server=_server(call.store),
+        server=server_version(call.store),
         rows=join([_node(one) for one in found]),
         up=sum(one["state"] == UP for one in found),
         count=len(found),
@@ -227,7 +226,7 @@ def _versions(settings: Settings, store: Store) -> dict[str, str]:
         "Python": platform.python_version(),
         "ffmpeg": _tool(settings.tools.ffmpeg, confinement.of_tools(settings)),
         "ffprobe": _tool(settings.tools.ffprobe, confinement.of_tools(settings)),
-        "Database": _server(store),
+        "Database": server_version(store),
         "Schema": f"version {migrations.version(store)}",
         "System": f"{platform.system()} {platform.release()}, {platform.node()}",
     }
@@ -240,13 +239,6 @@ def _tool(path: str, confined: Confinement) -> str:
         return ffmpeg.version(path, confined)
     except BackofficeError as error:
         return str(error)
-
-
-def _server(store: Store) -> str:
-    if not is_mysql(store):
-        return f"SQLite {sqlite3.sqlite_version}"
-    (version,) = store.execute("SELECT VERSION()").get_one()
-    return version if "MariaDB" in version else f"MySQL {version}"
 
 
 @lru_cache

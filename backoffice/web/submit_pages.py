@@ -19,7 +19,7 @@ from webob import Response
 
 from backoffice.config.redaction import shown
 from backoffice.config.settings import Settings
-from backoffice.engine import dry_run, jobs, workflows
+from backoffice.engine import dry_run, field_limits, submission, workflows
 from backoffice.engine.workflows import InputSpec, ParameterSpec, Workflow
 from backoffice.errors import Conflict, Invalid
 from backoffice.reports import lineage
@@ -69,7 +69,7 @@ def ask(call: Call) -> Response:
         recipes = [found[one] for one in sorted(found) if found[one].inputs or not file]
         return render.page(call, "choose.html", title="Submit", recipes=recipes, file=file)
     workflow = _workflow(call, name)
-    values = {"priority": str(jobs.DEFAULT_PRIORITY)}
+    values = {"priority": str(field_limits.DEFAULT_PRIORITY)}
     if file is not None and workflow.inputs:
         known = lineage.source(call.store, file)
         values[f"input.{workflow.inputs[0].role}"] = path_of(known)
@@ -102,9 +102,9 @@ def _workflow(call: Call, name: str) -> Workflow:
     return found[name]
 
 
-def _submit(call: Call, draft: Draft, prepared: jobs.Prepared) -> Response:
+def _submit(call: Call, draft: Draft, prepared: submission.PreparedJob) -> Response:
     try:
-        job, _ = jobs.submit(call.store, prepared, call.user, call.request_id)
+        job, _ = submission.submit(call.store, prepared, call.user, call.request_id)
     except Conflict as error:
         draft.faults["key"] = str(error)
         return _form(call, draft, status=409)
@@ -125,10 +125,10 @@ def _picked(workflow: Workflow, values: Mapping[str, str], role: str) -> dict[st
 # What was typed -------------------------------------------------------------
 
 
-def _prepared(call: Call, draft: Draft) -> jobs.Prepared | None:
+def _prepared(call: Call, draft: Draft) -> submission.PreparedJob | None:
     """None if something is wrong; the draft then knows what and where."""
     roots = call.site.settings.paths.roots
-    request = jobs.Request(
+    request = submission.JobRequest(
         workflow=draft.workflow.name,
         inputs=[pair for spec in draft.workflow.inputs for pair in _inputs(draft, spec, roots)],
         title=_bounded(draft, "title"),
@@ -141,7 +141,9 @@ def _prepared(call: Call, draft: Draft) -> jobs.Prepared | None:
     if draft.faults:
         return None
     catalogue, settings = call.site.catalogue, call.site.settings
-    prepared: jobs.Prepared | None = draft.check("", lambda: catalogue.prepare(request, settings))
+    prepared: submission.PreparedJob | None = draft.check(
+        "", lambda: catalogue.prepare(request, settings)
+    )
     return prepared
 
 
@@ -172,24 +174,24 @@ def _parameters(draft: Draft) -> dict[str, str]:
             found[spec.name] = value
         given = {spec.name: value} if value else {}
         alone = replace(draft.workflow, parameters=(spec,))
-        draft.check(name, lambda a=alone, g=given: workflows.settle(a, g))  # type: ignore[misc]
+        draft.check(name, lambda a=alone, g=given: workflows.resolve_parameters(a, g))  # type: ignore[misc]
     return found
 
 
 def _bounded(draft: Draft, name: str) -> str:
     text = draft.value(name)
-    if len(text) > jobs.LONGEST[name]:
-        most = jobs.LONGEST[name]
+    if len(text) > field_limits.LONGEST[name]:
+        most = field_limits.LONGEST[name]
         draft.faults[name] = f"at most {most} characters are possible; this has {len(text)}"
     return text
 
 
 def _priority(draft: Draft) -> int:
-    text = draft.value("priority") or str(jobs.DEFAULT_PRIORITY)
-    if re.fullmatch("[0-9]{1,3}", text) and int(text) in jobs.PRIORITIES:
+    text = draft.value("priority") or str(field_limits.DEFAULT_PRIORITY)
+    if re.fullmatch("[0-9]{1,3}", text) and int(text) in field_limits.PRIORITIES:
         return int(text)
     draft.faults["priority"] = f"{text[:50]!r} is not a whole number from 0 (first) to 100 (last)"
-    return jobs.DEFAULT_PRIORITY
+    return field_limits.DEFAULT_PRIORITY
 
 
 def _delay(draft: Draft) -> float:
@@ -230,7 +232,7 @@ def _form(call: Call, draft: Draft, *, status: int = 200) -> Response:
         parameters=[_parameter_field(draft, spec) for spec in draft.workflow.parameters],
         offered=offered,
         roots=[str(root) for root in call.site.settings.paths.roots],
-        longest=jobs.LONGEST,
+        longest=field_limits.LONGEST,
     )
 
 
@@ -294,7 +296,7 @@ def _writable(path: str) -> bool:
 # The plan -------------------------------------------------------------------
 
 
-def plan_record(prepared: jobs.Prepared, settings: Settings) -> dict[str, Any]:
+def plan_record(prepared: submission.PreparedJob, settings: Settings) -> dict[str, Any]:
     """What the job would do, as the document ``plan`` has it."""
     return {
         "workflow": prepared.workflow.name,

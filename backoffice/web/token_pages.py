@@ -11,6 +11,7 @@ from backoffice.data import tokens
 from backoffice.errors import Invalid
 from backoffice.reports import records
 from backoffice.reports.records import Record
+from backoffice.states import ACTIVE
 from backoffice.web import render
 from backoffice.web.call import ROLES, Call
 from backoffice.web.render import moment, row, state
@@ -83,7 +84,7 @@ def _row(call: Call, one: Record) -> Markup:
         one["created_by"],
         moment(one["expires"]) if one["expires"] else "never",
         moment(one["last_used"]) if one["last_used"] else "never",
-        _revoking(call, one) if one["state"] == "active" else "",
+        _revoking(call, one) if one["state"] == ACTIVE else "",
     )
 
 

@@ -2,7 +2,7 @@
 --
 -- No foreign keys: InnoDB would lock the parent row of each insert for sharing
 -- (the job's, with every event), and two tasks of one job that end together
--- would deadlock. Rows are removed in one place, retention.py.
+-- would deadlock. Rows are removed in one place, pruning.py.
 --
 -- Times are UTC. Text is utf8mb4; names that only machines read are ascii.
 
@@ -120,6 +120,7 @@ CREATE TABLE IF NOT EXISTS task (
     speed VARCHAR(32) NOT NULL DEFAULT '',
     eta DOUBLE NULL,
     message TEXT NOT NULL,
+    reason VARCHAR(32) CHARACTER SET ascii NOT NULL DEFAULT '',
     spec LONGTEXT NOT NULL,
     KEY task_claim (state, lane_id, priority, id),
     KEY task_due (state, run_at),
@@ -136,6 +137,7 @@ CREATE TABLE IF NOT EXISTS attempt (
     started DATETIME(6) NOT NULL,
     finished DATETIME(6) NULL,
     message TEXT NOT NULL,
+    reason VARCHAR(32) CHARACTER SET ascii NOT NULL DEFAULT '',
     commands LONGTEXT NOT NULL,
     ffmpeg VARCHAR(255) NOT NULL DEFAULT '',
     exit_status INT NULL,
@@ -172,6 +174,8 @@ CREATE TABLE IF NOT EXISTS event (
     job_id BIGINT NULL,
     task_id BIGINT NULL,
     detail TEXT NOT NULL,
+    reason VARCHAR(32) CHARACTER SET ascii NOT NULL DEFAULT '',
+    host VARCHAR(255) NOT NULL DEFAULT '',
     KEY event_job (job_id),
     KEY event_actor (actor),
     KEY event_action (action)
@@ -211,7 +215,7 @@ CREATE TABLE IF NOT EXISTS delivery (
     KEY delivery_task (task_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
 
--- Whoever moves next_run has the run: that is all the locking there is.
+-- The scheduler that moves next_run on has the run: there is no other lock.
 CREATE TABLE IF NOT EXISTS schedule (
     name VARCHAR(64) NOT NULL PRIMARY KEY,
     cron VARCHAR(255) NOT NULL,
@@ -247,8 +251,8 @@ CREATE TABLE IF NOT EXISTS watched (
     KEY watched_checked (watch, checked)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- How far each [alert NAME] has told of each kind of event, see alerts.py. Whoever
--- moves next_try on may send until then. failing: since when no try succeeded.
+-- The last event of each kind that each [alert NAME] has sent, see alerts.py. The
+-- scheduler that moves next_try on may send until then. failing: since when no try succeeded.
 CREATE TABLE IF NOT EXISTS alert (
     name VARCHAR(64) NOT NULL,
     kind VARCHAR(64) CHARACTER SET ascii NOT NULL,
@@ -258,7 +262,7 @@ CREATE TABLE IF NOT EXISTS alert (
     PRIMARY KEY (name, kind)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- Disks that the history has as low and not yet as well again.
+-- Disks that are low according to the history.
 CREATE TABLE IF NOT EXISTS low_disk (
     host VARCHAR(255) NOT NULL,
     name VARCHAR(128) NOT NULL,
@@ -280,9 +284,9 @@ CREATE TABLE IF NOT EXISTS token (
     UNIQUE KEY token_digest (digest)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What all processes have counted, for Prometheus; see ledger.py. labels: their
+-- Counters of all processes, for Prometheus; see counter_store.py. labels: their
 -- values, as a list in JSON.
-CREATE TABLE IF NOT EXISTS tally (
+CREATE TABLE IF NOT EXISTS counter (
     name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     labels VARCHAR(255) NOT NULL,
     value DOUBLE NOT NULL,

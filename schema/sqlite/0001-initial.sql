@@ -113,6 +113,7 @@ CREATE TABLE IF NOT EXISTS task (
     speed TEXT NOT NULL DEFAULT '',
     eta REAL NULL,
     message TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
     spec TEXT NOT NULL
 );
 
@@ -130,6 +131,7 @@ CREATE TABLE IF NOT EXISTS attempt (
     started TEXT NOT NULL,
     finished TEXT NULL,
     message TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
     commands TEXT NOT NULL,
     ffmpeg TEXT NOT NULL DEFAULT '',
     exit_status INTEGER NULL,
@@ -167,7 +169,9 @@ CREATE TABLE IF NOT EXISTS event (
     subject TEXT NOT NULL,
     job_id INTEGER NULL,
     task_id INTEGER NULL,
-    detail TEXT NOT NULL
+    detail TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
+    host TEXT NOT NULL DEFAULT ''
 );
 
 CREATE INDEX IF NOT EXISTS event_job ON event (job_id);
@@ -270,7 +274,7 @@ CREATE TABLE IF NOT EXISTS token (
 
 CREATE UNIQUE INDEX IF NOT EXISTS token_digest ON token (digest);
 
-CREATE TABLE IF NOT EXISTS tally (
+CREATE TABLE IF NOT EXISTS counter (
     name TEXT NOT NULL,
     labels TEXT NOT NULL,
     value REAL NOT NULL,

@@ -23,8 +23,9 @@ from storm.locals import Store
 from backoffice.config import loading
 from backoffice.config.settings import DatabaseSettings, Settings
 from backoffice.data import migrations
-from backoffice.data.database import Database, clock, moment
-from backoffice.engine import catalogue, jobs, leases
+from backoffice.data.database import Database
+from backoffice.data.sql import clock, moment
+from backoffice.engine import catalogue, leases, submission
 from backoffice.states import JOB_ENDED
 from backoffice.system import files
 from tests.acceptance import proc
@@ -200,15 +201,17 @@ class Site:
 
     # Jobs
 
-    def prepare(self, workflow: str, *sources: Path, **request: Any) -> jobs.Prepared:
-        asked = jobs.Request(
+    def prepare(self, workflow: str, *sources: Path, **request: Any) -> submission.PreparedJob:
+        asked = submission.JobRequest(
             workflow=workflow, inputs=[("source", str(source)) for source in sources], **request
         )
         recipes = catalogue.load(self.settings).workflows
-        return jobs.prepare(asked, recipes, self.settings.paths.roots)
+        return submission.prepare(asked, recipes, self.settings.paths.roots)
 
     def submit(self, workflow: str, *sources: Path, **request: Any) -> int:
-        job: int = self.do(jobs.submit, self.prepare(workflow, *sources, **request), "tester")[0]
+        job: int = self.do(
+            submission.submit, self.prepare(workflow, *sources, **request), "tester"
+        )[0]
         self.accepted.append(job)
         return job
 
@@ -355,7 +358,7 @@ class Site:
         assert gaps == [], "attempts that are not in the history"
 
     def _check_leases(self) -> None:
-        late = self.do(leases.leases)
+        late = self.do(leases.current)
         now = self.do(clock)
         limit = timedelta(seconds=2 * POLL)
         assert [one for one in late if one.until + limit < now] == [], "claims past their lease"

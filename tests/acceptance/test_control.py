@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backoffice.data.database import Database
-from backoffice.engine.jobs import submit
+from backoffice.engine.submission import submit
 from tests.acceptance import proc
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import Site

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from backoffice.engine import jobs
-from backoffice.scheduler.scheduler import SWEEP_EVERY
-from backoffice.workers.executors.local import process_mark
+from backoffice.scheduler.target_sweep import EVERY as SWEEP_EVERY
+from backoffice.system import processes
 from tests.acceptance import proc
 from tests.acceptance.proc import wait_for
 from tests.acceptance.site import LEASE, POLL, Site
@@ -51,7 +51,7 @@ def test_a_kill_after_the_claim_gives_the_task_back_when_the_lease_has_ended(
 ) -> None:
     site = either_site
     job = site.submit(site.put(attempts=1), site.source(clips["plain.mp4"]))
-    since = killed_at(site, job, "backoffice.workers.worker:Worker._start:before")
+    since = killed_at(site, job, "backoffice.workers.running:RunningAttempts.start:before")
     site.start("worker")
     wait_for(lambda: site.task(job, "publish").attempt == 2, "another runs it")
     assert LEASE / 3 < time.monotonic() - since < SOON
@@ -103,7 +103,7 @@ def test_a_kill_after_ffmpeg_and_before_the_outcome_makes_one_output(
     parameters = {"profile": "mp4-360", "target": "site"}
     job = site.submit("transcode", site.source(clips["plain.mp4"]), parameters=parameters)
     # The probe's outcome is the first; the transcode's is what matters here.
-    killed_at(site, job, "backoffice.workers.executors.attempt:_made:before")
+    killed_at(site, job, "backoffice.workers.executors.results:_measured:before")
     site.start("worker")
     assert site.ended(job) == "succeeded"
     assert site.task(job, "transcode").attempt == 2
@@ -176,7 +176,7 @@ def test_a_kill_after_the_publication_was_recorded_runs_nothing_again(
     )
     job = site.submit(name, site.source(clips["plain.mp4"]))
     worker = site.start(
-        "scheduler", "worker", hold="backoffice.workers.worker:Worker._delivered:before"
+        "scheduler", "worker", hold="backoffice.workers.outbox:Outbox.delivered:before"
     )
     site.held()
     # Each turn with the database comes by here: on to that of the publishing.
@@ -387,7 +387,7 @@ def test_a_stranger_with_a_dead_workers_process_id_is_never_signalled(site: Site
     """The mark of a worker that is gone names a process id that is now a
     stranger's, and the stranger itself bears no mark."""
     stranger = sleeper("")
-    here = process_mark(stranger.pid).split(":")[0]
+    here = processes.mark(stranger.pid).split(":")[0]
     marked = sleeper(f"{here}:{stranger.pid}:1:another-boot")
     elsewhere = sleeper(f"pid[1]:{stranger.pid}:1:another-boot")
     try:

@@ -14,7 +14,7 @@ import pytest
 
 from backoffice.config.settings import DatabaseSettings
 from backoffice.data.database import Database
-from backoffice.engine import jobs
+from backoffice.engine import jobs, submission
 from backoffice.errors import DatabaseUnavailable
 from tests import conftest as servers
 from tests.acceptance import proc
@@ -223,7 +223,7 @@ def test_a_commit_whose_answer_is_lost_submits_one_job(
     for key in ("k", ""):
         prepared = site.prepare(name, source, key=key)
         proxy.cut_commits += 2
-        job, new = database.transact(jobs.submit, prepared, "tester")
+        job, new = database.transact(submission.submit, prepared, "tester")
         assert new is False  # it found what the lost answer was about
         site.accepted.append(job)
     database.close()

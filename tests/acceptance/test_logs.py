@@ -30,8 +30,8 @@ from tests.sentry import receiving
 ROTATIONS, WRITERS = 20, 4
 WRITER = """
 import logging, pathlib, select, sys
-from backoffice import logs
-from backoffice.config import LogSettings
+from backoffice.system import logs
+from backoffice.config.settings import LogSettings
 logs.setup(LogSettings("files", pathlib.Path(sys.argv[1]), "info", "plain", ""))
 log, name, count = logging.getLogger("backoffice"), sys.argv[2], 0
 while not select.select([sys.stdin], [], [], 0.001)[0]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from lxml import etree
 from storm.locals import Store
 
+from backoffice.data import tables
 from backoffice.documents import safe_xml
 from backoffice.operations import backup
 from backoffice.system import files
@@ -30,7 +31,7 @@ def command(site: Site, *arguments: str | Path, status: int = 0) -> str:
 
 def drop_everything(store: Store) -> None:
     dialect = "mysql" if "MySQL" in type(store.get_database()).__name__ else "sqlite"
-    for name in [*backup.names(dialect), "schema_step"]:
+    for name in [*tables.names(dialect), "schema_step"]:
         store.execute(f"DROP TABLE IF EXISTS {name}")
 
 

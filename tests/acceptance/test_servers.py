@@ -15,7 +15,7 @@ import pytest
 from lxml import etree
 from storm.locals import Store
 
-from backoffice.engine import catalogue, jobs
+from backoffice.engine import catalogue, submission
 from tests.acceptance.servers import Client, free_port, serving
 from tests.acceptance.site import Site
 
@@ -50,8 +50,8 @@ def filled(site: Site) -> Iterator[Site]:
 def submit_many(store: Store, site: Site) -> None:
     recipes = catalogue.load(site.settings).workflows
     for _ in range(MANY):
-        prepared = jobs.prepare(jobs.Request("nothing"), recipes, ())
-        jobs.submit(store, prepared, "tester")
+        prepared = submission.prepare(submission.JobRequest("nothing"), recipes, ())
+        submission.submit(store, prepared, "tester")
 
 
 # What each of them must do --------------------------------------------------

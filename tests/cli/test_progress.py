@@ -49,7 +49,7 @@ def test_lines_tell_of_every_change_and_every_ten_percent(board: Board) -> None:
     held = []
 
     def start() -> None:
-        held.append(board.claim(worker)[0].held)
+        held.append(board.claim(worker)[0].claim)
 
     def report(percent: float) -> Callable[[], object]:
         return lambda: board.do(leases.report_progress, held[0], percent, "2x", 65.0)
@@ -75,7 +75,7 @@ def test_a_failure_is_told_with_its_reason(board: Board) -> None:
     worker = board.worker()
 
     def fail() -> None:
-        board.finish(board.claim(worker)[0].held, FAILED, "disk\x1b full")
+        board.finish(board.claim(worker)[0].claim, FAILED, "disk\x1b full")
 
     def again() -> None:
         board.do(lambda store: store.execute("UPDATE task SET run_at = '2020-01-01 00:00:00'"))
@@ -109,12 +109,12 @@ def test_a_bar_shows_what_runs(board: Board) -> None:
     job = board.submit()
     worker = board.worker()
     (one,) = board.claim(worker)
-    board.do(leases.report_progress, one.held, 42.0, "3x", 5.0)
+    board.do(leases.report_progress, one.claim, 42.0, "3x", 5.0)
     out = Terminal()
 
     def step(seconds: float) -> None:
         board.do(jobs.cancel, job, "tester")
-        board.finish(one.held, "cancelled")
+        board.finish(one.claim, "cancelled")
 
     assert follow(board, job, out, sleep=step) == "cancelled"
     assert "one" in out.getvalue()

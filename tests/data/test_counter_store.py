@@ -11,7 +11,7 @@ import pytest
 
 from backoffice.config.settings import DatabaseSettings
 from backoffice.data import counter_store, counters
-from backoffice.data.counter_store import EVERY, Book
+from backoffice.data.counter_store import EVERY, CounterWriter
 from backoffice.data.counters import Counter, Key
 from backoffice.data.database import Database
 from tests.board import Board
@@ -41,7 +41,10 @@ def kept(board: Board) -> dict[Key, float]:
 
 
 def test_what_several_have_counted_is_one_sum(board: Board) -> None:
-    first, second = Book(board.database), Book(Database(board.settings.database), apart=True)
+    first, second = (
+        CounterWriter(board.database),
+        CounterWriter(Database(board.settings.database), apart=True),
+    )
     for book, number in ((first, 2), (second, 3), (first, 4)):
         WORDS.count("long", n=number)
         book.write()
@@ -77,7 +80,7 @@ def test_those_that_write_at_once_lose_nothing_and_block_nobody(board: Board) ->
 
 def test_a_book_is_written_when_it_is_time(board: Board) -> None:
     time = Time()
-    book = Book(board.database, monotonic=time)
+    book = CounterWriter(board.database, monotonic=time)
     WORDS.count("long")
     book.turn()
     assert kept(board) == {}
@@ -91,7 +94,7 @@ def test_a_book_is_written_when_it_is_time(board: Board) -> None:
 
 def test_who_has_nothing_to_write_does_not_ask_the_database() -> None:
     nowhere = Database(DatabaseSettings("mysql://nobody@127.0.0.1:1/none", 1))
-    Book(nowhere).write()
+    CounterWriter(nowhere).write()
     assert counters.take() == {}
 
 
@@ -100,16 +103,16 @@ def test_what_a_database_that_is_away_did_not_take_is_written_later(
 ) -> None:
     nowhere = Database(DatabaseSettings("mysql://nobody@127.0.0.1:1/none", 1))
     WORDS.count("long")
-    Book(nowhere).write()
-    assert "tally.unwritten" in caplog.text
+    CounterWriter(nowhere).write()
+    assert "counters.unwritten" in caplog.text
     WORDS.count("long")
-    Book(board.database).write()
+    CounterWriter(board.database).write()
     assert kept(board)[LONG] == 2
 
 
 def test_trouble_with_the_database_is_counted_by_kind(board: Board) -> None:
     nowhere = Database(DatabaseSettings("mysql://nobody@127.0.0.1:1/none", 1))
-    Book(nowhere, scheduler=True).write()
+    CounterWriter(nowhere, scheduler=True).write()
     assert counters.take() == {("database_errors", ("away",)): 1}
 
 
@@ -122,7 +125,7 @@ def test_a_transaction_that_runs_again_is_counted_by_its_reason(
     def insert(store: Any) -> None:
         tries.append(1)
         for _ in range(2 if len(tries) == 1 else 1):
-            store.execute("INSERT INTO tally (name, labels, value) VALUES ('x', '', 1)")
+            store.execute("INSERT INTO counter (name, labels, value) VALUES ('x', '', 1)")
 
     if not board.database.mysql:
         pytest.skip("SQLite has no error that says so")
@@ -142,7 +145,7 @@ def test_a_figure_that_is_put_replaces_the_one_before(board: Board) -> None:
 def test_a_scheduler_is_heard_of_even_if_nothing_happens(board: Board) -> None:
     assert board.read(counter_store.scheduler_heard_of) is None
     time = Time()
-    book = Book(board.database, scheduler=True, monotonic=time)
+    book = CounterWriter(board.database, scheduler=True, monotonic=time)
     book.turn()
     first = board.read(counter_store.scheduler_heard_of)
     assert abs(first - board.clock()) < timedelta(seconds=30)
@@ -155,5 +158,5 @@ def test_a_scheduler_is_heard_of_even_if_nothing_happens(board: Board) -> None:
 
 def test_others_than_schedulers_are_not_taken_for_one(board: Board) -> None:
     WORDS.count("long")
-    Book(board.database).write()
+    CounterWriter(board.database).write()
     assert board.read(counter_store.scheduler_heard_of) is None

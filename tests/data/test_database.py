@@ -17,16 +17,9 @@ from storm.exceptions import IntegrityError, OperationalError
 from storm.locals import Store
 
 from backoffice.config.settings import DatabaseSettings
-from backoffice.data.database import (
-    Database,
-    clock,
-    code,
-    explained,
-    for_update,
-    insert_many,
-    moment,
-    passing,
-)
+from backoffice.data.database import Database
+from backoffice.data.database_errors import code, explained, passing
+from backoffice.data.sql import clock, for_update, insert_many, moment
 from backoffice.errors import ConfigError, DatabaseUnavailable, SchemaMismatch
 from tests.conftest import MariaDB
 from tests.crowd import LONG, processes, together
@@ -332,8 +325,8 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 UNWRITABLE = """
 import os, sys
-from backoffice.config import DatabaseSettings
-from backoffice.database import Database
+from backoffice.config.settings import DatabaseSettings
+from backoffice.data.database import Database
 from backoffice.errors import DatabaseUnavailable
 GO
 os.chdir(sys.argv[2])
@@ -492,8 +485,8 @@ def test_writers_at_once_take_turns_and_none_runs_twice(plain: Database) -> None
 
 COUNT_UP = """
 import sys
-from backoffice.config import DatabaseSettings
-from backoffice.database import Database
+from backoffice.config.settings import DatabaseSettings
+from backoffice.data.database import Database
 from tests.data.test_database import count_up
 GO
 count_up(Database(DatabaseSettings(sys.argv[1], 5)), 40)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from storm.locals import Store
 
-from backoffice.data.database import insert_many
-from backoffice.engine import jobs
+from backoffice.data.sql import insert_many
+from backoffice.engine import queue_control
 from backoffice.reports import records
 from backoffice.scheduler import retention
 from tests.board import Board
@@ -90,7 +90,7 @@ def test_an_event_committed_late_is_not_skipped(board: Board, mariadb: MariaDB) 
 def test_the_history_can_be_filtered(board: Board) -> None:
     first, second = board.submit(submitter="alice"), board.submit(submitter="bob")
     board.run(board.worker())
-    board.do(jobs.pause_queue, "default", "alice")
+    board.do(queue_control.pause, "default", "alice")
 
     def found(**wanted: object) -> list[tuple[str, str]]:
         forwards = board.read(records.events, after=0, limit=99, **wanted)

@@ -14,9 +14,9 @@ from tests.crowd import processes
 
 MIGRATE = """
 import sys
-from backoffice import migrations
-from backoffice.config import DatabaseSettings
-from backoffice.database import Database
+from backoffice.data import migrations
+from backoffice.config.settings import DatabaseSettings
+from backoffice.data.database import Database
 GO
 print(migrations.migrate(Database(DatabaseSettings(sys.argv[1], 10))))
 """

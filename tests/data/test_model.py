@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from backoffice.data import model
-from backoffice.data.database import Database, insert_many
+from backoffice.data.database import Database
 from backoffice.data.model import ID, KEY
+from backoffice.data.sql import insert_many
 from backoffice.errors import NotFound
 
 AT = datetime(2026, 11, 21, 10, 0, 0, 123456)

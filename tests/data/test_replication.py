@@ -514,7 +514,7 @@ URIS = re.compile(r"mysql-replicated://[^\s\"`…]*\?[^\s\"`…)]+(?![^\s\"`)]*�
 
 
 @pytest.mark.parametrize(
-    "path", ["docs/replication.md", "etc/backoffice.ini", "backoffice/replication.py"]
+    "path", ["docs/replication.md", "etc/backoffice.ini", "backoffice/data/replication.py"]
 )
 def test_what_is_documented_is_taken(path: str) -> None:
     found = [replication.options_of(URI(uri)) for uri in URIS.findall((ROOT / path).read_text())]

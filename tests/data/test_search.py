@@ -9,9 +9,9 @@ import pytest
 from storm.locals import Store
 
 from backoffice.data import search
-from backoffice.data.database import insert_many
 from backoffice.data.search import Filter
-from backoffice.engine import jobs
+from backoffice.data.sql import insert_many
+from backoffice.engine import file_registry
 from backoffice.errors import Invalid
 from backoffice.reports import records
 from backoffice.scheduler import retention, scheduler
@@ -270,7 +270,7 @@ def test_files_are_found_by_words_of_their_names(
     for number, name in enumerate(names, 1):
         path = board.settings.paths.roots[0] / name
         path.write_bytes(b"x")
-        assert board.do(jobs.register_file, path, 1, "ann", {}) == (number, True)
+        assert board.do(file_registry.register, path, 1, "ann", {}) == (number, True)
     if ways != "not yet indexed":
         scheduler.index(board.database)
         assert board.read(search.behind) == 0
@@ -291,7 +291,7 @@ def test_files_are_found_by_words_of_their_names(
 
 def test_a_file_that_is_pruned_leaves_the_index(board: Board, source: Path) -> None:
     size = source.stat().st_size
-    board.do(jobs.register_file, source, size, "ann", {})
+    board.do(file_registry.register, source, size, "ann", {})
     board.do(fill, 1, 1, finished=BEGAN)
     board.do(lambda s: s.execute("UPDATE file SET job_id = 1"))
     scheduler.index(board.database)

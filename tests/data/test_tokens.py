@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from backoffice.data import tokens
-from backoffice.data.database import clock, moment
+from backoffice.data.sql import clock, moment
 from backoffice.errors import DatabaseUnavailable, Invalid, NotFound
 from backoffice.reports import records
 from tests.board import Board

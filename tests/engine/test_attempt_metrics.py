@@ -12,13 +12,13 @@ from backoffice.data import counters
 from backoffice.data.counters import Key
 from backoffice.engine import attempt_metrics
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.claims import Held
-from backoffice.engine.leases import Lease
-from backoffice.engine.outcomes import DeliveryMade, Outcome
+from backoffice.engine.claims import Claim
+from backoffice.engine.leases import LeaseRecord
+from backoffice.engine.outcomes import Outcome
 from backoffice.states import FAILED, LOST, RELEASED, SUCCEEDED
-from backoffice.tasks import Job, Publication
+from backoffice.tasks import Delivery, Job, Publication, Result
 
-HELD = Held(1, 1, 1, 1)
+HELD = Claim(1, 1, 1, 1)
 TARGETS = ("site", "archive")
 
 
@@ -77,13 +77,13 @@ def test_a_retraction_is_counted_once_a_target() -> None:
 
 @pytest.mark.parametrize(("status", "told"), [(204, "sent"), (500, "failed"), (0, "failed")])
 def test_a_message_is_counted_by_whether_it_arrived(status: int, told: str) -> None:
-    delivery = DeliveryMade("http://example.org", status, "", 0.1)
-    counts = ended("notify", Outcome(SUCCEEDED, deliveries=[delivery]))
+    delivery = Delivery("http://example.org", status, "", 0.1)
+    counts = ended("notify", Outcome(SUCCEEDED, result=Result(deliveries=[delivery])))
     assert counts["notifications", ("job", told)] == 1
 
 
 def test_a_rescue_is_a_lost_lease_and_a_lost_attempt() -> None:
-    attempt_metrics.rescued(Lease(HELD, datetime.min, 60, "encode", "transcode"))
+    attempt_metrics.rescued(LeaseRecord(HELD, datetime.min, 60, "encode", "transcode"))
     assert counters.take() == {("leases_lost", ()): 1, ("attempts", ("transcode", LOST)): 1}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backoffice.data.search import Filter
-from backoffice.engine import jobs
+from backoffice.engine import bulk_actions, file_registry, jobs, submission
 from backoffice.errors import Conflict, Invalid
 from backoffice.reports import records
 from backoffice.states import JOB_ACTIONS
@@ -32,7 +32,7 @@ def states(board: Board) -> list[str]:
 
 def test_a_preview_counts_and_changes_nothing(mixed: Board) -> None:
     before = states(mixed), mixed.read(records.events, limit=99)
-    found = jobs.preview(mixed.database, "cancel", Filter())
+    found = bulk_actions.preview(mixed.database, "cancel", Filter())
     assert (states(mixed), mixed.read(records.events, limit=99)) == before
     assert (found["matched"], found["possible"], found["done"]) == (7, 4, 0)
     assert (found["action"], found["preview"], found["more"]) == ("cancel", True, False)
@@ -41,8 +41,8 @@ def test_a_preview_counts_and_changes_nothing(mixed: Board) -> None:
 
 
 def test_a_preview_counts_only_so_far(mixed: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "COUNTED", 3)
-    found = jobs.preview(mixed.database, "cancel", Filter())
+    monkeypatch.setattr(bulk_actions, "COUNTED", 3)
+    found = bulk_actions.preview(mixed.database, "cancel", Filter())
     assert (found["matched"], found["possible"], found["more"]) == (3, 3, True)
 
 
@@ -50,8 +50,8 @@ def test_a_preview_counts_only_so_far(mixed: Board, monkeypatch: pytest.MonkeyPa
 def test_an_action_reaches_every_job_that_matches(
     mixed: Board, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(jobs, "_BATCH", batch)
-    result = jobs.apply(mixed.database, "cancel", Filter(), "bob")
+    monkeypatch.setattr(bulk_actions, "_BATCH", batch)
+    result = bulk_actions.apply(mixed.database, "cancel", Filter(), "bob")
     assert states(mixed) == ["failed"] * 3 + ["cancelled"] * 4
     assert (result["matched"], result["possible"], result["done"]) == (7, 4, 4)
     assert result["preview"] is False
@@ -62,14 +62,18 @@ def test_an_action_reaches_every_job_that_matches(
 
 
 def test_an_action_keeps_to_its_filter(mixed: Board) -> None:
-    assert jobs.apply(mixed.database, "pause", Filter(text="sea"), "bob")["done"] == 3
+    assert bulk_actions.apply(mixed.database, "pause", Filter(text="sea"), "bob")["done"] == 3
     assert states(mixed) == ["failed"] * 3 + ["paused"] * 4
-    assert jobs.apply(mixed.database, "resume", Filter(states=["failed"]), "bob")["done"] == 0
-    assert jobs.apply(mixed.database, "retry", Filter(submitter="alice"), "bob")["done"] == 3
+    assert (
+        bulk_actions.apply(mixed.database, "resume", Filter(states=["failed"]), "bob")["done"] == 0
+    )
+    assert (
+        bulk_actions.apply(mixed.database, "retry", Filter(submitter="alice"), "bob")["done"] == 3
+    )
 
 
 def test_an_action_on_named_jobs_tells_of_those_it_cannot_change(mixed: Board) -> None:
-    result = jobs.apply(mixed.database, "retry", [2, 4, 99], "bob")
+    result = bulk_actions.apply(mixed.database, "retry", [2, 4, 99], "bob")
     assert (result["matched"], result["possible"], result["done"]) == (3, 1, 1)
     assert [one["job"] for one in result["refusals"]] == [4, 99]
     assert result["refusals"][1]["message"] == "there is no job 99"
@@ -77,12 +81,12 @@ def test_an_action_on_named_jobs_tells_of_those_it_cannot_change(mixed: Board) -
 
 
 def test_the_priority_of_many_is_set(mixed: Board) -> None:
-    jobs.apply(mixed.database, "priority", Filter(states=["queued"]), "bob", 7)
+    bulk_actions.apply(mixed.database, "priority", Filter(states=["queued"]), "bob", 7)
     assert [job["priority"] for job in mixed.read(records.jobs, limit=4)] == [50, 7, 7, 7]
 
 
 def test_a_job_that_changes_meanwhile_is_told_of(mixed: Board) -> None:
-    done, refusals = mixed.do(jobs._act_on, jobs.pause, [5, 7, 99], "bob")
+    done, refusals = mixed.do(bulk_actions._act_on, jobs.pause, [5, 7, 99], "bob")
     assert done == 1
     assert [one["job"] for one in refusals] == [7, 99]
 
@@ -99,12 +103,12 @@ def test_a_wrong_action_on_many_is_refused(
     board: Board, action: str, value: int | None, words: str
 ) -> None:
     with pytest.raises(Invalid, match=words):
-        jobs.apply(board.database, action, Filter(), "bob", value)
+        bulk_actions.apply(board.database, action, Filter(), "bob", value)
 
 
 def test_every_action_on_many_can_be_counted(mixed: Board) -> None:
     for action in JOB_ACTIONS:
-        assert jobs.preview(mixed.database, action, Filter())["matched"] == 7
+        assert bulk_actions.preview(mixed.database, action, Filter())["matched"] == 7
 
 
 # Files ----------------------------------------------------------------------
@@ -112,7 +116,7 @@ def test_every_action_on_many_can_be_counted(mixed: Board) -> None:
 
 def register(board: Board, path: Path, **metadata: str) -> tuple[int, bool]:
     size = path.stat().st_size
-    found: tuple[int, bool] = board.do(jobs.register_file, path, size, "alice", metadata)
+    found: tuple[int, bool] = board.do(file_registry.register, path, size, "alice", metadata)
     return found
 
 
@@ -156,16 +160,16 @@ def test_metadata_too_long_is_refused(board: Board, source: Path) -> None:
 
 def test_a_publication_is_taken_back_by_a_job() -> None:
     publication = {"id": 7, "path": "a/" + "x" * 600, "state": "published"}
-    request = jobs.retraction(publication)
+    request = submission.retraction(publication)
     assert (request.workflow, request.parameters) == ("retract", {"publication": "7"})
-    jobs._check(request)
+    submission._check(request)
     with pytest.raises(Conflict, match="publication 7 is retracted already"):
-        jobs.retraction(publication | {"state": "retracted"})
+        submission.retraction(publication | {"state": "retracted"})
 
 
 def test_an_action_on_no_job_is_no_fault(board: Board) -> None:
     board.submit(chain("one"))
-    selections: list[jobs.Selection] = [Filter(workflow="none"), []]
+    selections: list[bulk_actions.Selection] = [Filter(workflow="none"), []]
     for wanted in selections:
-        result = jobs.apply(board.database, "cancel", wanted, "bob")
+        result = bulk_actions.apply(board.database, "cancel", wanted, "bob")
         assert (result["matched"], result["done"], result["refusals"]) == (0, 0, [])

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from storm.locals import Store
 
-from backoffice.data.database import clock, insert_many, moment
-from backoffice.engine import claims, jobs, leases, outcomes
-from backoffice.engine.claims import Claimed, Held
-from backoffice.engine.outcomes import DeliveryMade, MadeFile, Outcome, PublishedFile
+from backoffice.data.sql import clock, insert_many, moment
+from backoffice.engine import claims, jobs, leases, outcomes, queue_control, worker_registry
+from backoffice.engine.claims import Claim, ClaimedTask
+from backoffice.engine.outcomes import Outcome
 from backoffice.engine.workflows import TaskSpec
 from backoffice.reports import records
 from backoffice.states import (
@@ -26,7 +26,8 @@ from backoffice.states import (
     SCHEDULED,
     SUCCEEDED,
 )
-from tests.board import Board, chain, recipe
+from backoffice.tasks import Delivery, Published, Result
+from tests.board import Board, chain, made_file, recipe
 from tests.conftest import MariaDB
 from tests.crowd import processes, together
 
@@ -39,14 +40,14 @@ def rows(board: Board, query: str, *values: object) -> list[tuple[Any, ...]]:
     return found
 
 
-def task(board: Board, held: Held, columns: str = "state") -> tuple[Any, ...]:
+def task(board: Board, held: Claim, columns: str = "state") -> tuple[Any, ...]:
     (row,) = rows(board, f"SELECT {columns} FROM task WHERE id = ?", held.task_id)
     return row
 
 
-def started(board: Board, worker: int) -> Held:
+def started(board: Board, worker: int) -> Claim:
     (one,) = board.claim(worker)
-    return one.held
+    return one.claim
 
 
 def everything(board: Board) -> dict[str, list[tuple[Any, ...]]]:
@@ -55,25 +56,25 @@ def everything(board: Board) -> dict[str, list[tuple[Any, ...]]]:
     return {table: rows(board, f"SELECT * FROM {table} ORDER BY id") for table in tables}
 
 
-def names(claimed: Sequence[Claimed]) -> list[str]:
+def names(claimed: Sequence[ClaimedTask]) -> list[str]:
     return [one.name for one in claimed]
 
 
 # Fencing --------------------------------------------------------------------
 
-FILES = [MadeFile("file:///x/out.mp4", "out.mp4", "made", "video/mp4", False, 1, "a" * 64, {})]
-PUBLISHED = [PublishedFile(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 1)]
+FILES = [made_file("file:///x/out.mp4", "out.mp4", "made", "video/mp4", False, 1, "a" * 64, {})]
+PUBLISHED = [Published(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 1)]
 WHOLE: dict[str, Any] = {
     "outputs": FILES,
     "facts": {1: {"duration": 1}},
     "checksums": {1: "b" * 64},
     "published": PUBLISHED,
     "retracted": [1],
-    "deliveries": [DeliveryMade("http://x", 200, "", 0.1)],
+    "deliveries": [Delivery("http://x", 200, "", 0.1)],
 }
 NOT_LOST = [state for state in ATTEMPT_STATES if state not in (RUNNING, LOST)]
 
-Report = Callable[[Store, Held], object]
+Report = Callable[[Store, Claim], object]
 REPORTS: dict[str, Report] = {
     "progress": lambda s, held: leases.report_progress(s, held, 99.0, "9x", 1.0),
     "command": lambda s, held: leases.report_command(s, held, [["ffmpeg"]], "6.0", "/log"),
@@ -81,38 +82,38 @@ REPORTS: dict[str, Report] = {
     "fence": lambda s, held: leases.fence(s, held, 999.0, clock(s)),
     **{
         f"finish {state}": lambda s, held, state=state: outcomes.finish(  # type: ignore[misc]
-            s, held, Outcome(state, "late", **WHOLE), clock(s)
+            s, held, Outcome(state, "late", result=Result(**WHOLE)), clock(s)
         )
         for state in NOT_LOST
     },
 }
 
 
-def given_to_another(board: Board, held: Held) -> None:
+def given_to_another(board: Board, held: Claim) -> None:
     board.finish(held, LOST, "its worker was lost")
     started(board, board.worker())
 
 
-def finished_by_another(board: Board, held: Held) -> None:
+def finished_by_another(board: Board, held: Claim) -> None:
     board.finish(held, LOST, "its worker was lost")
     board.finish(started(board, board.worker()))
 
 
-def set_aside(board: Board, held: Held) -> None:
+def set_aside(board: Board, held: Claim) -> None:
     board.do(lambda s: s.execute("UPDATE task SET losses = 4"))
     board.finish(held, LOST, "its worker was lost")
 
 
-def claimed_again_by_the_same(board: Board, held: Held) -> None:
+def claimed_again_by_the_same(board: Board, held: Claim) -> None:
     board.finish(held, LOST, "its worker was lost")
     assert started(board, held.worker_id) != held
 
 
-def waiting_again(board: Board, held: Held) -> None:
+def waiting_again(board: Board, held: Claim) -> None:
     board.finish(held, LOST, "its worker was lost")
 
 
-def job_gone(board: Board, held: Held) -> None:
+def job_gone(board: Board, held: Claim) -> None:
     for table in ("task", "attempt"):
         board.do(lambda s, table=table: s.execute(f"DELETE FROM {table}"))
     board.do(lambda s: s.execute("DELETE FROM job"))
@@ -131,7 +132,7 @@ def job_gone(board: Board, held: Held) -> None:
 )
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_report_of_a_former_owner_changes_nothing(
-    board: Board, report: str, taken: Callable[[Board, Held], None]
+    board: Board, report: str, taken: Callable[[Board, Claim], None]
 ) -> None:
     board.submit(chain("one", "two"))
     held = started(board, board.worker())
@@ -146,7 +147,7 @@ def test_a_report_of_a_former_owner_changes_nothing(
 def test_a_report_must_name_task_attempt_and_worker(board: Board, report: str, part: str) -> None:
     board.submit(chain("one"))
     held = started(board, board.worker())
-    other = Held(**{**held.__dict__, part: 99})
+    other = Claim(**{**held.__dict__, part: 99})
     before = everything(board)
     assert board.do(REPORTS[report], other) is False
     assert everything(board) == before
@@ -190,8 +191,8 @@ def test_a_beat_keeps_only_what_is_ours(board: Board) -> None:
     given_to_another(board, gone)
     until = task(board, gone, "lease_until")
     now = board.clock()
-    beat = board.do(leases.beat, worker, [gone, ours], 500.0, now)
-    assert beat == leases.Beat(frozenset({ours}), frozenset(), False)
+    beat = board.do(leases.heartbeat, worker, [gone, ours], 500.0, now)
+    assert beat == leases.HeartbeatResult(frozenset({ours}), frozenset(), False)
     assert moment(task(board, ours, "lease_until")[0]) == now + timedelta(seconds=500)
     assert task(board, gone, "lease_until") == until
 
@@ -202,9 +203,9 @@ def test_a_beat_brings_the_wish_to_cancel_and_to_drain(board: Board) -> None:
     worker = board.worker()
     held, other = started(board, worker), started(board, worker)
     board.do(jobs.cancel, job, "alice")
-    board.do(jobs.drain, worker, "alice")
-    beat = board.do(leases.beat, worker, [held, other], 60.0, board.clock())
-    assert beat == leases.Beat(frozenset({held, other}), frozenset({held}), True)
+    board.do(worker_registry.drain, worker, "alice")
+    beat = board.do(leases.heartbeat, worker, [held, other], 60.0, board.clock())
+    assert beat == leases.HeartbeatResult(frozenset({held, other}), frozenset({held}), True)
 
 
 def test_what_others_can_see_is_refused_once_cancel_was_asked(board: Board) -> None:
@@ -235,8 +236,8 @@ def test_several_are_claimed_at_once_from_all_lanes(board: Board) -> None:
     for queue, priority in [("x", 3), ("y", 1), ("x", 2), ("z", 4)]:
         board.submit(chain("one", queue=queue), priority=priority)
     worker = board.worker()
-    assert sorted(one.held.task_id for one in board.claim(worker, 3)) == [1, 2, 3]
-    assert [one.held.task_id for one in board.claim(worker, 3)] == [4]
+    assert sorted(one.claim.task_id for one in board.claim(worker, 3)) == [1, 2, 3]
+    assert [one.claim.task_id for one in board.claim(worker, 3)] == [4]
     assert board.claim(worker, 3) == []
 
 
@@ -270,9 +271,9 @@ def test_a_paused_queue_gives_nothing_until_it_is_resumed(board: Board) -> None:
     board.submit(chain("one", queue="encode"))
     board.submit(chain("two"))
     worker = board.worker()
-    board.do(jobs.pause_queue, "encode", "admin")
+    board.do(queue_control.pause, "encode", "admin")
     assert names(board.claim(worker, 9)) == ["two"]
-    board.do(jobs.resume_queue, "encode", "admin")
+    board.do(queue_control.resume, "encode", "admin")
     assert names(board.claim(worker, 9)) == ["one"]
 
 
@@ -280,7 +281,7 @@ def test_a_claim_records_who_runs_what_and_until_when(board: Board) -> None:
     job = board.submit(ONE)
     worker = board.worker(host="north")
     held = started(board, worker)
-    assert held == Held(1, 1, worker, job)
+    assert held == Claim(1, 1, worker, job)
     state, attempt, holder, until, began = task(
         board, held, "state, attempt, worker_id, lease_until, started"
     )
@@ -298,18 +299,18 @@ def test_a_claim_records_who_runs_what_and_until_when(board: Board) -> None:
 def test_a_limit_is_kept_within_one_claim(board: Board) -> None:
     for _ in range(5):
         board.submit(chain("one"))
-    board.do(jobs.limit_queue, "default", 2, "admin")
+    board.do(queue_control.limit, "default", 2, "admin")
     worker = board.worker()
     claimed = board.claim(worker, 9)
     assert len(claimed) == 2
-    board.finish(claimed[0].held)
+    board.finish(claimed[0].claim)
     assert len(board.claim(worker, 9)) == 1
 
 
 def test_a_limit_is_of_the_queue_whatever_tags_its_tasks_ask_for(board: Board) -> None:
     for tags in ((), ("gpu",), ("big",), ("big", "gpu")):
         board.submit(chain("one", tags=frozenset(tags)))
-    board.do(jobs.limit_queue, "default", 2, "admin")
+    board.do(queue_control.limit, "default", 2, "admin")
     assert len(board.claim(board.worker(tags=["gpu", "big"]), 9)) == 2
 
 
@@ -317,7 +318,7 @@ def test_a_full_queue_does_not_hide_the_others(board: Board) -> None:
     for _ in range(3):
         board.submit(chain("one", queue="encode"), priority=1)
     board.submit(chain("two"), priority=90)
-    board.do(jobs.limit_queue, "encode", 1, "admin")
+    board.do(queue_control.limit, "encode", 1, "admin")
     worker = board.worker()
     assert names(board.claim(worker, 2)) == ["one", "two"]
     board.submit(chain("three"), priority=90)
@@ -330,15 +331,15 @@ def test_a_limit_of_none_is_no_limit_and_of_0_lets_nothing_run(
 ) -> None:
     for _ in range(5):
         board.submit(chain("one"))
-    board.do(jobs.limit_queue, "default", 3, "admin")
-    board.do(jobs.limit_queue, "default", limit, "admin")
+    board.do(queue_control.limit, "default", 3, "admin")
+    board.do(queue_control.limit, "default", limit, "admin")
     assert len(board.claim(board.worker(), 9)) == running
 
 
 def test_a_limit_is_never_exceeded_by_claimers_at_once(board: Board) -> None:
     for number in range(40):
         board.submit(chain("one", tags=frozenset({"gpu"} if number % 2 else ())))
-    board.do(jobs.limit_queue, "default", 3, "admin")
+    board.do(queue_control.limit, "default", 3, "admin")
     worker = board.worker(tags=["gpu"], slots=9)
     seen: list[int] = []
 
@@ -348,7 +349,7 @@ def test_a_limit_is_never_exceeded_by_claimers_at_once(board: Board) -> None:
             claimed = board.claim(worker, 2)
             seen.append(board.read(claims.running_in, "default"))
             for one in claimed:
-                board.finish(one.held)
+                board.finish(one.claim)
             done += len(claimed)
             if not rows(board, "SELECT 1 FROM task WHERE state = 'ready' LIMIT 1"):
                 break
@@ -365,9 +366,9 @@ def claim_all(board: Board, finish: bool) -> list[int]:
     """Claim, and finish, until nothing is left; what was claimed."""
     worker, mine = board.worker(), []
     while claimed := board.claim(worker, 5):
-        mine += [one.held.task_id for one in claimed]
+        mine += [one.claim.task_id for one in claimed]
         for one in claimed if finish else ():
-            board.finish(one.held)
+            board.finish(one.claim)
     return mine
 
 
@@ -407,7 +408,7 @@ def test_claimers_at_once_never_get_the_same(board: Board) -> None:
 
 CLAIM_ALL = """
 import json, sys
-from backoffice.config import load
+from backoffice.config.loading import load
 from tests.board import Board
 from tests.engine.test_claims import claim_all
 GO
@@ -479,7 +480,7 @@ def test_a_claim_locks_no_more_than_it_takes(board: Board, mariadb: MariaDB) -> 
         cursor.execute("SET tx_isolation = 'READ-COMMITTED'")
         cursor.execute(statement, (1, 10))
         assert len(cursor.fetchall()) == 10
-        assert [one.held.task_id for one in board.claim(board.worker(), 90)] == [*range(11, 101)]
+        assert [one.claim.task_id for one in board.claim(board.worker(), 90)] == [*range(11, 101)]
     finally:
         other.close()
 
@@ -615,10 +616,10 @@ def test_several_attempts_end_in_one_transaction_each_in_its_own_way(board: Boar
     board.submit(chain("d", "e"))
     board.submit(ONE)
     worker = board.worker()
-    held = {one.name: one.held for one in board.claim(worker, 9)}
+    held = {one.name: one.claim for one in board.claim(worker, 9)}
     board.finish(held["b"], LOST, "gone")
     ended = [
-        (held["a"], Outcome(SUCCEEDED, "a warning", outputs=FILES)),
+        (held["a"], Outcome(SUCCEEDED, "a warning", result=Result(outputs=FILES))),
         (held["b"], Outcome(SUCCEEDED)),
         (held["d"], Outcome(SUCCEEDED)),
         (held["one"], Outcome(FAILED, "no luck")),
@@ -643,7 +644,7 @@ def test_several_attempts_end_in_one_transaction_each_in_its_own_way(board: Boar
 def test_the_same_place_has_one_publication(board: Board) -> None:
     def publish(digest: str) -> None:
         board.submit(chain("one"))
-        one = PublishedFile(1, "site", "a.mp4", "http://x/a.mp4", False, digest * 64, 1)
+        one = Published(1, "site", "a.mp4", "http://x/a.mp4", False, digest * 64, 1)
         board.finish(started(board, board.worker()), published=[one])
 
     for digest in "aab":
@@ -681,7 +682,7 @@ def test_only_what_is_due_is_promoted(board: Board) -> None:
     for delay in (10, 1000):
         board.submit(chain("one"), delay=delay)
     assert board.do(claims.promote, board.clock() + timedelta(seconds=100)) == 1
-    assert [one.held.task_id for one in board.claim(board.worker(), 9)] == [1]
+    assert [one.claim.task_id for one in board.claim(board.worker(), 9)] == [1]
 
 
 def test_what_another_scheduler_has_promoted_is_left_alone(board: Board) -> None:
@@ -732,12 +733,13 @@ def test_a_lease_that_was_not_renewed_is_given_back(board: Board) -> None:
     board.submit(ONE)
     worker = board.worker(host="north", pid=77)
     held = started(board, worker)
-    (lease,) = board.read(leases.leases)
-    assert (lease.held, lease.length) == (held, 60.0)
+    (lease,) = board.read(leases.current)
+    assert (lease.claim, lease.length) == (held, 60.0)
     assert board.do(outcomes.rescue, lease, board.clock())
-    assert task(board, held, "state, losses, message") == (
+    assert task(board, held, "state, losses, reason, message") == (
         READY,
         1,
+        "lost-worker",
         f"worker {worker} on north, process 77 was lost",
     )
     assert not board.do(outcomes.rescue, lease, board.clock())
@@ -747,8 +749,8 @@ def test_a_lease_that_was_renewed_meanwhile_is_left_alone(board: Board) -> None:
     board.submit(ONE)
     worker = board.worker()
     held = started(board, worker)
-    (lease,) = board.read(leases.leases)
-    board.do(leases.beat, worker, [held], 60.0, board.clock() + SOON)
+    (lease,) = board.read(leases.current)
+    board.do(leases.heartbeat, worker, [held], 60.0, board.clock() + SOON)
     before = everything(board)
     assert not board.do(outcomes.rescue, lease, board.clock())
     assert everything(board) == before
@@ -757,7 +759,7 @@ def test_a_lease_that_was_renewed_meanwhile_is_left_alone(board: Board) -> None:
 def test_of_rescuers_at_once_one_gives_the_task_back(board: Board) -> None:
     board.submit(ONE)
     held = started(board, board.worker())
-    (lease,) = board.read(leases.leases)
+    (lease,) = board.read(leases.current)
     now = board.clock()
     given = together(board.database, *[partial(board.do, outcomes.rescue, lease, now)] * 4)
     assert sorted(given) == [False, False, False, True]
@@ -766,26 +768,27 @@ def test_of_rescuers_at_once_one_gives_the_task_back(board: Board) -> None:
 
 def test_a_lost_worker_that_beats_is_active_again(board: Board) -> None:
     worker = board.worker()
-    (beat,) = rows(board, "SELECT heartbeat FROM worker")[0]
-    board.do(leases.mark_lost_workers, [(worker, moment(beat))], board.clock())
+    board.do(worker_registry.mark_lost, board.read(worker_registry.living), board.clock())
     assert rows(board, "SELECT state FROM worker") == [(LOST,)]
-    board.do(leases.beat, worker, [], 60.0, board.clock())
+    lost = rows(board, "SELECT reason, host FROM event WHERE action = 'worker.lost'")
+    assert lost == [("lost-worker", "here")]
+    board.do(leases.heartbeat, worker, [], 60.0, board.clock())
     assert rows(board, "SELECT state FROM worker") == [("active",)]
 
 
 def test_a_worker_that_has_beaten_since_is_not_lost(board: Board) -> None:
     worker = board.worker()
-    (before,) = rows(board, "SELECT heartbeat FROM worker")[0]
-    board.do(leases.beat, worker, [], 60.0, board.clock())
-    board.do(leases.mark_lost_workers, [(worker, moment(before))], board.clock())
+    before = board.read(worker_registry.living)
+    board.do(leases.heartbeat, worker, [], 60.0, board.clock())
+    board.do(worker_registry.mark_lost, before, board.clock())
     assert rows(board, "SELECT state FROM worker") == [("active",)]
 
 
 def test_a_worker_that_signed_off_is_not_lost(board: Board) -> None:
     worker = board.worker()
-    board.do(leases.sign_off, worker, board.clock())
-    (beat,) = rows(board, "SELECT heartbeat FROM worker")[0]
-    board.do(leases.mark_lost_workers, [(worker, moment(beat))], board.clock())
+    before = board.read(worker_registry.living)
+    board.do(worker_registry.sign_off, worker, board.clock())
+    board.do(worker_registry.mark_lost, before, board.clock())
     assert rows(board, "SELECT state FROM worker") == [("stopped",)]
     assert rows(board, "SELECT action FROM event ORDER BY id") == [
         ("worker.started",),

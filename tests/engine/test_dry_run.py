@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backoffice.config import loading
-from backoffice.engine import catalogue, dry_run, jobs
+from backoffice.engine import catalogue, dry_run, submission
 from backoffice.engine.dry_run import DryTask
 from tests.clips import Clips
 
@@ -24,13 +24,13 @@ def plan(folder: Path, workflow: str, *files: Path, **parameters: str) -> dict[s
             "BACKOFFICE_PATHS_ROOTS": ":".join({str(file.parent) for file in files}),
         },
     )
-    request = jobs.Request(
+    request = submission.JobRequest(
         workflow=workflow,
         inputs=[("source", str(file)) for file in files],
         parameters=parameters,
     )
     known = catalogue.load(settings)
-    prepared = jobs.prepare(request, known.workflows, settings.paths.roots)
+    prepared = submission.prepare(request, known.workflows, settings.paths.roots)
     return {task.name: task for task in dry_run.plan(prepared, settings)}
 
 

@@ -19,9 +19,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from backoffice.data.database import clock
+from backoffice.data.sql import clock
 from backoffice.engine import claims, jobs, leases, outcomes
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.engine.outcomes import Outcome
 from backoffice.engine.transitions import DONE
 from backoffice.engine.workflows import Condition, TaskSpec, Workflow
@@ -82,8 +82,8 @@ class Engine(RuleBasedStateMachine):
         for table in TABLES:
             self.board.do(lambda s, table=table: s.execute(f"DELETE FROM {table}"))
         self.jobs: list[int] = []
-        self.held: list[Held] = []
-        self.former: list[Held] = []
+        self.held: list[Claim] = []
+        self.former: list[Claim] = []
         self.workers = [self.board.worker(), self.board.worker()]
 
     # What may happen
@@ -101,7 +101,7 @@ class Engine(RuleBasedStateMachine):
     @precondition(lambda self: self.rows("SELECT 1 FROM task WHERE state = 'ready'"))
     @rule(worker=st.integers(0, 1), limit=st.integers(1, 3))
     def claim(self, worker: int, limit: int) -> None:
-        claimed = [one.held for one in self.board.claim(self.workers[worker], limit)]
+        claimed = [one.claim for one in self.board.claim(self.workers[worker], limit)]
         assert len(claimed) <= limit
         assert not {one.task_id for one in claimed} & {one.task_id for one in self.held}
         assert not set(claimed) & set(self.former)
@@ -129,11 +129,11 @@ class Engine(RuleBasedStateMachine):
         held = data.draw(st.sampled_from(self.held))
         self.board.do(jobs.cancel, held.job_id, "me")
 
-    def asked(self) -> list[Held]:
+    def asked(self) -> list[Claim]:
         wanted = self.board.read(leases.cancel_requests, self.held)
         return [one for one in self.held if one in wanted]
 
-    def end(self, held: Held, state: str, *, retry: bool = True) -> None:
+    def end(self, held: Claim, state: str, *, retry: bool = True) -> None:
         self.board.finish(held, state, "so it went", retry=retry)
         self.held.remove(held)
         self.former.append(held)
@@ -148,7 +148,7 @@ class Engine(RuleBasedStateMachine):
     @rule(data=st.data())
     def rescue(self, data: st.DataObject) -> None:
         held = data.draw(st.sampled_from(self.held))
-        (lease,) = [one for one in self.board.read(leases.leases) if one.held == held]
+        (lease,) = [one for one in self.board.read(leases.current) if one.claim == held]
         assert self.board.do(lambda s: outcomes.rescue(s, lease, clock(s)))
         self.held.remove(held)
         self.former.append(held)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from backoffice.engine import jobs, leases
-from backoffice.engine.claims import Held
+from backoffice.engine import jobs, queue_control, submission, worker_registry
+from backoffice.engine.claims import Claim
 from backoffice.engine.workflows import Condition, InputSpec, TaskSpec
 from backoffice.errors import Conflict, Invalid, NotFound
 from backoffice.reports import records
@@ -154,8 +154,8 @@ def test_an_action_on_no_job_finds_none(board: Board, action: str) -> None:
 @pytest.mark.parametrize("before", JOB_STATES)
 def test_a_job_in_any_state_can_be_cloned(board: Board, before: str) -> None:
     job = IN_STATE[before](board)
-    request = board.read(jobs.request_of, job)
-    again = board.do(jobs.submit, jobs.prepare(request, {DUO.name: DUO}, ()), "bob")
+    request = board.read(submission.request_of, job)
+    again = board.do(submission.submit, submission.prepare(request, {DUO.name: DUO}, ()), "bob")
     assert again == (job + 1, True)
     assert state(board, job + 1) == QUEUED
 
@@ -189,7 +189,7 @@ def test_asking_twice_for_a_cancel_changes_nothing(board: Board) -> None:
 def test_a_paused_job_that_is_cancelled_ends_with_what_runs(board: Board) -> None:
     job = paused(board)
     board.do(jobs.cancel, job, "me")
-    board.finish(Held(1, 1, 1, job), CANCELLED)
+    board.finish(Claim(1, 1, 1, job), CANCELLED)
     assert state(board, job) == CANCELLED
 
 
@@ -228,7 +228,7 @@ def test_a_retry_forgets_failures_and_losses(board: Board) -> None:
     job = board.submit(chain("one", attempts=1))
     board.do(lambda s: s.execute("UPDATE task SET losses = 4"))
     (one,) = board.claim(board.worker())
-    board.finish(one.held, "lost", "gone")
+    board.finish(one.claim, "lost", "gone")
     assert state(board, job) == FAILED
     board.do(jobs.retry, job, "me")
     assert rows(board, "SELECT failures, losses, message, cancel_requested FROM task") == [
@@ -239,7 +239,7 @@ def test_a_retry_forgets_failures_and_losses(board: Board) -> None:
 def test_a_retry_of_a_cancelled_job_goes_on_where_it_was(board: Board) -> None:
     job = board.submit(DUO)
     worker = board.worker()
-    board.finish(board.claim(worker)[0].held)
+    board.finish(board.claim(worker)[0].claim)
     board.do(jobs.cancel, job, "me")
     assert states(board, job) == {"one": SUCCEEDED, "two": CANCELLED}
     board.do(jobs.retry, job, "me")
@@ -265,7 +265,7 @@ def test_a_job_keeps_what_it_was_asked(board: Board, source: Path) -> None:
     row = board.read(records.job, job)
     assert (row["title"], row["key"], row["priority"]) == ("Épisode 🎬", "ep-1", 7)
     assert (row["submitter"], row["workflow"], row["version"]) == ("alice", "encode", 1)
-    assert board.read(jobs.request_of, job) == jobs.Request(
+    assert board.read(submission.request_of, job) == submission.JobRequest(
         workflow="encode",
         inputs=[("source", source.as_uri())],
         title="Épisode 🎬",
@@ -326,7 +326,7 @@ def test_a_request_that_cannot_be_is_refused(
 @pytest.mark.parametrize("database_uri", ["sqlite"], indirect=True)
 def test_an_unknown_workflow_is_not_found_and_the_known_are_named(board: Board) -> None:
     with pytest.raises(NotFound, match="no workflow 'x'; there are: chain"):
-        jobs.prepare(jobs.Request("x"), {"chain": DUO}, ())
+        submission.prepare(submission.JobRequest("x"), {"chain": DUO}, ())
 
 
 @pytest.mark.parametrize("priority", [0, 100])
@@ -418,11 +418,11 @@ def test_fifty_threads_with_one_key_make_one_job(board: Board) -> None:
 SUBMIT = """
 import json, sys
 from functools import partial
-from backoffice import config
+from backoffice.config.loading import load
 from tests.board import Board, chain
 from tests.crowd import together
 GO
-board = Board(config.load(None, {
+board = Board(load(None, {
     "BACKOFFICE_DATABASE_URI": sys.argv[1], "BACKOFFICE_PATHS_HOME": sys.argv[2]}))
 print(json.dumps(together(board.database, *[partial(board.submit, chain("a"), key="k")] * 10)))
 """
@@ -472,10 +472,10 @@ def test_a_new_priority_reaches_the_tasks_that_wait(board: Board) -> None:
     slow, urgent = board.submit(DUO), board.submit(DUO)
     worker = board.worker()
     board.do(jobs.prioritise, urgent, 1, "me")
-    assert board.claim(worker)[0].held.job_id == urgent
+    assert board.claim(worker)[0].claim.job_id == urgent
     board.do(jobs.prioritise, slow, 0, "me")
     board.do(jobs.prioritise, urgent, 99, "me")
-    assert board.claim(worker)[0].held.job_id == slow
+    assert board.claim(worker)[0].claim.job_id == slow
     assert board.read(records.job, urgent)["priority"] == 99
     with pytest.raises(Invalid, match="priority 101"):
         board.do(jobs.prioritise, slow, 101, "me")
@@ -483,7 +483,7 @@ def test_a_new_priority_reaches_the_tasks_that_wait(board: Board) -> None:
 
 @pytest.mark.parametrize(
     "act",
-    [jobs.pause_queue, jobs.resume_queue, lambda s, n, a: jobs.limit_queue(s, n, 1, a)],
+    [queue_control.pause, queue_control.resume, lambda s, n, a: queue_control.limit(s, n, 1, a)],
 )
 def test_a_queue_without_tasks_is_not_found(board: Board, act: Callable[..., None]) -> None:
     with pytest.raises(NotFound, match="there is no queue 'nope'"):
@@ -494,15 +494,15 @@ def test_a_queue_without_tasks_is_not_found(board: Board, act: Callable[..., Non
 def test_a_limit_that_makes_no_sense_is_refused(board: Board, limit: int) -> None:
     board.submit(DUO)
     with pytest.raises(Invalid, match="from 0 to 100000"):
-        board.do(jobs.limit_queue, "default", limit, "admin")
+        board.do(queue_control.limit, "default", limit, "admin")
 
 
 def test_a_pause_and_a_limit_of_a_queue_at_once_both_hold(board: Board) -> None:
     board.submit(DUO)
     together(
         board.database,
-        partial(board.do, jobs.pause_queue, "default", "a"),
-        partial(board.do, jobs.limit_queue, "default", 3, "b"),
+        partial(board.do, queue_control.pause, "default", "a"),
+        partial(board.do, queue_control.limit, "default", 3, "b"),
     )
     assert rows(board, "SELECT paused, capacity FROM queue") == [(1, 3)]
 
@@ -510,15 +510,15 @@ def test_a_pause_and_a_limit_of_a_queue_at_once_both_hold(board: Board) -> None:
 def test_a_worker_is_drained_once_and_only_while_active(board: Board) -> None:
     worker = board.worker()
     for _ in range(2):
-        board.do(jobs.drain, worker, "admin")
+        board.do(worker_registry.drain, worker, "admin")
     assert rows(board, "SELECT state FROM worker") == [("draining",)]
     found = rows(board, "SELECT actor FROM event WHERE action = 'worker.drained'")
     assert found == [("admin",)]
-    board.do(leases.sign_off, worker, board.clock())
+    board.do(worker_registry.sign_off, worker, board.clock())
     with pytest.raises(Conflict, match="is stopped; only an active one"):
-        board.do(jobs.drain, worker, "admin")
+        board.do(worker_registry.drain, worker, "admin")
     with pytest.raises(NotFound, match="no worker 9"):
-        board.do(jobs.drain, 9, "admin")
+        board.do(worker_registry.drain, 9, "admin")
 
 
 def test_a_failed_job_with_nothing_left_to_do_succeeds_when_retried(board: Board) -> None:
@@ -528,3 +528,21 @@ def test_a_failed_job_with_nothing_left_to_do_succeeds_when_retried(board: Board
     board.do(lambda store: store.execute("UPDATE job SET state = 'failed' WHERE id = ?", (job,)))
     board.do(jobs.retry, job, "alice")
     assert board.read(records.job, job)["state"] == SUCCEEDED
+
+
+# Which actions a state allows -------------------------------------------------
+
+
+@pytest.mark.parametrize("state", JOB_STATES)
+@pytest.mark.parametrize("action", JOB_ACTIONS)
+def test_an_action_is_refused_where_the_table_does_not_have_it(action: str, state: str) -> None:
+    if state in JOB_ACTIONS[action]:
+        jobs.guard(action, 7, state)
+        return
+    with pytest.raises(Conflict, match=f"job 7 is {state}; {action} is possible when it is"):
+        jobs.guard(action, 7, state)
+
+
+def test_a_refusal_names_the_states_in_the_order_of_a_jobs_life() -> None:
+    with pytest.raises(Conflict, match=r"when it is queued or running or paused$"):
+        jobs.guard("cancel", 1, FAILED)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from backoffice.data.database import moment
+from backoffice.data.sql import moment
 from backoffice.engine import claims, jobs, leases, transitions
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.engine.workflows import Condition, InputSpec, TaskSpec
 from backoffice.reports import records
 from backoffice.states import (
@@ -41,8 +41,8 @@ def state(board: Board, job: int) -> str:
     return str(board.read(records.job, job)["state"])
 
 
-def claimed(board: Board, worker: int) -> dict[str, Held]:
-    return {one.name: one.held for one in board.claim(worker, 99)}
+def claimed(board: Board, worker: int) -> dict[str, Claim]:
+    return {one.name: one.claim for one in board.claim(worker, 99)}
 
 
 def run_at(board: Board) -> datetime:
@@ -95,7 +95,7 @@ def test_settling_once_more_changes_nothing(board: Board) -> None:
     def settle(store: Any) -> list[Any]:
         whole = transitions.lock(store, job)
         assert whole is not None
-        return transitions.settle(store, whole, datetime(2026, 1, 1))
+        return transitions.advance(store, whole, datetime(2026, 1, 1))
 
     before = board.read(records.job, job)
     assert board.do(settle) == []
@@ -179,7 +179,7 @@ def test_what_is_skipped_does_not_weigh_in_the_progress(board: Board) -> None:
 def test_what_runs_beside_a_failure_may_finish_and_nothing_new_starts(board: Board) -> None:
     job = board.submit(recipe(task("a"), task("b"), task("c"), task("d", "b")))
     worker = board.worker()
-    first = {one.name: one.held for one in board.claim(worker, 2)}
+    first = {one.name: one.claim for one in board.claim(worker, 2)}
     board.finish(first["a"], FAILED, "broken", retry=False)
     assert states(board, job) == {"a": FAILED, "b": RUNNING, "c": BLOCKED, "d": BLOCKED}
     assert state(board, job) == RUNNING
@@ -256,7 +256,7 @@ def test_a_pause_holds_what_waits_and_lets_what_runs_finish(board: Board) -> Non
     board.do(jobs.pause, job, "me")
     assert states(board, job) == {"a": SUCCEEDED, "b": RUNNING, "c": BLOCKED, "d": BLOCKED}
     assert board.claim(worker, 9) == []
-    board.finish(b.held)
+    board.finish(b.claim)
     assert (state(board, job), states(board, job)["b"]) == (PAUSED, SUCCEEDED)
     board.do(jobs.resume, job, "me")
     assert state(board, job) == RUNNING
@@ -314,9 +314,9 @@ def test_a_cancel_ends_what_waits_and_asks_what_runs(board: Board) -> None:
     (a,) = board.claim(board.worker())
     board.do(jobs.cancel, job, "me")
     assert states(board, job) == {"a": RUNNING, "b": CANCELLED, "c": CANCELLED, "d": CANCELLED}
-    assert board.read(leases.cancel_requests, [a.held]) == {a.held}
+    assert board.read(leases.cancel_requests, [a.claim]) == {a.claim}
     assert state(board, job) == RUNNING
-    board.finish(a.held, CANCELLED, "cancelled on request")
+    board.finish(a.claim, CANCELLED, "cancelled on request")
     assert state(board, job) == CANCELLED
 
 
@@ -329,7 +329,7 @@ def test_a_cancel_of_what_has_not_started_ends_at_once(board: Board) -> None:
 
 def test_a_cancel_beside_a_failure_ends_cancelled(board: Board) -> None:
     job = board.submit(recipe(task("a"), task("b"), task("c")))
-    both = {one.name: one.held for one in board.claim(board.worker(), 2)}
+    both = {one.name: one.claim for one in board.claim(board.worker(), 2)}
     board.finish(both["a"], FAILED, "broken", retry=False)
     board.do(jobs.cancel, job, "me")
     board.finish(both["b"], CANCELLED)

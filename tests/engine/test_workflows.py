@@ -17,6 +17,7 @@ from backoffice.engine import variants, workflows
 from backoffice.engine.workflows import Condition, Workflow
 from backoffice.errors import DefinitionError, Invalid
 from backoffice.media import profiles
+from backoffice.tasks import Trait
 
 PROFILES = ("mp4-720", "mp4-360")
 HEAD = '<workflow xmlns="urn:backoffice:1" name="w" version="1">'
@@ -27,10 +28,11 @@ class Type:
     PARAMETERS: Mapping[str, str] = field(default_factory=dict)
     REQUIRED: frozenset[str] = frozenset()
     VARIANTS: bool = False
+    TRAITS: frozenset[Trait] = frozenset()
 
 
 TYPES: dict[str, workflows.TaskType | ModuleType] = {
-    "probe": Type({"require": ""}),
+    "probe": Type({"require": ""}, TRAITS=frozenset({Trait.PROBE})),
     "noop": Type(),
     "transcode": Type({"profile": ""}, frozenset({"profile"}), VARIANTS=True),
     "publish": Type({"target": "", "folder": ""}, frozenset({"target"})),

@@ -13,6 +13,7 @@ import pytest
 
 from backoffice.errors import ProcessKilled, TaskFailed
 from backoffice.media import ffmpeg as media
+from backoffice.states import Reason
 from backoffice.system.confinement import Confinement
 from tests.clips import REAL, Clips, ffmpeg
 from tests.tasks.context import settings as make_settings
@@ -190,6 +191,7 @@ def test_a_crash_is_a_failure_of_the_task(tmp_path: Path) -> None:
     error = media.failure(done)
     assert isinstance(error, TaskFailed)
     assert "SIGSEGV" in str(error)
+    assert error.reason is Reason.CRASHED
 
 
 def test_ffmpeg_that_was_told_to_stop_counts_as_killed(tmp_path: Path) -> None:
@@ -223,6 +225,22 @@ def test_a_failure_is_told_in_an_operators_words(stderr: str, words: str, retry:
     assert words in str(error)
     assert "\n" not in str(error)
     assert error.retry is retry
+
+
+@pytest.mark.parametrize(
+    ("stderr", "reason"),
+    [
+        ("[error] x: No space left on device", Reason.DISK_FULL),
+        ("[error] x: Invalid data found when processing input", Reason.DAMAGED_SOURCE),
+        ("[error] x: Permission denied", Reason.NOT_PERMITTED),
+        ("[error] Unknown encoder 'x'", Reason.EXIT_STATUS),
+        ("", Reason.EXIT_STATUS),
+    ],
+)
+def test_a_failure_has_a_reason_for_programs(stderr: str, reason: Reason) -> None:
+    error = media.failure(completed(1, stderr))
+    assert isinstance(error, TaskFailed)
+    assert error.reason is reason
 
 
 def test_a_command_that_could_not_write_failed_whatever_it_says() -> None:

@@ -21,8 +21,9 @@ import pytest
 
 from backoffice.config import loading
 from backoffice.config.settings import DatabaseSettings, Settings
-from backoffice.data import migrations, search
-from backoffice.data.database import Database, clock
+from backoffice.data import migrations, search, tables
+from backoffice.data.database import Database
+from backoffice.data.sql import clock
 from backoffice.engine import jobs, leases
 from backoffice.errors import BackofficeError, Conflict, Invalid, SchemaMismatch
 from backoffice.operations import backup, restore
@@ -236,7 +237,7 @@ def test_all_of_it_is_of_one_moment(
     """A job that comes while tables are being read is in none of them."""
     inner = backup._dump_table
 
-    def slow(store: Any, table: backup.Table, folder: Path) -> int:
+    def slow(store: Any, table: tables.Table, folder: Path) -> int:
         if table.name == "job":
             other = threading.Thread(target=one_more, args=(filled.settings,))
             other.start()
@@ -262,7 +263,7 @@ def test_pages_have_every_row_once(
     for number in range(5):
         filled.submit(metadata={f"{n}": "x" for n in range(number)})
     expected = contents(filled.database, tmp_path / "whole")
-    monkeypatch.setattr(backup, "PAGE", 2)
+    monkeypatch.setattr(tables, "PAGE", 2)
     assert contents(filled.database, tmp_path / "paged") == expected
 
 
@@ -384,10 +385,10 @@ def test_what_was_running_is_given_back_and_its_worker_lost(board: Board, tmp_pa
     backup.write(board.database, board.settings, tmp_path / "b")
     board.do(lambda s: s.execute("UPDATE worker SET state = 'stopped'"))
     take_back(board.database, board.settings, tmp_path / "b", hold=False)
-    assert board.read(leases.leases) == []
+    assert board.read(leases.current) == []
     assert rows(board.database, "SELECT state FROM worker") == [("lost",)]
     (again,) = board.claim(board.worker())
-    assert (again.held.job_id, again.held.attempt) == (job, claimed.held.attempt + 1)
+    assert (again.claim.job_id, again.claim.attempt) == (job, claimed.claim.attempt + 1)
     assert rows(board.database, "SELECT losses FROM task") == [(0,)]
 
 
@@ -466,7 +467,7 @@ def test_the_service_must_not_run(embedded: Board) -> None:
 
 
 def test_an_empty_database_has_nothing_to_lose(board: Board, saved: Path) -> None:
-    board.do(lambda s: [s.execute(f"DELETE FROM {t.name}") for t in backup.tables(s)])
+    board.do(lambda s: [s.execute(f"DELETE FROM {t.name}") for t in tables.known(s)])
     with backup.opened(saved) as archive:
         assert restore.contents(board.database, archive) == {}
 
@@ -475,14 +476,14 @@ def test_half_a_restore_is_used_by_nobody_and_can_be_repeated(
     filled: Board, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(filled.database, tmp_path / "before")
-    inner = restore._put
+    inner = tables.replace_rows
 
-    def broken(store: Any, table: backup.Table, some: Any) -> None:
+    def broken(store: Any, table: tables.Table, some: Any) -> None:
         if table.name == "task":
             raise OSError("the power went")
         inner(store, table, some)
 
-    monkeypatch.setattr(restore, "_put", broken)
+    monkeypatch.setattr(tables, "replace_rows", broken)
     with backup.opened(saved) as archive, pytest.raises(OSError, match="power"):
         restore.load(filled.database, archive)
     for use in (migrations.require_current, migrations.migrate, migrations.pending):

@@ -12,7 +12,7 @@ from backoffice.data import migrations
 from backoffice.data.database import Database
 from backoffice.media import ffmpeg
 from backoffice.operations import check
-from backoffice.operations.check import Line
+from backoffice.operations.check import Finding
 from backoffice.system import logs
 
 
@@ -26,7 +26,7 @@ def ready(settings: Settings, tmp_path: Path) -> Settings:
     return settings
 
 
-def found(settings: Settings) -> Mapping[str, Line]:
+def found(settings: Settings) -> Mapping[str, Finding]:
     return {line.what: line for line in check.run(settings)}
 
 

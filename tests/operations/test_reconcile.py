@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import pytest
 
 from backoffice.config import loading
 from backoffice.config.settings import Target
-from backoffice.engine.claims import Held
-from backoffice.engine.outcomes import MadeFile, PublishedFile
-from backoffice.operations import reconcile
-from backoffice.operations.reconcile import Difference
+from backoffice.engine.claims import Claim
+from backoffice.operations import disk_contents, reconcile
+from backoffice.operations.disk_contents import Difference
+from backoffice.reports import expected_files
 from backoffice.system import files
-from backoffice.system.blocking_io import Away, Looks
-from tests.board import ENCODE, Board
+from backoffice.system.blocking_io import BlockingReads, NotAnswering
+from backoffice.tasks import Published
+from tests.board import ENCODE, Board, made_file
 
 FILM = b"film" * 100
 
@@ -45,12 +47,12 @@ class Shelf:
             found.setdefault(one.kind, []).append(one)
         return found
 
-    def claim(self) -> Held:
+    def claim(self) -> Claim:
         self.board.submit(ENCODE, inputs=[("source", str(self.source))])
         (claimed,) = self.board.claim(self.worker)
-        return claimed.held
+        return claimed.claim
 
-    def folder(self, held: Held) -> Path:
+    def folder(self, held: Claim) -> Path:
         folder = self.board.settings.paths.work / "jobs" / str(held.job_id) / "encode-1"
         folder.mkdir(parents=True)
         return folder
@@ -64,7 +66,7 @@ class Shelf:
         log.parent.mkdir(parents=True)
         log.write_text("log")
         digest = hashlib.sha256(FILM).hexdigest()
-        made = MadeFile(
+        made = made_file(
             files.href(path), path.name, "film", "video/mp4", False, len(FILM), digest, {}
         )
         self.board.finish(held, outputs=[made], log=str(log), log_size=3)
@@ -83,7 +85,7 @@ class Shelf:
     def record(self, name: str, path: Path, tree: bool = False) -> None:
         size = files.size_of(path / "a" if tree else path, tree)
         digest = files.tree_sha256(path) if tree else files.sha256(path)
-        published = PublishedFile(1, "site", name, "", tree, digest, size)
+        published = Published(1, "site", name, "", tree, digest, size)
         self.board.finish(self.claim(), published=[published])
 
     def retract(self, number: int) -> None:
@@ -345,15 +347,15 @@ def test_what_was_recorded_while_we_looked_is_no_difference(
     film, new = shelf.published("film.mp4"), shelf.site / "new.mp4"
     film.unlink()
     new.write_bytes(FILM)
-    inner = reconcile._busy_since
+    inner = expected_files.targets_busy_since
     turns = iter([lambda: shelf.retract(1), lambda: shelf.record("new.mp4", new)])
 
-    def meanwhile(store: Any) -> float | None:
+    def meanwhile(store: Any) -> datetime | None:
         store.rollback()
         next(turns, lambda: None)()
         return inner(store)
 
-    monkeypatch.setattr(reconcile, "_busy_since", meanwhile)
+    monkeypatch.setattr(expected_files, "targets_busy_since", meanwhile)
     assert shelf.look() == {}
 
 
@@ -365,6 +367,7 @@ def test_every_row_is_looked_at_over_many_pages(
         path.unlink()
         path.with_name("strange").write_bytes(b"")
     monkeypatch.setattr(reconcile, "PAGE", 2)
+    monkeypatch.setattr(expected_files, "PAGE", 2)
     found = each_shelf.look()
     assert paths(found)["publication-missing"] == list(map(str, gone))
     assert len(found["publication-unknown"]) == 5
@@ -380,14 +383,14 @@ def test_a_disk_that_hangs_is_told_and_the_others_are_looked_at(
     for name in ("a.mp4", "b.mp4"):
         shelf.published(name)
     made.unlink()
-    free, inner = threading.Event(), reconcile._trouble
+    free, inner = threading.Event(), disk_contents.difference_of
 
     def hangs(deep: bool, one: Any, beat: Any) -> str:
         if one.path.is_relative_to(shelf.site):
             free.wait(60)
         return inner(deep, one, beat)
 
-    monkeypatch.setattr(reconcile, "_trouble", hangs)
+    monkeypatch.setattr(disk_contents, "difference_of", hangs)
     found = shelf.look(wait=0.5)
     free.set()
     assert paths(found) == {"file-missing": [str(made)], "disk-away": [str(shelf.site)]}
@@ -395,19 +398,19 @@ def test_a_disk_that_hangs_is_told_and_the_others_are_looked_at(
 
 
 def test_a_place_that_hung_is_not_asked_again(tmp_path: Path) -> None:
-    looks, free = Looks(0.05), threading.Event()
-    with pytest.raises(Away):
-        looks.look(tmp_path, lambda beat: free.wait(60), 3)
+    reads, free = BlockingReads(0.05), threading.Event()
+    with pytest.raises(NotAnswering):
+        reads.run(tmp_path, lambda beat: free.wait(60), 3)
     free.set()
-    with pytest.raises(Away):
-        looks.look(tmp_path, lambda beat: 1, 4)
-    assert looks.unseen[tmp_path] == 7
-    assert looks.away[tmp_path] == "has not answered for 0.05 s"
-    assert looks.look(tmp_path.parent, lambda beat: 1) == 1
+    with pytest.raises(NotAnswering):
+        reads.run(tmp_path, lambda beat: 1, 4)
+    assert reads.skipped[tmp_path] == 7
+    assert reads.failed[tmp_path] == "has not answered for 0.05 s"
+    assert reads.run(tmp_path.parent, lambda beat: 1) == 1
 
 
 def test_who_gets_on_is_waited_for(tmp_path: Path) -> None:
-    looks, now = Looks(30), threading.Event()
+    reads, now = BlockingReads(30), threading.Event()
 
     def slow(beat: Any) -> int:
         for _ in range(3):
@@ -415,12 +418,12 @@ def test_who_gets_on_is_waited_for(tmp_path: Path) -> None:
             now.wait(0.01)
         return 7
 
-    assert looks.look(tmp_path, slow) == 7
+    assert reads.run(tmp_path, slow) == 7
 
 
 def test_what_a_look_raises_comes_out(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Looks(5).look(tmp_path, lambda beat: (tmp_path / "none").stat())
+        BlockingReads(5).run(tmp_path, lambda beat: (tmp_path / "none").stat())
 
 
 def test_differences_come_in_pages_of_records() -> None:

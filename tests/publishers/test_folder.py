@@ -15,7 +15,7 @@ import pytest
 from backoffice import publishers
 from backoffice.config.settings import Target
 from backoffice.errors import LeaseLost, TaskFailed
-from backoffice.publishers import Item, Outcome, folder
+from backoffice.publishers import Item, PublishedItem, folder
 from backoffice.system import files, renames
 
 
@@ -53,7 +53,7 @@ def publish(
     overwrite: bool = False,
     fence: Callable[[], None] = nothing,
     tick: Callable[[float], None] = nothing,
-) -> list[Outcome]:
+) -> list[PublishedItem]:
     publisher = publishers.open(Target("site", "folder", site, "", {}))
     return publisher.publish(items, token=token, overwrite=overwrite, fence=fence, tick=tick)
 

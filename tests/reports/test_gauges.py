@@ -9,7 +9,7 @@ import pytest
 from backoffice.data import counter_store
 from backoffice.engine import jobs
 from backoffice.reports import gauges, queue_statistics
-from backoffice.reports.gauges import EVERY, REST, Census
+from backoffice.reports.gauges import EVERY, REST, LargeCounts
 from tests.board import Board, chain
 from tests.plans import Plan, plans
 
@@ -64,22 +64,22 @@ def test_queues_tell_what_waits_in_them(board: Board) -> None:
         False,
         None,
     )
-    board.finish(one.held)
+    board.finish(one.claim)
 
 
 def test_what_is_too_many_is_as_the_scheduler_counted_it(board: Board, few: int) -> None:
     submit(board, 7)
     assert (in_state(board, "queued"), ready(board)) == (few + 1, few + 1)
-    Census(board.database).run()
+    LargeCounts(board.database).run()
     assert (in_state(board, "queued"), ready(board)) == (7, 7)
 
 
 def test_what_is_few_again_is_counted_at_once(board: Board, few: int) -> None:
     submit(board, 7)
-    Census(board.database).run()
+    LargeCounts(board.database).run()
     worker = board.worker()
     for claimed in board.claim(worker, 5):
-        board.finish(claimed.held)
+        board.finish(claimed.claim)
     assert (in_state(board, "queued"), in_state(board, "succeeded"), ready(board)) == (2, 4, 2)
 
 
@@ -87,14 +87,14 @@ def test_the_lanes_of_a_queue_are_counted_together(board: Board, few: int) -> No
     submit(board, 3)
     for _ in range(3):
         board.submit(chain("one", tags=frozenset({"gpu"})))
-    Census(board.database).run()
+    LargeCounts(board.database).run()
     assert ready(board) == 6
 
 
 def test_counting_takes_a_hundredth_of_the_time_at_most(board: Board, few: int) -> None:
     submit(board, 5)
     times = iter([0.0, 0.0, 10.0, 10.0 + EVERY, 10.0 * REST + 1, 10.0 * REST + 1])
-    count = Census(board.database, monotonic=lambda: next(times))
+    count = LargeCounts(board.database, monotonic=lambda: next(times))
     count.run()  # from 0 to 10
     submit(board, 1)
     count.run()
@@ -106,7 +106,7 @@ def test_counting_takes_a_hundredth_of_the_time_at_most(board: Board, few: int) 
 def test_nothing_is_sorted_or_read_from_end_to_end(board: Board, few: int) -> None:
     submit(board, 5)
     with plans(board, "COUNT(*)") as found:
-        Census(board.database).run()
+        LargeCounts(board.database).run()
         ready(board)
         in_state(board, "queued")
     assert found

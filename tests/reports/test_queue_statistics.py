@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backoffice.data import counter_store
-from backoffice.engine import jobs
+from backoffice.engine import jobs, queue_control
 from backoffice.reports import queue_statistics
 from tests.board import Board, chain
 from tests.plans import plans
@@ -49,7 +49,7 @@ def test_nothing_runs_on_an_empty_board(board: Board) -> None:
 
 def test_a_scheduler_that_is_not_there_is_told(board: Board) -> None:
     assert board.read(queue_statistics.no_scheduler) == "no scheduler has ever run: start one"
-    counter_store.Book(board.database, scheduler=True).write()
+    counter_store.CounterWriter(board.database, scheduler=True).write()
     assert board.read(queue_statistics.no_scheduler) == ""
     long_ago = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     board.do(counter_store.put, {counter_store.TICK: long_ago.timestamp()})
@@ -97,7 +97,7 @@ def test_how_long_a_queue_takes_is_told_by_what_it_did(board: Board) -> None:
         board.submit(chain("one"))
     worker = board.worker()
     for held in board.claim(worker, 2):
-        board.finish(held.held)
+        board.finish(held.claim)
     then = board.clock() - timedelta(minutes=10)
     board.do(
         lambda s: s.execute("UPDATE event SET at = ? WHERE action = 'task.succeeded'", (then,))
@@ -122,8 +122,8 @@ def test_a_paused_queue_will_not_be_empty(board: Board) -> None:
     for _ in range(3):
         board.submit(chain("one"))
     for held in board.claim(board.worker(), 2):
-        board.finish(held.held)
-    board.do(jobs.pause_queue, "default", "tester")
+        board.finish(held.claim)
+    board.do(queue_control.pause, "default", "tester")
     assert queues(board)["default"]["empty_in"] is None
 
 
@@ -141,25 +141,23 @@ def test_a_queue_tells_why_it_waits(board: Board) -> None:
     worker = board.worker(slots=1, queues=["def*"])
     assert why(board) == "workers are about to take them"
     board.submit(gpu())
-    assert why(board, "gpu") == "no active worker serves this queue"
+    assert why(board, "gpu") == "no active worker serves queue gpu"
     board.worker(pid=8, slots=1)
-    assert why(board, "gpu") == "1 waits for a worker with tag gpu"
-    board.submit(gpu(name="other"))
-    assert why(board, "gpu") == "2 wait for a worker with tag gpu"
-    board.do(jobs.limit_queue, "default", 1, "tester")
+    assert why(board, "gpu") == "no worker with tag gpu serves queue gpu"
+    board.do(queue_control.limit, "default", 1, "tester")
     board.claim(worker)
     assert why(board) == ""
     board.submit(chain("one"))
-    assert why(board) == "its limit is reached: 1 of 1 run"
-    board.do(jobs.pause_queue, "default", "tester")
-    assert why(board) == "the queue is paused: resume it to go on"
+    assert why(board) == "the limit is reached: 1 of 1 tasks of queue default run"
+    board.do(queue_control.pause, "default", "tester")
+    assert why(board) == "queue default is paused: resume it"
 
 
 def test_busy_workers_are_a_reason(board: Board) -> None:
     for _ in range(2):
         board.submit(chain("one"))
     board.claim(board.worker(slots=1))
-    assert why(board) == "all slots of its workers are busy (1)"
+    assert why(board) == "all slots of its workers are busy (1 of 1)"
     board.worker(pid=8, tags=["gpu"])
     assert why(board) == "workers are about to take them"
 

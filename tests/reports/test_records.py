@@ -11,18 +11,18 @@ from storm.locals import Store
 from storm.tracer import install_tracer, remove_tracer
 
 from backoffice.config.settings import Settings
-from backoffice.data.database import clock
 from backoffice.data.search import Filter
+from backoffice.data.sql import clock
 from backoffice.documents import safe_xml
-from backoffice.engine import jobs, leases
-from backoffice.engine.outcomes import MadeFile, PublishedFile
+from backoffice.engine import leases, queue_control
 from backoffice.engine.workflows import InputSpec, TaskSpec
 from backoffice.errors import NotFound
-from backoffice.reports import records
+from backoffice.reports import queue_depths, records
 from backoffice.states import FAILED, LOST
 from backoffice.system import files
+from backoffice.tasks import Output, Published
 from backoffice.web import documents
-from tests.board import SOURCE, Board, chain, recipe
+from tests.board import SOURCE, Board, chain, made_file, recipe
 
 WITH_INPUT = recipe(
     TaskSpec(name="encode", type="noop", inputs=(SOURCE,)),
@@ -38,8 +38,8 @@ def board(settings: Settings) -> Iterator[Board]:
     board.close()
 
 
-def made(path: Path) -> MadeFile:
-    return MadeFile(files.href(path), path.name, "rendition", "video/mp4", False, 9, "a" * 64, {})
+def made(path: Path) -> Output:
+    return made_file(files.href(path), path.name, "rendition", "video/mp4", False, 9, "a" * 64, {})
 
 
 def finished_job(board: Board, source: Path) -> int:
@@ -55,9 +55,9 @@ def finished_job(board: Board, source: Path) -> int:
     (one,) = board.claim(board.worker())
     work = board.settings.paths.work
     board.finish(
-        one.held,
+        one.claim,
         outputs=[made(work / "out.mp4")],
-        published=[PublishedFile(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 9)],
+        published=[Published(1, "site", "a.mp4", "http://x/a.mp4", False, "a" * 64, 9)],
         report={"speed": 2},
         cpu_seconds=1.5,
     )
@@ -90,7 +90,7 @@ def test_every_record_makes_a_valid_document(board: Board, source: Path) -> None
         "files": board.read(records.files, limit=10),
         "file": board.read(records.file, 1),
         "workers": board.read(records.workers),
-        "queues": board.read(records.queues),
+        "queues": board.read(queue_depths.queues),
         "events": board.read(records.events, limit=50),
         "publications": board.read(records.publications, limit=10),
     }
@@ -181,12 +181,12 @@ def test_jobs_can_be_filtered(board: Board) -> None:
 def test_a_running_task_shows_where_and_how_far(board: Board) -> None:
     board.submit()
     (one,) = board.claim(board.worker(host="north", pid=12))
-    board.do(leases.report_progress, one.held, 42.0, "3x", 12.5)
-    task = board.read(records.task, one.held.task_id)
+    board.do(leases.report_progress, one.claim, 42.0, "3x", 12.5)
+    task = board.read(records.task, one.claim.task_id)
     assert (task["progress"], task["speed"], task["eta"]) == (42, "3x", 12.5)
-    assert (task["host"], task["worker"], task["attempt"]) == ("north", one.held.worker_id, 1)
+    assert (task["host"], task["worker"], task["attempt"]) == ("north", one.claim.worker_id, 1)
     (worker,) = board.read(records.workers)
-    assert (worker["name"], worker["running"]) == ("north:12", [one.held.task_id])
+    assert (worker["name"], worker["running"]) == ("north:12", [one.claim.task_id])
 
 
 def test_tasks_come_newest_first_and_those_of_a_job_in_its_order(board: Board) -> None:
@@ -203,10 +203,10 @@ def test_every_attempt_is_shown_in_turn(board: Board) -> None:
     board.submit(chain("one", attempts=2))
     worker = board.worker()
     (first,) = board.claim(worker)
-    board.finish(first.held, LOST, "gone")
+    board.finish(first.claim, LOST, "gone")
     (second,) = board.claim(worker)
-    board.finish(second.held, FAILED, "broken", retry=False, exit_status=1)
-    shown = board.read(records.attempts, first.held.task_id)
+    board.finish(second.claim, FAILED, "broken", retry=False, exit_status=1)
+    shown = board.read(records.attempts, first.claim.task_id)
     assert [(a["number"], a["state"], a["message"]) for a in shown] == [
         (1, "lost", "gone"),
         (2, "failed", "broken"),
@@ -217,10 +217,10 @@ def test_queues_show_what_waits_and_what_runs(board: Board) -> None:
     for tags in (frozenset({"gpu"}), frozenset[str]()):
         board.submit(chain("one", queue="encode", tags=tags))
     board.submit(chain("one", queue="quick"))
-    board.do(jobs.limit_queue, "encode", 3, "admin")
-    board.do(jobs.pause_queue, "quick", "admin")
+    board.do(queue_control.limit, "encode", 3, "admin")
+    board.do(queue_control.pause, "quick", "admin")
     board.claim(board.worker(tags=["gpu"], queues=["encode"]), 1)
-    encode, quick = board.read(records.queues)
+    encode, quick = board.read(queue_depths.queues)
     assert (encode["name"], encode["limit"], encode["paused"]) == ("encode", 3, False)
     assert (encode["ready"], encode["running"]) == (1, 1)
     assert 0 <= encode["oldest"] < 60
@@ -246,7 +246,7 @@ def test_queues_that_appear_while_they_are_counted_do_no_harm(board: Board) -> N
             other.submit(chain("one", queue=f"q{self.turn}"))
             return found
 
-    found = board.read(lambda store: records.queues(Busy(store)))
+    found = board.read(lambda store: queue_depths.queues(Busy(store)))
     assert {one["ready"] for one in found} <= {0, 1}
     other.close()
 
@@ -254,7 +254,7 @@ def test_queues_that_appear_while_they_are_counted_do_no_harm(board: Board) -> N
 def test_a_queue_with_nothing_in_it_is_shown_too(board: Board) -> None:
     board.submit(chain("one"))
     board.run(board.worker())
-    assert board.read(records.queues) == [
+    assert board.read(queue_depths.queues) == [
         {"name": "default", "paused": False, "limit": None, "ready": 0, "running": 0}
         | {"oldest": None}
     ]

@@ -34,7 +34,7 @@ def ended(board: Board, when: datetime, state: str = "succeeded", number: int = 
 
 
 def sums(seen: Throughput, minutes: int, number: int, state: str = "succeeded") -> list[int | None]:
-    return [s.ended and s.ended[state] for s in seen.slots(minutes, number)]
+    return [s.ended and s.ended[state] for s in seen.intervals(minutes, number)]
 
 
 def test_jobs_are_counted_where_they_ended(board: Board, clock: list[datetime]) -> None:
@@ -56,7 +56,7 @@ def test_slots_begin_at_whole_multiples_and_the_newest_is_now(
 ) -> None:
     seen = Throughput()
     board.read(seen.look, math.inf)
-    starts = [slot.start for slot in seen.slots(120, 3)]
+    starts = [slot.start for slot in seen.intervals(120, 3)]
     assert [datetime.utcfromtimestamp(one).hour for one in starts] == [8, 10, 12]
 
 

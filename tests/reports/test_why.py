@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from backoffice.config.settings import Settings
-from backoffice.engine import jobs, leases
-from backoffice.engine.claims import Claimed
+from backoffice.engine import jobs, leases, queue_control, worker_registry
+from backoffice.engine.claims import ClaimedTask
 from backoffice.engine.workflows import Condition, TaskSpec
 from backoffice.errors import NotFound
 from backoffice.reports import why
@@ -36,7 +36,7 @@ def of_job(board: Board, job: int) -> list[str]:
     return reasons
 
 
-def started(board: Board, worker: int) -> Claimed:
+def started(board: Board, worker: int) -> ClaimedTask:
     (one,) = board.claim(worker)
     return one
 
@@ -45,16 +45,16 @@ def test_a_task_waits_for_those_it_needs(board: Board) -> None:
     job = board.submit()
     assert of_task(board, "two", job) == ["task two is blocked by task one (ready)"]
     one = started(board, board.worker())
-    board.do(leases.report_progress, one.held, 42.0, "1x", None)
+    board.do(leases.report_progress, one.claim, 42.0, "1x", None)
     assert of_task(board, "two", job) == ["task two is blocked by task one (running, 42 %)"]
-    board.finish(one.held, FAILED, "no picture", retry=False)
+    board.finish(one.claim, FAILED, "no picture", retry=False)
     assert of_task(board, "two", job) == ["task two is blocked by task one (failed: no picture)"]
 
 
 def test_a_task_waits_because_another_branch_failed(board: Board) -> None:
     tasks = [TaskSpec(name="a", type="noop"), TaskSpec(name="b", type="noop")]
     job = board.submit(recipe(*tasks))
-    board.finish(started(board, board.worker()).held, FAILED, "broken", retry=False)
+    board.finish(started(board, board.worker()).claim, FAILED, "broken", retry=False)
     (reason,) = of_task(board, "b", job)
     assert reason.startswith("task b waits because task a failed: broken")
 
@@ -77,7 +77,7 @@ def test_a_delayed_task_says_until_when(board: Board) -> None:
 
 def test_a_task_that_is_tried_again_says_why(board: Board) -> None:
     job = board.submit(chain("one", attempts=3, backoff=600.0))
-    board.finish(started(board, board.worker()).held, FAILED, "disk full")
+    board.finish(started(board, board.worker()).claim, FAILED, "disk full")
     (reason,) = of_task(board, "one", job)
     assert reason.endswith("; attempt 2 of 3 after: disk full)")
 
@@ -91,7 +91,7 @@ def test_a_task_that_is_due_asks_for_a_scheduler(board: Board) -> None:
 def test_a_ready_task_names_the_queue_that_is_paused(board: Board) -> None:
     job = board.submit(chain("one", queue="encode"))
     board.worker()
-    board.do(jobs.pause_queue, "encode", "admin")
+    board.do(queue_control.pause, "encode", "admin")
     assert of_task(board, "one", job) == [
         "task one is ready, but queue encode is paused: resume it"
     ]
@@ -100,7 +100,7 @@ def test_a_ready_task_names_the_queue_that_is_paused(board: Board) -> None:
 def test_a_ready_task_names_the_limit_that_is_reached(board: Board) -> None:
     board.submit(chain("one"))
     job = board.submit(chain("one"))
-    board.do(jobs.limit_queue, "default", 1, "admin")
+    board.do(queue_control.limit, "default", 1, "admin")
     started(board, board.worker())
     assert of_job(board, job) == [
         "task one is ready, but the limit is reached: 1 of 1 tasks of queue default run"
@@ -123,7 +123,7 @@ def test_a_ready_task_says_what_workers_lack(board: Board) -> None:
 def test_draining_and_lost_workers_do_not_count(board: Board) -> None:
     job = board.submit(chain("one"))
     worker = board.worker()
-    board.do(jobs.drain, worker, "admin")
+    board.do(worker_registry.drain, worker, "admin")
     assert "no worker is active" in of_job(board, job)[0]
 
 

@@ -24,12 +24,15 @@ from backoffice.config.converters import Floor
 from backoffice.config.names import ALERT_KINDS
 from backoffice.config.settings import Alert, NotifySettings
 from backoffice.data import events
-from backoffice.engine import jobs, leases
+from backoffice.data.alert_states import AlertState
+from backoffice.engine import jobs, worker_registry
 from backoffice.engine.workflows import TaskSpec
-from backoffice.scheduler import alert_channels, alerts, scheduler
-from backoffice.scheduler.alert_channels import Item, Notice
-from backoffice.scheduler.alerts import Gathered, Happening, Row, Teller
-from backoffice.states import FAILED
+from backoffice.reports.alert_events import AlertEvent
+from backoffice.scheduler import alert_channels, alerts, disk_alerts, scheduler
+from backoffice.scheduler.alert_channels import Notice, NoticeItem
+from backoffice.scheduler.alerts import AlertDispatcher
+from backoffice.scheduler.notices import PendingEvents
+from backoffice.states import FAILED, Reason
 from backoffice.system import logs
 from backoffice.system.disk_space import Disk, Disks, Room
 from tests.board import Board, chain, recipe
@@ -85,11 +88,11 @@ class Ops:
         web = replace(board.settings.web, url="https://bo.example.org")
         notify = replace(board.settings.notify, secret=webhook_keys.keys(KEY), timeout=5.0)
         self.settings = replace(board.settings, web=web, notify=notify)
-        self.teller = self.another()
+        self.dispatcher = self.another()
 
-    def another(self, **changes: Any) -> Teller:
+    def another(self, **changes: Any) -> AlertDispatcher:
         alert = an_alert(**{"url": self.hook.url} | changes)
-        return Teller(alert, self.board.database, self.settings)
+        return AlertDispatcher(alert, self.board.database, self.settings)
 
     def fail(self, title: str = "", message: str = "no such codec", **workflow: str) -> int:
         """A job that fails; its id."""
@@ -99,7 +102,7 @@ class Ops:
 
     def go(self, by: timedelta) -> None:
         self.now += by
-        self.teller.run()
+        self.dispatcher.run()
 
     def append(self, *happened: events.Event) -> None:
         self.board.do(lambda store: events.append(store, self.board.clock(), *happened))
@@ -123,7 +126,7 @@ class Ops:
 def ops(board: Board, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> Ops:
     ops = Ops(board, hook)
     monkeypatch.setattr(alerts, "clock", lambda store: ops.now)
-    ops.teller.run()
+    ops.dispatcher.run()
     return ops
 
 
@@ -132,7 +135,7 @@ def ops(board: Board, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> Ops:
 
 def test_a_failed_job_is_told_with_what_why_where_and_when(ops: Ops) -> None:
     job = ops.fail("Episode 1")
-    ops.teller.run()
+    ops.dispatcher.run()
     (told,) = ops.told
     (item,) = told["data"]["items"]
     assert (told["type"], told["data"]["headline"]) == ("job.failed", f"Job {job} failed")
@@ -172,15 +175,14 @@ def test_what_happened_before_the_first_start_is_not_told(ops: Ops) -> None:
     assert ops.headlines == ["Job 2 failed"]
 
 
-@pytest.mark.parametrize(
-    "message", ["stalled: no progress for 60 s", "took longer than its time limit of 5 s"]
-)
-def test_a_stalled_task_is_told_though_it_is_tried_again(ops: Ops, message: str) -> None:
+@pytest.mark.parametrize("reason", [Reason.STALLED, Reason.TIMED_OUT])
+def test_a_stalled_task_is_told_though_it_is_tried_again(ops: Ops, reason: Reason) -> None:
+    message = "said in other words"
     ops.board.submit(chain("encode", attempts=3))
     (one,) = ops.board.claim(ops.worker)
-    ops.board.finish(one.held, FAILED, message)
-    ops.teller.run()
-    assert ops.headlines == [f"Task {one.held.task_id} stalled"]
+    ops.board.finish(one.claim, FAILED, message, reason=reason)
+    ops.dispatcher.run()
+    assert ops.headlines == [f"Task {one.claim.task_id} stalled"]
     (item,) = ops.told[0]["data"]["items"]
     assert (item["href"], item["host"]) == (f"https://bo.example.org/tasks/{item['task']}", "enc1")
     assert message in item["why"]
@@ -190,47 +192,45 @@ def test_the_host_is_the_one_where_it_happened_then(ops: Ops) -> None:
     job = ops.fail()
     ops.board.do(jobs.retry, job, "tester")
     ops.board.run(ops.board.worker(host="enc2"), fail={"one": "no"})
-    ops.teller.run()
+    ops.dispatcher.run()
     assert [item["host"] for item in ops.told[0]["data"]["items"]] == ["enc1", "enc2"]
 
 
 @on_sqlite
 def test_a_task_that_failed_for_another_reason_has_not_stalled(ops: Ops) -> None:
-    ops.fail(message="encoder: stalled: no progress for long")
-    ops.teller.run()
+    ops.fail(message="stalled: no progress for 60 s")  # only words
+    ops.dispatcher.run()
     assert [one["type"] for one in ops.told] == ["job.failed"]
 
 
 def test_a_lost_worker_is_told_with_its_host(ops: Ops) -> None:
-    beat = ops.board.read(lambda s: s.execute("SELECT heartbeat FROM worker").get_one()[0])
-    moment = datetime.fromisoformat(str(beat))
-    ops.board.do(leases.mark_lost_workers, [(ops.worker, moment)], ops.now)
-    ops.teller.run()
+    ops.board.do(worker_registry.mark_lost, ops.board.read(worker_registry.living), ops.now)
+    ops.dispatcher.run()
     assert ops.headlines == [f"Worker {ops.worker} is lost"]
     (item,) = ops.told[0]["data"]["items"]
-    assert item["host"] == "enc1, process 7"
-    assert item["why"].startswith("it was not heard of")
+    assert item["host"] == "enc1"
+    assert item["why"].startswith("process 7 on enc1 sent no heartbeat for 60 s")
 
 
 def test_a_refused_publication_is_told_beside_its_job(ops: Ops) -> None:
     ops.board.submit(recipe(TaskSpec(name="publish", type="publish", parameters={"target": "x"})))
     ops.board.run(ops.worker, fail={"publish": "already there with other content"})
-    ops.teller.run()
+    ops.dispatcher.run()
     assert sorted(ops.headlines) == ["Job 1 failed", "Task 1 could not publish"]
 
 
 @on_sqlite
 def test_only_what_is_wanted_is_told(ops: Ops) -> None:
-    ops.teller = ops.another(name="lost", on=("worker.lost",))
-    ops.teller.run()
+    ops.dispatcher = ops.another(name="lost", on=("worker.lost",))
+    ops.dispatcher.run()
     ops.fail()
     ops.go(EVERY)
     assert ops.told == []
 
 
 def test_only_jobs_of_the_workflows_wanted_are_told(ops: Ops) -> None:
-    ops.teller = ops.another(name="web", workflow="web-*")
-    ops.teller.run()
+    ops.dispatcher = ops.another(name="web", workflow="web-*")
+    ops.dispatcher.run()
     ops.fail()
     wanted = ops.board.submit(chain("one", name="web-video"))
     ops.board.run(ops.worker, fail={"one": "no"})
@@ -241,7 +241,7 @@ def test_only_jobs_of_the_workflows_wanted_are_told(ops: Ops) -> None:
 
 def test_a_job_that_is_gone_is_not_told(ops: Ops) -> None:
     ops.append(events.of_job("failed", 4711, detail="no"))
-    ops.teller.run()
+    ops.dispatcher.run()
     assert ops.told == []
 
 
@@ -251,7 +251,7 @@ def test_a_job_that_is_gone_is_not_told(ops: Ops) -> None:
 def test_a_burst_is_one_message_and_one_that_sums_up(ops: Ops) -> None:
     made = [ops.board.submit(chain("one")) for _ in range(10)]
     ops.append(events.of_job("failed", made[0], detail="no"))
-    ops.teller.run()
+    ops.dispatcher.run()
     ops.append(*[events.of_job("failed", made[n % 10], detail="no") for n in range(999)])
     for _ in range(4):
         ops.go(EVERY / 5)
@@ -267,16 +267,16 @@ def test_a_burst_is_one_message_and_one_that_sums_up(ops: Ops) -> None:
 @on_sqlite
 def test_kinds_do_not_wait_for_each_other(ops: Ops) -> None:
     ops.fail()
-    ops.teller.run()
+    ops.dispatcher.run()
     ops.append(events.Event("worker.lost", f"worker {ops.worker}"))
-    ops.teller.run()
+    ops.dispatcher.run()
     assert [one["type"] for one in ops.told] == ["job.failed", "worker.lost"]
 
 
 @on_sqlite
 def test_a_clock_that_is_set_back_silences_nobody(ops: Ops) -> None:
     ops.fail()
-    ops.teller.run()
+    ops.dispatcher.run()
     ops.fail()
     ops.go(timedelta(hours=-2))
     assert len(ops.told) == 2
@@ -285,10 +285,10 @@ def test_a_clock_that_is_set_back_silences_nobody(ops: Ops) -> None:
 def test_events_that_are_none_of_its_own_are_not_looked_through_for_ever(ops: Ops) -> None:
     ops.append(*[events.Event("watch.refused", "watch in")] * (alerts.IDLE + 1))
     before = ops.board.read(cursors)
-    ops.teller.run()
+    ops.dispatcher.run()
     assert min(ops.board.read(cursors)) > max(before)
     ops.fail()
-    ops.teller.run()
+    ops.dispatcher.run()
     assert ops.headlines == ["Job 1 failed"]
 
 
@@ -319,8 +319,8 @@ def test_of_schedulers_that_meet_a_new_alert_together_none_stumbles(ops: Ops) ->
 
 def test_a_restart_between_event_and_message_loses_nothing(ops: Ops) -> None:
     ops.fail()
-    ops.teller = ops.another()
-    ops.teller.run()
+    ops.dispatcher = ops.another()
+    ops.dispatcher.run()
     assert ops.headlines == ["Job 1 failed"]
 
 
@@ -334,9 +334,9 @@ def test_what_a_scheduler_that_died_had_begun_to_send_is_sent_by_another(
     with monkeypatch.context() as patched:
         patched.setattr(alert_channels, "send", die)
         with pytest.raises(KeyboardInterrupt):
-            ops.teller.run()
-    ops.teller = ops.another()
-    ops.go(ops.teller.right - timedelta(seconds=1))
+            ops.dispatcher.run()
+    ops.dispatcher = ops.another()
+    ops.go(ops.dispatcher.send_time - timedelta(seconds=1))
     assert ops.told == []
     ops.go(timedelta(seconds=1))
     assert ops.headlines == ["Job 1 failed"]
@@ -350,13 +350,13 @@ def test_who_lost_the_right_to_send_writes_nothing_down(
     def slow(*_: object) -> alert_channels.Sent:
         monkeypatch.undo()
         monkeypatch.setattr(alerts, "clock", lambda store: ops.now)
-        ops.now += ops.teller.right
+        ops.now += ops.dispatcher.send_time
         ops.another().run()
         return alert_channels.Sent(False, "no answer: timed out")
 
     ops.fail()
     monkeypatch.setattr(alert_channels, "send", slow)
-    ops.teller.run()
+    ops.dispatcher.run()
     assert ops.headlines == ["Job 1 failed"]
     assert ops.history("alert.failed") == []
     assert len(ops.history("alert.sent")) == 1
@@ -366,18 +366,18 @@ def test_who_lost_the_right_to_send_writes_nothing_down(
 def test_a_reload_adds_changes_and_removes_alerts(board: Board, hook: Hook) -> None:
     running = scheduler.Scheduler(board.settings, board.database)
 
-    def tellers(*alerts: Alert, url: str = "") -> dict[str, Teller]:
+    def dispatchers(*alerts: Alert, url: str = "") -> dict[str, AlertDispatcher]:
         settings = replace(board.settings, web=replace(board.settings.web, url=url))
         running.reload(replace(settings, alerts={one.name: one for one in alerts}))
-        return {name: teller for name, (teller, _) in running.tellers.items()}
+        return {dispatcher.alert.name: dispatcher for dispatcher in running.dispatchers}
 
     ops, web = (an_alert(name=name, url=hook.url) for name in ("ops", "web"))
-    first = tellers(ops, web)
-    second = tellers(ops, replace(web, workflow="web-*"), url="https://bo.example.org")
+    first = dispatchers(ops, web)
+    second = dispatchers(ops, replace(web, workflow="web-*"), url="https://bo.example.org")
     assert second["ops"] is first["ops"]
     assert second["ops"].settings.web.url == "https://bo.example.org"
     assert second["web"].alert.workflow == "web-*"
-    assert tellers() == {}
+    assert dispatchers() == {}
 
 
 # Receivers in trouble -------------------------------------------------------
@@ -387,13 +387,13 @@ def test_a_reload_adds_changes_and_removes_alerts(board: Board, hook: Hook) -> N
 def test_a_message_that_was_refused_is_sent_again_as_it_was(ops: Ops) -> None:
     ops.hook.answers = [500]
     ops.fail()
-    ops.teller.run()
+    ops.dispatcher.run()
     assert ops.history("alert.failed") == [
         "job.failed: 500 Internal Server Error; it is tried again for a day"
     ]
-    ops.teller.run()
+    ops.dispatcher.run()
     assert len(ops.told) == 1
-    ops.go(alerts.FIRST_AGAIN)
+    ops.go(alerts.FIRST_PAUSE)
     first, second = ops.hook.heard
     assert first[1] == second[1]
     assert first[0]["webhook-id"] == second[0]["webhook-id"]
@@ -403,10 +403,10 @@ def test_a_message_that_was_refused_is_sent_again_as_it_was(ops: Ops) -> None:
 @on_sqlite
 def test_a_receiver_that_does_not_speak_is_left_after_a_while(ops: Ops) -> None:
     ops.settings = replace(ops.settings, notify=replace(ops.settings.notify, timeout=0.2))
-    ops.teller = ops.another()
+    ops.dispatcher = ops.another()
     ops.hook.speak.clear()
     ops.fail()
-    ops.teller.run()
+    ops.dispatcher.run()
     assert ops.history("alert.failed") == [
         "job.failed: no answer: it took too long; it is tried again for a day"
     ]
@@ -416,7 +416,7 @@ def test_a_receiver_that_does_not_speak_is_left_after_a_while(ops: Ops) -> None:
 def test_a_redirection_is_not_followed(ops: Ops) -> None:
     ops.hook.answers = [307]
     ops.fail()
-    ops.teller.run()
+    ops.dispatcher.run()
     assert len(ops.told) == 1
     assert len(ops.history("alert.failed")) == 1
 
@@ -426,7 +426,7 @@ def test_a_dead_receiver_is_tried_for_a_day_ever_more_rarely_and_then_told_anew(
     ops: Ops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
-    ops.teller = ops.another(on=("job.failed",))
+    ops.dispatcher = ops.another(on=("job.failed",))
     ops.fail()
     began = ops.now
     with monkeypatch.context() as patched:
@@ -435,17 +435,17 @@ def test_a_dead_receiver_is_tried_for_a_day_ever_more_rarely_and_then_told_anew(
         )
         while not ops.history("alert.failed")[1:]:
             assert ops.now - began < timedelta(days=2)
-            ops.teller.run()
+            ops.dispatcher.run()
             ops.now = due(ops)
             tries.append(ops.now)
     waits = [after - before for before, after in pairwise(tries)]
     assert waits[:3] == [timedelta(seconds=s) for s in (10, 20, 40)]
-    assert max(waits) == alerts.LAST_AGAIN
-    assert timedelta(days=1) <= ops.now - began < timedelta(days=1) + 2 * alerts.LAST_AGAIN
+    assert max(waits) == alerts.LONGEST_PAUSE
+    assert timedelta(days=1) <= ops.now - began < timedelta(days=1) + 2 * alerts.LONGEST_PAUSE
     _, last = ops.history("alert.failed")
     assert last == "job.failed: gave up 1 after a day: no answer: gone"
     ops.fail()
-    ops.teller.run()
+    ops.dispatcher.run()
     assert ops.headlines == ["Job 2 failed"]
 
 
@@ -457,19 +457,23 @@ def due(ops: Ops) -> datetime:
 
 
 def test_giving_up_leaves_what_is_not_a_day_old() -> None:
-    gathered = Gathered(Row("job.failed", 0, MOMENT, None))
+    pending = PendingEvents(AlertState("job.failed", 0, MOMENT, None))
     for number, hours in enumerate((30, 25, 23, 1), 1):
         at = MOMENT - timedelta(hours=hours)
-        one = Happening(number, at, "job.failed", "job 1", 1, None, "", "", "chain", None)
-        gathered.add(one, MOMENT)
-    assert (gathered.count, gathered.stale, gathered.last_stale, gathered.last) == (4, 2, 2, 4)
+        event = AlertEvent(
+            number, at, "job.failed", "job 1", 1, None, "", "", "", "", "chain", None
+        )
+        pending.add(event, MOMENT)
+    assert (pending.count, pending.stale, pending.last_stale, pending.last) == (4, 2, 2, 4)
 
 
 # Webhook, chat, mail --------------------------------------------------------
 
 
 def a_notice(title: str = "", why: str = "no", count: int = 1, href: str = "") -> Notice:
-    item = Item("Job 4 failed", "job 4", MOMENT, why, 41, 4, None, title, "chain", "enc1", href)
+    item = NoticeItem(
+        "Job 4 failed", "job 4", MOMENT, why, 41, 4, None, title, "chain", "enc1", href
+    )
     others = [f"job {number}" for number in range(5, 4 + count)]
     return Notice("alert-ops-1", "ops", "job.failed", "Job 4 failed", MOMENT, [item], count, others)
 
@@ -497,7 +501,7 @@ def test_a_webhook_is_signed_with_its_own_keys_or_the_general_ones(
 @on_sqlite
 def test_the_id_of_an_alert_has_no_full_stop_which_would_end_it(ops: Ops) -> None:
     ops.fail()
-    ops.teller.run()
+    ops.dispatcher.run()
     ((headers, body),) = ops.hook.heard
     assert "." not in headers["webhook-id"]
     Webhook(KEY).verify(body, headers)
@@ -510,7 +514,7 @@ def test_what_a_receiver_answers_is_neither_history_nor_log(
     ops.hook.answers, ops.hook.words = [500], "inside: the password is hush"
     ops.fail()
     with caplog.at_level("DEBUG"):
-        ops.teller.run()
+        ops.dispatcher.run()
     assert ops.history("alert.failed") == [
         "job.failed: 500 Internal Server Error; it is tried again for a day"
     ]
@@ -685,7 +689,7 @@ class Host:
         self.silent: set[str] = set()
 
     def watch(self) -> None:
-        alerts.watch_disks(self.board.database, self.disks(), self.least, "enc1")
+        disk_alerts.watch_disks(self.board.database, self.disks(), self.least, "enc1")
 
     def look(self) -> list[tuple[str, str]]:
         """The events there are after a look."""
@@ -786,7 +790,7 @@ def test_a_low_disk_and_its_recovery_are_told(ops: Ops) -> None:
     host = Host(ops.board, Floor(0.1, 0))
     host.free["work"] = 1
     host.look()
-    ops.teller.run()
+    ops.dispatcher.run()
     host.free["work"] = 50
     host.look()
     ops.go(EVERY)

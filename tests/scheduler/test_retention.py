@@ -4,12 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from backoffice.engine import jobs
-from backoffice.engine.outcomes import DeliveryMade, MadeFile
+from backoffice.engine import job_folders, jobs
 from backoffice.reports import records
 from backoffice.scheduler import retention
 from backoffice.system import files
-from tests.board import ENCODE, Board, chain
+from backoffice.tasks import Delivery
+from tests.board import ENCODE, Board, chain, made_file
 
 MONTH = timedelta(days=30)
 OLD = timedelta(days=31)
@@ -33,14 +33,16 @@ def encoded(board: Board, source: Path, *, publish: bool = False) -> tuple[int, 
     """An old job with an output and a log on disk, and that output."""
     job = board.submit(ENCODE, inputs=[("source", str(source))])
     (one,) = board.claim(board.worker())
-    work, logs = retention.folders(board.settings, job)
+    work, logs = job_folders.of_job(board.settings.paths, job)
     for folder in (work, logs):
         folder.mkdir(parents=True)
     made = work / "out.mp4"
     made.write_bytes(b"video")
     (logs / "encode.log").write_text("log")
-    output = MadeFile(files.href(made), "out.mp4", "rendition", "video/mp4", False, 5, "a" * 64, {})
-    board.finish(one.held, outputs=[output], deliveries=[DeliveryMade("http://x", 200, "", 0.1)])
+    output = made_file(
+        files.href(made), "out.mp4", "rendition", "video/mp4", False, 5, "a" * 64, {}
+    )
+    board.finish(one.claim, outputs=[output], deliveries=[Delivery("http://x", 200, "", 0.1)])
     if publish:
         board.do(_publish, job)
     board.age(job, OLD)
@@ -72,7 +74,10 @@ def test_its_files_and_logs_go_from_the_disk_and_its_input_stays(
 ) -> None:
     job, _ = encoded(board, source)
     retention.prune(board.database, board.settings, MONTH)
-    assert [folder.exists() for folder in retention.folders(board.settings, job)] == [False, False]
+    assert [folder.exists() for folder in job_folders.of_job(board.settings.paths, job)] == [
+        False,
+        False,
+    ]
     assert source.exists()
     assert [file["href"] for file in board.read(records.files, limit=9)] == [files.href(source)]
 

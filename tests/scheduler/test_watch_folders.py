@@ -18,11 +18,12 @@ from inotify_simple import INotify
 
 from backoffice.config import names
 from backoffice.config.settings import Watch
+from backoffice.engine import watched_files
 from backoffice.engine.catalogue import Catalogue
 from backoffice.engine.workflows import InputSpec, Workflow
 from backoffice.errors import DatabaseUnavailable
 from backoffice.reports import queue_statistics, records
-from backoffice.scheduler import intake, watch_folders
+from backoffice.scheduler import watch_folders
 from backoffice.scheduler.folder_events import FolderEvents
 from backoffice.scheduler.watch_folders import (
     LOOK_ANYWAY,
@@ -595,8 +596,8 @@ def test_a_refused_file_is_tried_again_later_and_later(
     folder.put("a.mp4")
     assert folder.look(0, QUIET) == []
     tried = []
-    take = intake.take
-    monkeypatch.setattr(intake, "take", lambda *a: tried.append(folder.passed) or take(*a))
+    take = watched_files.take
+    monkeypatch.setattr(watched_files, "take", lambda *a: tried.append(folder.passed) or take(*a))
     began = folder.passed
     folder.look(*[1] * 100)
     gaps = [b - a for a, b in itertools.pairwise([began, *tried])]

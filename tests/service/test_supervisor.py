@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from backoffice.config import loading
-from backoffice.service import supervisor
-from backoffice.service.supervisor import Part, Service
+from backoffice.service import managed_process
+from backoffice.service.managed_process import ManagedProcess
+from backoffice.service.supervisor import Service
 from backoffice.system import thread_dump
 
 
@@ -31,11 +32,11 @@ def parent(tmp_path: Path, now: list[float]) -> Iterator[Service]:
     )
     parent = Service(settings, monotonic=lambda: now[0])
     yield parent
-    for part in parent.parts:
-        if part.living and part.process:
-            part.process.kill()
-            part.process.wait()
-    parent.ears.close()
+    for managed in parent.processes:
+        if managed.living and managed.process:
+            managed.process.kill()
+            managed.process.wait()
+    parent.messages.close()
 
 
 @pytest.fixture
@@ -43,33 +44,33 @@ def launch(parent: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     """Parts are processes that run the given Python from now on."""
 
     def use(script: str) -> None:
-        def process(part: Part) -> subprocess.Popen[bytes]:
+        def process(managed: ManagedProcess) -> subprocess.Popen[bytes]:
             return subprocess.Popen([sys.executable, "-S", "-c", script])
 
-        monkeypatch.setattr(parent, "_process", process)
+        monkeypatch.setattr(parent, "_start_process", process)
 
     return use
 
 
-def die(parent: Service, part: Part, status: int, now: list[float]) -> None:
+def die(parent: Service, managed: ManagedProcess, status: int, now: list[float]) -> None:
     """It is started when it is due, and ends at once."""
-    now[0] = max(now[0], part.start_at)
-    parent._keep(part)
-    assert part.process is not None
-    part.process.wait()
-    parent._keep(part)
-    assert part.process is None
+    now[0] = max(now[0], managed.start_at)
+    parent._check_process(managed)
+    assert managed.process is not None
+    managed.process.wait()
+    parent._check_process(managed)
+    assert managed.process is None
 
 
 def test_pauses_grow_while_a_part_dies_at_once(
     parent: Service, launch: Callable[[str], None], now: list[float]
 ) -> None:
     launch("raise SystemExit(1)")
-    part = parent.parts[0]
+    managed = parent.processes[0]
     pauses = []
     for _ in range(4):
-        die(parent, part, 1, now)
-        pauses.append(part.start_at - now[0])
+        die(parent, managed, 1, now)
+        pauses.append(managed.start_at - now[0])
     assert pauses == [0.5, 1, 2, 4]
 
 
@@ -77,15 +78,15 @@ def test_a_part_that_lived_is_started_anew_at_once(
     parent: Service, launch: Callable[[str], None], now: list[float]
 ) -> None:
     launch("raise SystemExit(1)")
-    part = parent.parts[0]
-    die(parent, part, 1, now)
-    now[0] = part.start_at
-    parent._keep(part)
-    assert part.process is not None
-    part.process.wait()
-    now[0] += supervisor.STEADY
-    parent._keep(part)
-    assert part.start_at == now[0]
+    managed = parent.processes[0]
+    die(parent, managed, 1, now)
+    now[0] = managed.start_at
+    parent._check_process(managed)
+    assert managed.process is not None
+    managed.process.wait()
+    now[0] += managed_process.STEADY
+    parent._check_process(managed)
+    assert managed.start_at == now[0]
 
 
 def test_a_crash_loop_is_told_once_and_tried_rarely(
@@ -95,14 +96,14 @@ def test_a_crash_loop_is_told_once_and_tried_rarely(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     launch("raise SystemExit(1)")
-    part = parent.parts[0]
+    managed = parent.processes[0]
     with caplog.at_level(logging.INFO):
         for _ in range(8):
-            die(parent, part, 1, now)
+            die(parent, managed, 1, now)
     told = [r for r in caplog.records if "part.crash-loop" in r.getMessage()]
     assert [r.levelname for r in told] == ["ERROR"]
-    assert part.start_at - now[0] == supervisor.LOOP_PAUSE
-    assert "dies again and again, last: died (status 1)" in parent._about(part)
+    assert managed.start_at - now[0] == managed_process.LOOP_PAUSE
+    assert "dies again and again, last: died (status 1)" in managed.about
 
 
 @pytest.mark.parametrize("status", [2, 4])
@@ -110,7 +111,7 @@ def test_a_part_that_is_refused_at_its_start_ends_the_service_with_its_status(
     parent: Service, launch: Callable[[str], None], now: list[float], status: int
 ) -> None:
     launch(f"raise SystemExit({status})")
-    die(parent, parent.parts[0], status, now)
+    die(parent, parent.processes[0], status, now)
     assert parent.status == status
 
 
@@ -118,96 +119,96 @@ def test_a_part_that_was_ready_once_is_started_anew_whatever_its_status(
     parent: Service, launch: Callable[[str], None], now: list[float]
 ) -> None:
     launch("raise SystemExit(4)")
-    part = parent.parts[0]
-    part.proven = True
-    die(parent, part, 4, now)
+    managed = parent.processes[0]
+    managed.was_ready = True
+    die(parent, managed, 4, now)
     assert parent.status is None
-    assert part.start_at > now[0]
+    assert managed.start_at > now[0]
 
 
 def test_a_worker_that_ends_of_its_own_will_stays_away_and_a_web_server_does_not(
     parent: Service, launch: Callable[[str], None], now: list[float]
 ) -> None:
     launch("")
-    worker, web = parent.parts
-    for part in (worker, web):
-        die(parent, part, 0, now)
+    worker, web = parent.processes
+    for managed in (worker, web):
+        die(parent, managed, 0, now)
     assert (worker.ended, web.ended) == (True, False)
 
 
-def silent(parent: Service, launch: Callable[[str], None], now: list[float]) -> Part:
+def silent(parent: Service, launch: Callable[[str], None], now: list[float]) -> ManagedProcess:
     """A part that was heard of once, and then for too long not."""
     launch("import time; time.sleep(60)")
-    part = parent.parts[0]
-    parent._keep(part)
-    parent._hear(part, {"WATCHDOG": "1"})
+    managed = parent.processes[0]
+    parent._check_process(managed)
+    managed.hear({"WATCHDOG": "1"}, now[0])
     now[0] += parent.silence + 1
-    return part
+    return managed
 
 
 def test_a_silent_part_is_killed(
     parent: Service, launch: Callable[[str], None], now: list[float]
 ) -> None:
-    part = silent(parent, launch, now)
-    parent._keep(part)
-    assert part.process is not None
-    assert part.process.wait(10) == -signal.SIGKILL
+    managed = silent(parent, launch, now)
+    parent._check_process(managed)
+    assert managed.process is not None
+    assert managed.process.wait(10) == -signal.SIGKILL
 
 
 def test_nobody_is_blamed_for_silence_while_the_parent_itself_was_stopped(
     parent: Service, launch: Callable[[str], None], now: list[float]
 ) -> None:
-    part = silent(parent, launch, now)
-    parent._forgive()
-    assert not parent._hangs(part, now[0])
+    managed = silent(parent, launch, now)
+    parent._excuse_silence()
+    assert not managed.hangs(now[0], parent.silence)
 
 
 def test_the_watchdog_leaves_time_for_waits_that_are_right(tmp_path: Path) -> None:
     environ = {"BACKOFFICE_PATHS_HOME": str(tmp_path), "BACKOFFICE_DATABASE_TIMEOUT": "30s"}
     parent = Service(loading.load(None, environ))
     assert parent.silence == 180
-    parent.ears.close()
+    parent.messages.close()
 
 
 def test_a_part_that_cannot_be_started_is_tried_again(
     parent: Service, monkeypatch: pytest.MonkeyPatch, now: list[float]
 ) -> None:
-    def fail(part: Part) -> subprocess.Popen[bytes]:
+    def fail(managed: ManagedProcess) -> subprocess.Popen[bytes]:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(parent, "_process", fail)
-    part = parent.parts[0]
-    parent._keep(part)
-    assert part.process is None
-    assert part.start_at > now[0]
-    assert "cannot be started" in parent._about(part)
+    monkeypatch.setattr(parent, "_start_process", fail)
+    managed = parent.processes[0]
+    parent._check_process(managed)
+    assert managed.process is None
+    assert managed.start_at > now[0]
+    assert "cannot be started" in managed.about
 
 
-BURY = """
+REAP = """
 import os
-from backoffice.service import _bury_strangers
+from backoffice.service.supervisor import _reap_orphans
 
-part, stranger = os.fork() or os._exit(0), os.fork() or os._exit(0)
-for pid in (part, stranger):
+managed, stranger = os.fork() or os._exit(0), os.fork() or os._exit(0)
+for pid in (managed, stranger):
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-_bury_strangers({part})
-assert os.waitpid(part, 0)[0] == part
-_bury_strangers(set())
+_reap_orphans({managed})
+assert os.waitpid(managed, 0)[0] == managed
+_reap_orphans(set())
 try:
     os.waitpid(stranger, 0)
 except ChildProcessError:
-    print("buried")
+    print("reaped")
 """
 
 
-def test_orphans_are_buried_and_parts_are_left_to_their_keeper() -> None:
-    done = subprocess.run([sys.executable, "-c", BURY], capture_output=True, text=True)
-    assert done.stdout == "buried\n", done.stderr
+def test_orphans_are_reaped_and_parts_are_left_to_their_check() -> None:
+    done = subprocess.run([sys.executable, "-c", REAP], capture_output=True, text=True)
+    assert done.stdout == "reaped\n", done.stderr
 
 
 def test_the_bus_is_cherrypys_without_the_rest_of_it() -> None:
     script = (
-        "import sys; from backoffice import bus; b = bus.make(); print(type(b).__name__,"
+        "import sys; from backoffice.service import bus; b = bus.make(); print(type(b).__name__,"
         " 'cherrypy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

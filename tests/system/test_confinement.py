@@ -131,7 +131,7 @@ def test_what_is_required_and_missing_keeps_workers_and_commands_from_running(
 
 
 def test_check_says_what_is_missing_and_fails_where_it_is_required(without: Settings) -> None:
-    def line(mode: str) -> check.Line:
+    def line(mode: str) -> check.Finding:
         limits = replace(without.limits, confine=mode)
         found = check.run(replace(without, limits=limits))
         return next(one for one in found if one.what == "confinement")

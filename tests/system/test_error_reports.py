@@ -19,7 +19,7 @@ import sentry_sdk
 
 from backoffice.config.settings import LogSettings, Settings
 from backoffice.errors import ConfigError
-from backoffice.reports import records
+from backoffice.reports import queue_depths
 from backoffice.system import logs
 from backoffice.web.app import make_app
 from tests.board import Board
@@ -92,7 +92,7 @@ def test_the_pages_tell_of_faults_and_not_of_whoever_met_them(
     setup(sentry.dsn)
     visitor = Visitor(make_app(settings))
     visitor.get("/jobs/1")
-    monkeypatch.setattr(records, "queues", lambda store: 1 / 0)
+    monkeypatch.setattr(queue_depths, "queues", lambda store: 1 / 0)
     private = {"HTTP_COOKIE": "-".join("cookie"), "HTTP_X_SECRET": "-".join("header")}
     assert visitor.get("/queues", **private).status == 500
     (event,) = told(sentry)
@@ -129,8 +129,8 @@ def test_a_forked_process_that_let_go_of_descriptors_reports_too(sentry: Sentry)
 def test_a_sentry_that_does_not_answer_holds_up_the_end_for_two_seconds_at_most() -> None:
     code = """
 import logging, pathlib, sys, time
-from backoffice import logs
-from backoffice.config import LogSettings
+from backoffice.system import logs
+from backoffice.config.settings import LogSettings
 logs.setup(LogSettings("stderr", pathlib.Path("x"), "info", "plain", sys.argv[1]))
 begun = time.monotonic()
 for _ in range(1000):

@@ -233,8 +233,8 @@ def test_the_same_settings_again_change_nothing(tmp_path: Path) -> None:
 def test_a_process_started_without_stderr_writes_into_no_other_file(tmp_path: Path) -> None:
     code = """
 import logging, os, pathlib
-from backoffice import logs
-from backoffice.config import LogSettings
+from backoffice.system import logs
+from backoffice.config.settings import LogSettings
 assert [os.open(f"precious{n}", os.O_RDWR | os.O_CREAT) for n in range(3)] == [0, 1, 2]
 for to in ("stderr", "stdout", "syslog"):
     logs.setup(LogSettings(to, pathlib.Path("x"), "info", "plain", ""))
@@ -250,8 +250,8 @@ for to in ("stderr", "stdout", "syslog"):
 def test_a_stream_that_nobody_reads_any_more_ends_nothing() -> None:
     code = """
 import logging, os, pathlib, sys
-from backoffice import logs
-from backoffice.config import LogSettings
+from backoffice.system import logs
+from backoffice.config.settings import LogSettings
 reader, writer = os.pipe()
 os.dup2(writer, 2)
 os.close(reader)

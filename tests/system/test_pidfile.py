@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from backoffice.errors import Conflict, Invalid
-from backoffice.system import pidfile
+from backoffice.system import pidfile, processes
 
 TAKE = (
-    "import sys; from pathlib import Path; from backoffice import instance;"
-    " held = instance.take(Path(sys.argv[1])); print('taken', flush=True); sys.stdin.read();"
+    "import sys; from pathlib import Path; from backoffice.system import pidfile;"
+    " held = pidfile.take(Path(sys.argv[1])); print('taken', flush=True); sys.stdin.read();"
     " held.release()"
 )
 
@@ -39,7 +39,7 @@ def another(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_the_file_names_the_process_and_when_it_started(tmp_path: Path) -> None:
     held = pidfile.take(tmp_path / "run")
     lines = held.path.read_text().splitlines()
-    assert lines == [str(os.getpid()), pidfile.start_time(os.getpid())]
+    assert lines == [str(os.getpid()), processes.start_time(os.getpid())]
     assert pidfile.read(held.path) == os.getpid()
     held.release()
     assert not held.path.exists()
@@ -105,14 +105,3 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(Invalid):
         pidfile.take(tmp_path)
     assert (tmp_path / "precious").read_text() == "kept"
-
-
-def test_a_process_that_is_gone_has_no_start_time() -> None:
-    assert pidfile.start_time(2**22 + 1) == ""
-
-
-def test_a_process_that_has_ended_does_not_run_though_nobody_has_buried_it() -> None:
-    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert pidfile.start_time(process.pid) == ""
-    process.wait()

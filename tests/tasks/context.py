@@ -10,12 +10,13 @@ from typing import Any
 from backoffice.config import loading
 from backoffice.config.settings import Settings
 from backoffice.engine.assignments import Assignment
-from backoffice.engine.claims import Held
+from backoffice.engine.claims import Claim
 from backoffice.errors import LeaseLost, TaskFailed
 from backoffice.media import ffmpeg
 from backoffice.system.confinement import Confinement
 from backoffice.tasks import Job, Publication, Source
-from backoffice.workers.executors.attempt import AttemptLog, RealContext
+from backoffice.workers.executors.attempt_log import AttemptLog
+from backoffice.workers.executors.task_context import AttemptContext
 
 JOB = Job(id=1, workflow="test", title="A test", key="", submitter="tester", metadata={}, tasks=())
 
@@ -89,11 +90,11 @@ class _Lines(AttemptLog):
         self._lines.append(line)
 
 
-class _Engine(RealContext):
+class _Engine(AttemptContext):
     """Runs commands as attempts do, and tells the fake what a worker would hear."""
 
     def __init__(self, fake: FakeContext) -> None:
-        held = Held(fake.id, fake.attempt, 1, fake.job.id)
+        held = Claim(fake.id, fake.attempt, 1, fake.job.id)
         assignment = Assignment(held, fake.name, "test", fake.job, {}, (), (), 0, 0)
         log = _Lines(fake.settings, assignment, fake.lines)
         super().__init__(
@@ -101,7 +102,7 @@ class _Engine(RealContext):
         )
         self.fake = fake
 
-    def _tell(self, message: tuple[Any, ...]) -> Any:
+    def _send(self, message: tuple[Any, ...]) -> Any:
         match message:
             case ("command", argv):
                 self.fake.commands.append(argv)

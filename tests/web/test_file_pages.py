@@ -11,13 +11,13 @@ import pytest
 
 from backoffice.config import loading
 from backoffice.config.settings import Settings
-from backoffice.data.database import insert_many, insert_one
-from backoffice.engine import jobs
-from backoffice.engine.outcomes import MadeFile, PublishedFile
+from backoffice.data.sql import insert_many, insert_one
+from backoffice.engine import file_registry
 from backoffice.reports import lineage
+from backoffice.tasks import Output, Published
 from backoffice.web import file_pages
 from backoffice.web.app import make_app
-from tests.board import ENCODE, Board, chain
+from tests.board import ENCODE, Board, chain, made_file
 from tests.plans import plans
 from tests.web.reader import EVIL, LONG, Reader
 from tests.web.visitor import Visitor
@@ -42,18 +42,18 @@ def reader(visitor: Visitor) -> Reader:
     return Reader(visitor)
 
 
-def made(name: str, role: str = "rendition", kind: str = "video/mp4", **more: Any) -> MadeFile:
+def made(name: str, role: str = "rendition", kind: str = "video/mp4", **more: Any) -> Output:
     given: Any = {"tree": False, "size": 2_500_000, "sha256": "a" * 64, "facts": FACTS} | more
-    return MadeFile(f"file:///made/{name}", name, role, kind, **given)
+    return made_file(f"file:///made/{name}", name, role, kind, **given)
 
 
-def encoded(board: Board, media: Media, *outputs: MadeFile, publish: int = 0) -> int:
+def encoded(board: Board, media: Media, *outputs: Output, publish: int = 0) -> int:
     """A job that made this of file 1; ``publish`` is the file that it published."""
     job = board.submit(ENCODE, inputs=[("source", str(media()))])
     (claimed,) = board.claim(board.worker())
     path = "ep/<1>.mp4"
-    published = [PublishedFile(publish, "site", path, "https://x.example/1", False, "a" * 64, 9)]
-    board.finish(claimed.held, outputs=outputs, published=published if publish else [])
+    published = [Published(publish, "site", path, "https://x.example/1", False, "a" * 64, 9)]
+    board.finish(claimed.claim, outputs=outputs, published=published if publish else [])
     return job
 
 
@@ -136,7 +136,7 @@ def test_a_file_that_was_removed_has_no_player(board: Board, reader: Reader, med
 @pytest.mark.parametrize("name", ["<script>alert(1)<.mp4", "שלום.mp4", "🎬 x.mp4"])
 def test_odd_names_are_text(reader: Reader, media: Media, name: str, board: Board) -> None:
     path = media(name)
-    board.do(jobs.register_file, path, 10, "tester", {EVIL[:100]: LONG[:9000]})
+    board.do(file_registry.register, path, 10, "tester", {EVIL[:100]: LONG[:9000]})
     assert reader.open("/files").all("//tbody//a")[0] == name
     page = reader.open("/files/1")
     assert page.all("//h1") == [name]

@@ -12,8 +12,8 @@ import pytest
 from lxml import etree
 
 from backoffice.config.settings import Settings
-from backoffice.data.database import insert_one
 from backoffice.data.model import File
+from backoffice.data.sql import insert_one
 from backoffice.engine.workflows import InputSpec, TaskSpec
 from backoffice.media import media_types
 from tests.board import Board, recipe

@@ -11,12 +11,12 @@ from storm.locals import Store
 
 from backoffice.config import loading
 from backoffice.config.settings import Settings
-from backoffice.engine import jobs
-from backoffice.engine.outcomes import MadeFile, PublishedFile
+from backoffice.engine import bulk_actions, jobs
 from backoffice.reports import records
+from backoffice.tasks import Published
 from backoffice.web import action_pages
 from backoffice.web.app import make_app
-from tests.board import Board, chain
+from tests.board import Board, chain, made_file
 from tests.web.reader import EVIL, LONG, Reader, words
 from tests.web.visitor import Visitor
 
@@ -117,7 +117,7 @@ def test_an_old_cursor_still_leads_somewhere(board: Board, reader: Reader) -> No
 def test_more_jobs_than_are_counted_are_said_to_be_more(
     board: Board, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "COUNTED", 3)
+    monkeypatch.setattr(bulk_actions, "COUNTED", 3)
     for _ in range(5):
         board.submit()
     assert "more than 3 jobs match" in reader.open("/jobs?limit=2&state=queued").text()
@@ -344,7 +344,7 @@ def test_its_time_line_shows_how_long_a_task_waited(board: Board, reader: Reader
 def test_commands_can_be_copied_a_line_each(board: Board, reader: Reader) -> None:
     job = board.submit(chain("one"))
     (claimed,) = board.claim(board.worker())
-    board.finish(claimed.held, commands=(("ffmpeg", "-i", "a b.mp4"), ("ls", "-l")))
+    board.finish(claimed.claim, commands=(("ffmpeg", "-i", "a b.mp4"), ("ls", "-l")))
     page = reader.open(f"/jobs/{job}")
     assert page.root.xpath("//pre[@id='argv-1']")[0].text == "ffmpeg -i 'a b.mp4'\nls -l"
     assert page.root.xpath("//button/@data-copy") == ["#argv-1"]
@@ -354,14 +354,14 @@ def test_what_came_of_it_can_be_seen_and_taken_back(board: Board, reader: Reader
     job = board.submit(chain("one"))
     (claimed,) = board.claim(board.worker())
     made = [
-        MadeFile(f"file:///x/{name}", name, role, kind, tree, 9, "a" * 64, {})
+        made_file(f"file:///x/{name}", name, role, kind, tree, 9, "a" * 64, {})
         for name, role, kind, tree in (
             ("still%20<1>.jpg", "thumbnail", "image/jpeg", False),
             ("master.m3u8", "hls", "application/vnd.apple.mpegurl", True),
         )
     ]
-    published = PublishedFile(2, "site", "a/<b>.m3u8", "http://x/a", True, "a" * 64, 9)
-    board.finish(claimed.held, outputs=made, published=[published])
+    published = Published(2, "site", "a/<b>.m3u8", "http://x/a", True, "a" * 64, 9)
+    board.finish(claimed.claim, outputs=made, published=[published])
     page = reader.open(f"/jobs/{job}")
     assert page.root.xpath("//video/@data-hls") == ["/files/2/content"]
     assert page.root.xpath("//figure//a/@href") == ["/files/2/content"]

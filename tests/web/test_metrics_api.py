@@ -12,8 +12,8 @@ from prometheus_client.samples import Sample
 from backoffice import __version__
 from backoffice.config.settings import Settings
 from backoffice.data import counters
-from backoffice.data.counter_store import Book
-from backoffice.engine import jobs
+from backoffice.data.counter_store import CounterWriter
+from backoffice.engine import queue_control
 from backoffice.system import disk_space
 from backoffice.system.disk_space import Disks, Room
 from tests.board import Board, chain
@@ -44,8 +44,8 @@ def test_jobs_queues_and_workers_are_told(board: Board, visitor: Visitor) -> Non
     for _ in range(3):
         board.submit(chain("one"))
     board.submit(chain("one", queue="gpu"))
-    board.do(jobs.limit_queue, "default", 4, "tester")
-    board.do(jobs.pause_queue, "gpu", "tester")
+    board.do(queue_control.limit, "default", 4, "tester")
+    board.do(queue_control.pause, "gpu", "tester")
     board.claim(board.worker(slots=5))
     assert value(visitor, "backoffice_jobs", state="queued") == 3
     assert value(visitor, "backoffice_queue_ready_tasks", queue="default") == 2
@@ -66,7 +66,7 @@ def test_what_runs_is_told(visitor: Visitor) -> None:
 def test_a_scheduler_that_was_never_there_is_zero(board: Board, visitor: Visitor) -> None:
     name = "backoffice_scheduler_last_tick_timestamp_seconds"
     assert value(visitor, name) == 0
-    Book(board.database, scheduler=True).write()
+    CounterWriter(board.database, scheduler=True).write()
     assert value(visitor, name) > 1.7e9
 
 
@@ -78,7 +78,7 @@ def test_what_processes_have_counted_is_summed_up(board: Board, visitor: Visitor
     for _ in range(2):
         counters.ATTEMPTS.count("probe", "failed")
         counters.ATTEMPTS.count("retired", "failed")
-        Book(board.database).write()
+        CounterWriter(board.database).write()
     assert value(visitor, "backoffice_attempts_total", **labels) == 2
     assert value(visitor, "backoffice_attempts_total", type="retired", outcome="failed") == 2
 
@@ -87,7 +87,7 @@ def test_durations_are_a_histogram(board: Board, visitor: Visitor) -> None:
     labels = {"type": "probe", "outcome": "succeeded"}
     for seconds in (0.3, 2, 3, 100_000):
         counters.ATTEMPT_SECONDS.observe(seconds, *labels.values())
-    Book(board.database).write()
+    CounterWriter(board.database).write()
     name = "backoffice_attempt_duration_seconds"
     bounds = {"0.1": 0, "0.5": 1, "1.0": 1, "5.0": 3, "43200.0": 3, "+Inf": 4}
     for bound, count in bounds.items():
@@ -99,7 +99,7 @@ def test_durations_are_a_histogram(board: Board, visitor: Visitor) -> None:
 def test_this_processs_own_counts_are_written_as_it_serves(
     board: Board, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Book, "turn", Book.write)
+    monkeypatch.setattr(CounterWriter, "turn", CounterWriter.write)
     counters.DATABASE_ERRORS.count("away")
     visitor.get("/jobs")
     assert value(visitor, "backoffice_database_errors_total", kind="away") == 1
@@ -108,8 +108,8 @@ def test_this_processs_own_counts_are_written_as_it_serves(
 def test_a_request_whose_counts_cannot_be_written_is_answered(
     board: Board, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Book, "turn", Book.write)
-    board.do(lambda s: s.execute("DROP TABLE tally"))
+    monkeypatch.setattr(CounterWriter, "turn", CounterWriter.write)
+    board.do(lambda s: s.execute("DROP TABLE counter"))
     counters.DATABASE_ERRORS.count("away")
     assert visitor.get("/jobs").status == 200
 

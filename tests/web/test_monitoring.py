@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from backoffice.cli import main
 from backoffice.data import counters
 from backoffice.data.cluster import Status
-from backoffice.data.counter_store import Book
-from backoffice.engine import jobs
+from backoffice.data.counter_store import CounterWriter
+from backoffice.engine import queue_control
 from backoffice.web import metrics_api
 from tests.board import Board, chain
 from tests.web.visitor import Visitor
@@ -39,9 +39,9 @@ def database_uri(tmp_path: Path) -> str:
 def told(board: Board, visitor: Visitor) -> dict[str, set[str]]:
     """Each name that is told, once something has happened, and its labels."""
     board.submit(chain("one"))
-    board.do(jobs.limit_queue, "default", 4, "tester")
+    board.do(queue_control.limit, "default", 4, "tester")
     counters.ATTEMPT_SECONDS.observe(1, "probe", "succeeded")
-    Book(board.database).write()
+    CounterWriter(board.database).write()
     visitor.get("/jobs")
     found: dict[str, set[str]] = {}
     families = [*text_string_to_metric_families(visitor.get("/metrics").text)]

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from backoffice.engine import jobs
+from backoffice.engine import file_registry
 from backoffice.web import openapi
 from backoffice.web.api import ROUTES
 from backoffice.web.app import make_app
@@ -74,7 +74,7 @@ def _fill(board: Board) -> None:
         board.submit(title=f"Job {number}", metadata={"dc:title": "Ü"}, parameters={"colour": "r"})
     board.run(worker, fail={"two": "it broke"})
     clip = board.settings.paths.roots[0] / "clip.mp4"
-    board.do(jobs.register_file, clip, 10, "tester", {"dc:title": "Ü"})
+    board.do(file_registry.register, clip, 10, "tester", {"dc:title": "Ü"})
 
 
 def _kinds(route: Route) -> list[GenerationMode]:

@@ -15,7 +15,7 @@ from lxml import html
 
 from backoffice.config.settings import Settings
 from backoffice.engine import jobs
-from backoffice.reports import queue_statistics
+from backoffice.reports import queue_depths, queue_statistics
 from backoffice.system import disk_space
 from backoffice.web import overview_page
 from backoffice.web.app import make_app
@@ -52,7 +52,7 @@ def test_what_runs_is_shown_with_its_job_and_its_host(board: Board, visitor: Vis
     board.submit(title="Episode 1")
     (one,) = board.claim(board.worker(host="render-7"))
     told = "UPDATE task SET progress = 42.4, speed = '1.5x', eta = 90 WHERE id = ?"
-    board.do(lambda s: s.execute(told, (one.held.task_id,)))
+    board.do(lambda s: s.execute(told, (one.claim.task_id,)))
     whole = page(visitor)
     row = part(whole, "running")
     for words in ("one", "Episode 1", "42 %", "1.5x", "1 min 30 s", "render-7"):
@@ -101,7 +101,8 @@ def test_queues_tell_what_waits_and_why(board: Board, visitor: Visitor) -> None:
 def test_no_more_is_counted_than_anybody_needs(
     board: Board, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_statistics, "COUNTED", 3)
+    for module in (queue_depths, queue_statistics):
+        monkeypatch.setattr(module, "COUNTED", 3)
     for _ in range(5):
         board.submit()
     assert "more than 3" in part(page(visitor), "queues")

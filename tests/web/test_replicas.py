@@ -27,7 +27,7 @@ from backoffice.data.cluster import Status
 from backoffice.data.database import Database
 from backoffice.errors import NotFound
 from backoffice.operations import check
-from backoffice.reports import records
+from backoffice.reports import queue_depths
 from backoffice.web.app import TOKEN, Application, make_app
 from tests.board import Board
 from tests.conftest import Replicated
@@ -441,7 +441,7 @@ def test_a_connection_that_breaks_in_the_midst_does_not_show(
     """The whole request is run again, also at another server."""
     place.wait_until_up()
     broken: list[int] = []
-    queues: Callable[[Store], Any] = records.queues
+    queues: Callable[[Store], Any] = queue_depths.queues
 
     def breaking(store: Store) -> Any:
         if not broken:
@@ -450,7 +450,7 @@ def test_a_connection_that_breaks_in_the_midst_does_not_show(
             place.servers.members[number - 1].run(f"KILL CONNECTION {connection}")
         return queues(store)
 
-    monkeypatch.setattr(records, "queues", breaking)
+    monkeypatch.setattr(queue_depths, "queues", breaking)
     assert Script(place.app)("GET", "/queues").status == 200
     assert broken[0] in {one.number for one in place.servers.replicas}
 

@@ -15,8 +15,9 @@ from lxml import html
 from backoffice import __version__
 from backoffice.config.settings import Schedule, Settings, Watch
 from backoffice.data import counter_store
-from backoffice.engine import catalogue, jobs
-from backoffice.scheduler.scheduler import WatchFolder, fire_schedules
+from backoffice.engine import catalogue, queue_control
+from backoffice.scheduler.schedules import fire_schedules
+from backoffice.scheduler.watch_folders import WatchFolder
 from backoffice.web.app import make_app
 from tests.board import Board, chain
 from tests.web.visitor import FORM, Visitor
@@ -82,7 +83,7 @@ def test_a_queue_is_paused_resumed_and_limited_by_its_page(board: Board, visitor
     press(visitor, "/queues/a-b", "Pause a-b")
     assert visitor.json("/queues/a-b")["paused"] is True
     assert "is paused" in main(visitor, "/queues/a-b")
-    assert "the queue is paused: resume it" in main(visitor, "/queues")
+    assert "queue a-b is paused: resume it" in main(visitor, "/queues")
     press(visitor, "/queues/a-b", "Resume a-b")
     assert visitor.json("/queues/a-b")["paused"] is False
     press(visitor, "/queues/a-b", "Set the limit", value="3")
@@ -243,7 +244,7 @@ def test_about_tells_versions_health_and_keys(board: Board, visitor: Visitor) ->
     for expected in (__version__, "Python", "ffmpeg", database, "version 1", "MIT", "lxml"):
         assert expected in told
     board.worker()
-    counter_store.Book(board.database, scheduler=True).write()
+    counter_store.CounterWriter(board.database, scheduler=True).write()
     assert "All is well" in main(visitor, "/about")
 
 
@@ -270,7 +271,7 @@ PAGES = tuple(
 def test_pages_are_in_order(board: Board, visitor: Visitor, path: str) -> None:
     board.submit(title="T")
     board.claim(board.worker())
-    board.do(jobs.limit_queue, "default", 4, "tester")
+    board.do(queue_control.limit, "default", 4, "tester")
     whole = page(visitor, path)
     assert not whole.xpath("//@style | //@onclick")
     assert all(one.get("scope") for one in whole.iter("th"))

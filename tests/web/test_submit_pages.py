@@ -12,7 +12,7 @@ import pytest
 from lxml import etree
 
 from backoffice.config.settings import Settings
-from backoffice.engine import jobs
+from backoffice.engine import file_registry
 from tests.board import Board
 from tests.clips import Clips
 from tests.web.reader import EVIL, LONG, Page, Reader
@@ -57,7 +57,7 @@ def test_a_workflow_is_chosen_first(reader: Reader) -> None:
 
 def test_a_file_is_taken_along(board: Board, reader: Reader, media: Media) -> None:
     path = media()
-    board.do(jobs.register_file, path, 10, "tester", {})
+    board.do(file_registry.register, path, 10, "tester", {})
     page = reader.open("/submit?file=1")
     assert "/submit?workflow=web-video&file=1" in page.root.xpath("//main//a/@href")
     page = reader.open("/submit?workflow=web-video&file=1")

@@ -44,7 +44,7 @@ def log(settings: Settings) -> Log:
 def attempt(board: Board, state: str = FAILED, message: str = "it broke", **rest: Any) -> None:
     """One more of task 1, which is the only one there is."""
     (claimed,) = board.claim(board.worker(host=rest.pop("host", "here")))
-    board.finish(claimed.held, state, message, retry=False, **rest)
+    board.finish(claimed.claim, state, message, retry=False, **rest)
 
 
 def again(board: Board) -> None:
@@ -246,7 +246,7 @@ def test_the_log_of_a_running_attempt_is_followed_from_its_end(
     path = log(b"one\n")
     board.do(
         lambda store: store.execute(
-            "UPDATE attempt SET log = ? WHERE task_id = ?", (path, claimed.held.task_id)
+            "UPDATE attempt SET log = ? WHERE task_id = ?", (path, claimed.claim.task_id)
         )
     )
     page = reader.open("/tasks/1")

@@ -81,7 +81,7 @@ def test_an_order_to_end_comes_after_those_who_wait() -> None:
     assert next_of(turns) == "a"
 
 
-class Held:
+class Claim:
     """An application whose requests last until they are let go, but for /."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Held:
 
 
 def test_who_asks_much_that_takes_long_keeps_no_other_client_out() -> None:
-    app = Held()
+    app = Claim()
     with serve(app, ANYWHERE, threads=3) as server, ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(ask(server, b"/long", "127.0.0.2"))
@@ -104,7 +104,7 @@ def test_who_asks_much_that_takes_long_keeps_no_other_client_out() -> None:
 
 
 def test_behind_a_proxy_the_client_is_whom_it_asks_for() -> None:
-    app = Held()
+    app = Claim()
     limits = Limits(proxies=("127.0.0.1",))
 
     def asked(server: WebServer, path: bytes, client: bytes) -> None:

@@ -1,11 +1,11 @@
-"""A log file with an upper size: its head and its tail are kept.
+"""A log file of bounded size that keeps its head and its tail.
 
-The file is only ever appended to, so that byte ranges a reader has had stay
-what they were. What comes after the first half goes to two pieces beside the
-file, of a quarter each; the older piece is removed when a third one begins. At
-the end the pieces are appended, after a line that says how many bytes between
-head and tail were left out. A piece's name says how many bytes came before it
-since the head, so that any process can join what a killed one has left.
+The file is only appended to, so that a reader's byte ranges stay valid. After the
+first half of the limit, lines go to two pieces beside the file, a quarter each; the
+older piece is removed when a third one begins. At the end the pieces are appended,
+after a line that says how many bytes between head and tail are missing. A piece's name
+says how many bytes since the head came before it, so that any process can join what a
+killed one has left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEFT_OUT = "[{} bytes were left out here: the log is longer than its limit, [li
 
 
 class BoundedLog:
-    """Takes lines. Raises OSError as files do."""
+    """Takes lines. Raises OSError."""
 
     def __init__(self, path: Path, limit: int) -> None:
         self._path = path
@@ -88,11 +88,11 @@ def _piece(path: Path, before: int) -> Path:
 
 
 def _pieces(path: Path) -> list[tuple[int, Path]]:
-    """Each with the bytes that came before it, in their order."""
-    found = []
+    """In order, each with the number of bytes since the head that came before it."""
+    pieces = []
     with suppress(FileNotFoundError):
-        for one in path.parent.iterdir():
-            match = re.fullmatch(re.escape(path.name) + r"\.tail-([0-9]+)", one.name)
+        for piece in path.parent.iterdir():
+            match = re.fullmatch(re.escape(path.name) + r"\.tail-([0-9]+)", piece.name)
             if match:
-                found.append((int(match[1]), one))
-    return sorted(found)
+                pieces.append((int(match[1]), piece))
+    return sorted(pieces)

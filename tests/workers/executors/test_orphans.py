@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[3]
 # tracer has seen it: as it does when a file system does not let it go.
 HELD_UP = """
 import ctypes, os, signal, sys, time
-from backoffice.executors.local import _children, kill_strays
+from backoffice.system.processes import children
+from backoffice.workers.executors.orphans import kill_strays
 
 ANY, SET_PTRACER, SEIZE = ctypes.c_ulong(-1), 0x59616D61, 0x4206
 libc = ctypes.CDLL(None)
@@ -40,11 +41,11 @@ if os.read(ready, 1) == b"n":
 began = time.monotonic()
 kill_strays({tracer})
 assert time.monotonic() - began < 10
-assert _children() == {stray, tracer}
+assert children() == {stray, tracer}
 os.kill(tracer, signal.SIGKILL)
 os.waitpid(tracer, 0)
 kill_strays(set())
-assert _children() == set()
+assert children() == set()
 """
 
 

@@ -1,9 +1,9 @@
-"""A file of a watch folder becomes a job, once: the table ``watched``.
+"""Watched files: what watch folders have taken; a file becomes a job once.
 
-Each function runs inside ``Database.transact``. The row of a path is written in
-the transaction that submits its job, and its primary key lets one of several
-schedulers do so: the insert of another fails, its transaction runs again and
-finds the file taken.
+Owns the table ``watched``. Each function runs inside ``Database.transact``. The row
+of a path is written in the transaction that submits its job; of several schedulers,
+the primary key lets one do so: the insert of another fails, its transaction runs
+again and finds the file taken.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from typing import NamedTuple
 from storm.locals import Store
 
 from backoffice.data import events
-from backoffice.data.database import clock, for_update, insert_many, marks
 from backoffice.data.model import WATCH_FOLDER
-from backoffice.engine import jobs
-from backoffice.engine.jobs import Prepared
-from backoffice.scheduler.arrivals import Arrival, Group, Stamp
-from backoffice.states import JOB_ACTIONS
+from backoffice.data.sql import clock, for_update, insert_many, marks
+from backoffice.engine import jobs, submission
+from backoffice.engine.submission import PreparedJob
+from backoffice.states import JOB_ACTIONS, SUCCEEDED
 from backoffice.system.files import path_of
 
 _BATCH = 500  # rows asked for at once
@@ -33,14 +32,52 @@ _COLUMNS = tuple(
 )
 
 
+class Stamp(NamedTuple):
+    """What a folder says of a file: equal stamps of one path mean that nothing has
+    written to it."""
+
+    size: int
+    changed: int  # nanoseconds
+    inode: int
+
+
+class Arrival(NamedTuple):
+    """A file beneath a watch folder. There may be many, and often: paths are text."""
+
+    place: str  # its absolute path
+    relative: str  # its path below the watch folder
+    stamp: Stamp
+    link: bool = False
+
+    @property
+    def path(self) -> Path:
+        return Path(self.place)
+
+    @property
+    def name(self) -> str:
+        return self.place.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A film and the files that belong to it, each with its role."""
+
+    film: Arrival
+    sidecars: tuple[tuple[str, Arrival], ...] = ()
+
+    @property
+    def members(self) -> list[Arrival]:
+        return [self.film, *(sidecar for _, sidecar in self.sidecars)]
+
+
 @dataclass(frozen=True)
 class Taking:
-    """A group that is complete, and the job it would be: ``prepared``, or why not."""
+    """A complete group, and its prepared job or the reason for its refusal."""
 
     watch: str
     group: Group
     identity: str
-    prepared: Prepared | None
+    prepared: PreparedJob | None
     refusal: str = ""
     unused: tuple[Arrival, ...] = ()  # sidecars that the workflow has no input for
 
@@ -65,9 +102,9 @@ class _Row:
 
 
 def stamps(store: Store, watch: str, paths: Collection[str]) -> dict[str, Stamp]:
-    """Of those files that were taken and not moved away, as they were then."""
+    """The stamps of files that were taken and not moved away, as they were then."""
     places = {_place(path): path for path in paths}
-    found = {}
+    known = {}
     for start in range(0, len(places), _BATCH):
         batch = list(places)[start : start + _BATCH]
         rows = store.execute(
@@ -75,13 +112,13 @@ def stamps(store: Store, watch: str, paths: Collection[str]) -> dict[str, Stamp]
             f" AND place IN ({marks(batch)}) AND moved = 0 AND job_id IS NOT NULL",
             (watch, *batch),
         ).get_all()
-        found.update({places[place]: Stamp(*stamp) for place, *stamp in rows})
-    return found
+        known.update({places[place]: Stamp(*stamp) for place, *stamp in rows})
+    return known
 
 
 def take(store: Store, taking: Taking) -> Taken:
-    """Submit the job, unless the content was taken before at this path, or at another
-    one that it was renamed from."""
+    """Submit the job, unless the same content was taken before at this path, or at the
+    path that the file was renamed from."""
     film, now = taking.group.film, clock(store)
     row = _row(store, taking.watch, film.path)
     former = row.job if row is not None and not row.moved else None
@@ -94,7 +131,7 @@ def take(store: Store, taking: Taking) -> Taken:
     if taking.prepared is None:
         _refuse(store, taking, row, now)
         return Taken(None, refused=True)
-    job, _ = jobs.submit(store, taking.prepared, taking.actor)
+    job, _ = submission.submit(store, taking.prepared, taking.actor)
     if former is not None:
         _supersede(store, taking, former, job, now)
     _record(store, taking, row, job, now)
@@ -160,7 +197,7 @@ def prune(store: Store, watch: str, there: Collection[str]) -> int:
 
 
 def join_late(store: Store, watch: str, film: Arrival, sidecar: Arrival) -> bool:
-    """Record a sidecar whose film was taken without it. False if it was known."""
+    """Record a sidecar that came after its film was taken. False if it was known."""
     owner, row, now = _row(store, watch, film.path), _row(store, watch, sidecar.path), clock(store)
     if owner is None or owner.job is None or row is not None:
         return False
@@ -173,10 +210,10 @@ def join_late(store: Store, watch: str, film: Arrival, sidecar: Arrival) -> bool
 
 
 def finished(store: Store, watch: str) -> list[str]:
-    """URLs of what lies where it was taken, and whose job has succeeded."""
+    """URLs of files that were not moved away, and whose job has succeeded."""
     rows = store.execute(
         "SELECT w.href FROM watched w JOIN job j ON j.id = w.job_id"
-        " WHERE w.watch = ? AND w.moved = 0 AND j.state = 'succeeded'",
+        f" WHERE w.watch = ? AND w.moved = 0 AND j.state = '{SUCCEEDED}'",
         (watch,),
     ).get_all()
     return [href for (href,) in rows]
@@ -185,8 +222,8 @@ def finished(store: Store, watch: str) -> list[str]:
 def move(
     store: Store, watch: str, path: Path, target: Path, rename: Callable[[Path, Path], None]
 ) -> bool:
-    """Move a file away, and tell where it is now. False if it was moved before. The
-    rename comes last: should it raise OSError, nothing was written."""
+    """Move a file away and record its new place. False if it was moved before. The rename
+    comes last: if it raises OSError, nothing was written."""
     moved = store.execute(
         "UPDATE watched SET moved = 1 WHERE watch = ? AND place = ? AND moved = 0",
         (watch, _place(path)),
@@ -232,13 +269,13 @@ def check(store: Store, watch: str, path: Path, stamp: Stamp, sha256: str) -> bo
 
 
 def is_registered(store: Store, path: Path) -> bool:
-    found = store.execute("SELECT 1 FROM file WHERE href = ?", (path.as_uri(),)).get_one()
-    return found is not None
+    row = store.execute("SELECT 1 FROM file WHERE href = ?", (path.as_uri(),)).get_one()
+    return row is not None
 
 
-def shown(one: Arrival) -> str:
+def shown(file: Arrival) -> str:
     """Its path below the watch folder, for people."""
-    return _text(one.relative)
+    return _text(file.relative)
 
 
 def _text(name: str | Path) -> str:
@@ -262,7 +299,7 @@ def _row(store: Store, watch: str, path: Path) -> _Row | None:
 
 
 def _recognise(store: Store, taking: Taking, job: int, now: datetime) -> None:
-    """Say why there is no job, and remember what the file looks like now."""
+    """Record why there is no new job, and the file's present stamp."""
     film = taking.group.film
     store.execute(
         "UPDATE watched SET size = ?, changed = ?, inode = ?, checked = 0"
@@ -305,7 +342,7 @@ def _renamed(store: Store, taking: Taking, row: _Row | None, now: datetime) -> b
 
 
 def _refuse(store: Store, taking: Taking, row: _Row | None, now: datetime) -> None:
-    """Tell each reason once, however often it is met."""
+    """Each reason becomes an event once, however often it recurs."""
     told = row is not None and (row.identity, row.message) == (taking.identity, taking.refusal)
     if told:
         return
@@ -317,8 +354,8 @@ def _refuse(store: Store, taking: Taking, row: _Row | None, now: datetime) -> No
 
 
 def _supersede(store: Store, taking: Taking, former: int, job: int, now: datetime) -> None:
-    """The file that a job was given is no more: cancel the job if it has not ended, and
-    forget what was known of the file."""
+    """The file of a job was replaced: cancel the job if it has not ended, and drop the
+    file's digest and facts."""
     film = taking.group.film
     store.execute("UPDATE file SET sha256 = '', facts = '{}' WHERE href = ?", (film.path.as_uri(),))
     state = store.execute("SELECT state FROM job WHERE id = ?", (former,)).get_one()
@@ -345,7 +382,7 @@ def _record(store: Store, taking: Taking, row: _Row | None, job: int, now: datet
 def _write(
     store: Store,
     watch: str,
-    one: Arrival,
+    file: Arrival,
     row: _Row | None,
     now: datetime,
     identity: str = "",
@@ -354,12 +391,12 @@ def _write(
 ) -> None:
     """Make the row of a path, or change ``row``. One that another scheduler has made
     since ``row`` was read is not replaced: the insert fails."""
-    values = (one.path.as_uri(), identity, *one.stamp, job, False, "", False, message, now)
+    values = (file.path.as_uri(), identity, *file.stamp, job, False, "", False, message, now)
     if row is None:
-        insert_many(store, "watched", _COLUMNS, [(watch, _place(one.path), *values)])
+        insert_many(store, "watched", _COLUMNS, [(watch, _place(file.path), *values)])
     else:
         changes = ", ".join(f"{name} = ?" for name in _COLUMNS[2:])
         store.execute(
             f"UPDATE watched SET {changes} WHERE watch = ? AND place = ?",
-            (*values, watch, _place(one.path)),
+            (*values, watch, _place(file.path)),
         )
