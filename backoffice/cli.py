@@ -35,7 +35,7 @@ PROCESSES = {
     "serve": "service",
     "worker": "worker",
     "scheduler": "scheduler",
-    "web": "web.process",
+    "web": "web.server.process",
 }
 
 EPILOG = """exit status: 0 done, 1 it failed, 2 wrong use or settings, 3 cancelled,

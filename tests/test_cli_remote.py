@@ -15,7 +15,7 @@ import pytest
 
 from backoffice import cli, client, config, files, records, tokens
 from backoffice.web.app import make_app
-from backoffice.web.server import serve
+from backoffice.web.server.http_server import serve
 from tests import line
 from tests.board import chain
 from tests.line import Line

@@ -31,7 +31,7 @@ from backoffice.errors import (
 )
 from backoffice.outcomes import MadeFile
 from backoffice.web.app import make_app
-from backoffice.web.server import serve
+from backoffice.web.server.http_server import serve
 from tests import line, test_layers
 from tests.board import Board, chain
 from tests.line import Line

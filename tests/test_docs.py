@@ -18,7 +18,7 @@ import pytest
 from backoffice import config, tokens
 from backoffice.prctl import die_with
 from backoffice.web.app import make_app
-from backoffice.web.server import serve
+from backoffice.web.server.http_server import serve
 from tests.board import Board
 from tests.conftest import ClipFactory
 

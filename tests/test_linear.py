@@ -14,8 +14,10 @@ import pytest
 from backoffice import causes, files, gtid, logs, media, privacy, search
 from backoffice.errors import Invalid
 from backoffice.tasks import publish
-from backoffice.web import filters, queries, task_pages
-from backoffice.web.call import preferred
+from backoffice.web import queries
+from backoffice.web.context import preferred
+from backoffice.web.pages import filters
+from backoffice.web.pages import tasks as task_pages
 from middleware.own_writes import OwnWrites
 from middleware.problem import Problem
 from tests.middleware import wsgi

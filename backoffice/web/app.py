@@ -21,13 +21,12 @@ from backoffice import catalogue, database, events, ledger, logs, replication, t
 from backoffice.config import TOKEN_ACTOR, AuthSettings, Settings
 from backoffice.database import Database
 from backoffice.files import share
-from backoffice.web import pages, readiness
-from backoffice.web.api import ROUTES
-from backoffice.web.call import Site
-from backoffice.web.error_pages import ErrorPages
-from backoffice.web.exchange import application
-from backoffice.web.problems import OwnProblems
-from backoffice.web.routes import Route, Router
+from backoffice.web import application, readiness
+from backoffice.web.addresses import ROUTES
+from backoffice.web.context import Site
+from backoffice.web.pages.errors import ErrorPages
+from backoffice.web.problems import DatabaseProblems
+from backoffice.web.routes import Route
 from middleware.access_log import AccessLog
 from middleware.authentication import Authentication, Identity
 from middleware.body_limit import BodyLimit
@@ -43,7 +42,6 @@ from middleware.own_writes import AFTER, POSITION, OwnWrites
 from middleware.rate_limit import RateLimit
 from middleware.request_id import RequestID
 from middleware.robots import Robots
-from middleware.roles import Roles
 from middleware.security_headers import SecurityHeaders
 from middleware.static import StaticFiles
 from middleware.store import StorePerRequest
@@ -74,16 +72,14 @@ def make_app(
     ProcessCollector(registry=registry)
     base = base or Database(settings.database, replicas=True)
     book = ledger.Book(base.apart(), apart=True)
-    site = Site(settings, base, catalogue.load(settings), registry, pages.show)
-    router = Router(routes)
+    site = Site(settings, base, catalogue.load(settings), registry)
 
-    app = application(site, router)
+    app: Application = application.Application(routes)
     app = StorePerRequest(app, open=_opener(base, book), passing=database.again)
     if base.replicated:
         app = OwnWrites(
             app, secret=_key(auth.secret), merged=replication.merged, header=TOKEN, cookie="own"
         )
-    app = Roles(app, needed=_role_needed(router))
     app = CrossSite(app, secret=_key(auth.secret))
     app = Authentication(
         app,
@@ -103,7 +99,7 @@ def make_app(
     app = StreamLimit(app, most=max(1, web.threads // 2))
     if web.rate:
         app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
-    app = OwnProblems(app)
+    app = DatabaseProblems(app)
     app = ErrorHandler(app, logging.getLogger("backoffice.web"))
     app = ErrorPages(app, site)
     app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=web.own_hosts)
@@ -144,10 +140,6 @@ def _opener(base: Database, book: ledger.Book) -> Callable[[Environ], Unit]:
         return Unit(store, base.release, book)
 
     return open
-
-
-def _role_needed(router: Router) -> Callable[[Environ], str | None]:
-    return lambda environ: router.match(environ).route.role
 
 
 def _role_of(auth: AuthSettings) -> Callable[[str], str | None]:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
+from backoffice.search import Filter
 from backoffice.states import JOB_STATES, PUBLICATION_STATES, TASK_STATES, WORKER_STATES
 from backoffice.web.routes import Parameter
 from middleware.problem import Problem
@@ -32,7 +33,7 @@ Values = Mapping[str, Any]
 def read(query_string: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
     """The values by name, lists for parameters that may be repeated; raises
     Problem 400 for what is unknown, repeated or wrong."""
-    return collect(_pairs(query_string), parameters)
+    return collect(_pairs(query_string), parameters) if query_string else {}
 
 
 def collect(pairs: Iterable[tuple[str, str]], parameters: Sequence[Parameter]) -> dict[str, Any]:
@@ -259,3 +260,15 @@ ACTION = Parameter(
     _STRING | {"pattern": "^[a-z._-]+$", "maxLength": 64},
 )
 SUBJECT = _word("subject", "on this, such as job 1")
+
+
+def filter_of(values: Values) -> Filter:
+    """What the parameters ``JOBS`` say."""
+    return Filter(
+        states=values.get("state", ()),
+        workflow=values.get("workflow", ""),
+        submitter=values.get("submitter", ""),
+        text=values.get("q", ""),
+        submitted_after=values.get("submitted-after"),
+        submitted_before=values.get("submitted-before"),
+    )

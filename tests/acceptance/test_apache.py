@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from backoffice import media_types, tokens
-from backoffice.web.gate import Limits
+from backoffice.web.server.connections import Limits
 from tests.acceptance import proc
 from tests.acceptance.apache import (
     MODULES,

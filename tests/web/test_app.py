@@ -14,7 +14,7 @@ from lxml import etree
 
 from backoffice import config, records, tokens
 from backoffice.config import Settings
-from backoffice.web.api import ROUTES
+from backoffice.web.addresses import ROUTES
 from backoffice.web.app import make_app
 from tests.board import Board
 from tests.web.visitor import FORM, Visitor

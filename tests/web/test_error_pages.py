@@ -9,8 +9,8 @@ import pytest
 
 from backoffice import config, records
 from backoffice.config import Settings
-from backoffice.web import render
 from backoffice.web.app import make_app
+from backoffice.web.pages import render
 from tests.board import Board
 from tests.middleware import wsgi
 from tests.web.reader import ACCEPT, EVIL, Page, Reader
@@ -123,7 +123,7 @@ def test_where_no_page_can_be_made_plain_html_does(
     def fail(*args: Any, **rest: Any) -> None:
         raise RuntimeError("no template")
 
-    monkeypatch.setattr(render, "page", fail)
+    monkeypatch.setattr(render, "html", fail)
     with caplog.at_level(logging.ERROR):
         answer = visitor.get("/nothing", HTTP_ACCEPT=ACCEPT)
     assert answer.status == 404

@@ -13,8 +13,9 @@ from backoffice import config, jobs
 from backoffice.config import Settings
 from backoffice.database import insert_many, insert_one
 from backoffice.outcomes import MadeFile, PublishedFile
-from backoffice.web import file_pages, lineage
 from backoffice.web.app import make_app
+from backoffice.web.pages import files as file_pages
+from backoffice.web.pages import lineage
 from tests.board import ENCODE, Board, chain
 from tests.plans import plans
 from tests.web.reader import EVIL, LONG, Reader

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from backoffice.errors import Invalid
 from backoffice.states import JOB_STATES
-from backoffice.web import filters, queries
+from backoffice.web import queries
+from backoffice.web.pages import filters
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backoffice.web.gate import Inbox, Limits
+from backoffice.web.server.connections import Inbox, Limits
 from middleware.problem import Problem
 
 REQUESTS = [

@@ -12,8 +12,8 @@ from storm.locals import Store
 from backoffice import config, jobs, records
 from backoffice.config import Settings
 from backoffice.outcomes import MadeFile, PublishedFile
-from backoffice.web import action_pages
 from backoffice.web.app import make_app
+from backoffice.web.pages import actions as action_pages
 from tests.board import Board, chain
 from tests.web.reader import EVIL, LONG, Reader, words
 from tests.web.visitor import Visitor

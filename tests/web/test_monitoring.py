@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from backoffice import cli, jobs, tally
 from backoffice.ledger import Book
 from backoffice.nodes import Status
-from backoffice.web import metrics_api
+from backoffice.web.api import metrics as metrics_api
 from tests.board import Board, chain
 from tests.web.visitor import Visitor
 

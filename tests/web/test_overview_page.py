@@ -15,8 +15,8 @@ from lxml import html
 
 from backoffice import disks, figures, jobs
 from backoffice.config import Settings
-from backoffice.web import overview_page
 from backoffice.web.app import make_app
+from backoffice.web.pages import overview as overview_page
 from tests.board import Board, chain
 from tests.web.visitor import FORM, Visitor
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree, html
 
-from backoffice.web.pictures import Bar, Line, Node, dag, gantt
+from backoffice.web.pages.pictures import Bar, Line, Node, dag, gantt
 
 EVIL = "<script>alert(1)</script> & \"'\u202eabc🎬"
 START = datetime(2026, 11, 21, 10)

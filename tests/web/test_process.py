@@ -9,8 +9,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 
-from backoffice.web.gate import Limits
-from backoffice.web.server import WebServer, serve
+from backoffice.web.server.connections import Limits
+from backoffice.web.server.http_server import WebServer, serve
 
 PATIENCE = 10.0  # seconds until a test gives up
 

@@ -12,9 +12,9 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 
-from backoffice.web.gate import Limits
-from backoffice.web.outbox import HELD
-from backoffice.web.server import WebServer, serve
+from backoffice.web.server.connections import Limits
+from backoffice.web.server.http_server import WebServer, serve
+from backoffice.web.server.outbox import HELD
 
 ANYWHERE = ("127.0.0.1", 0)
 PATIENCE = 20.0  # seconds until a test gives up

@@ -14,7 +14,7 @@ from lxml import html
 from backoffice import jobs
 from backoffice.config import Settings
 from backoffice.states import FAILED
-from backoffice.web import task_pages
+from backoffice.web.pages import tasks as task_pages
 from tests.board import Board, chain
 from tests.web.reader import EVIL, LONG, Reader, words
 from tests.web.visitor import Visitor

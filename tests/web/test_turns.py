@@ -11,9 +11,9 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
-from backoffice.web.gate import Limits
-from backoffice.web.server import WebServer, serve
-from backoffice.web.turns import Turns
+from backoffice.web.server.connections import Limits
+from backoffice.web.server.http_server import WebServer, serve
+from backoffice.web.server.turns import Turns
 from tests.web.test_slow_readers import ANYWHERE, GET, PATIENCE, ask, connect, served
 
 END = object()
