@@ -22,7 +22,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from backoffice import bus, catalogue, instance, migrations, preflight
+from cherrypy.process.wspbus import Bus
+
+from backoffice import catalogue, instance, migrations, preflight
 from backoffice.config import DEFAULTS, Settings
 from backoffice.daemon import ASKS, Daemon
 from backoffice.database import Database
@@ -83,7 +85,7 @@ class Service:
         self.status: int | None = None  # to exit with, once that is known
         self.said: dict[str, object] = {}
         self.turned = monotonic()
-        self.bus = bus.make()
+        self.bus = Bus()
         for channel, listener in (
             ("start", self._start),
             ("main", self._turn),

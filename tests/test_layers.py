@@ -20,7 +20,7 @@ LAYERS = [
     {"decoding", "renames", "unchanged", "open_files"},
     {"arrivals"},
     {"addresses", "outbound", "webhooks"},
-    {"instance", "sdnotify", "bus", "hls", "soundtracks", "subtitles", "rendering"},
+    {"instance", "sdnotify", "hls", "soundtracks", "subtitles", "rendering"},
     {"dash", "listening", "renditions"},
     {"config"},
     {"confinement"},

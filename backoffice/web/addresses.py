@@ -88,7 +88,7 @@ def _of_jobs() -> tuple[Route, ...]:
         ),
         _page(
             *("/jobs/actions", jobs.acted, "What an action on many did, as a page"),
-            template="done.html",
+            template="jobs/done.html",
             query=queries.OUTCOME,
             store=False,
         ),
@@ -142,7 +142,7 @@ def _of_tasks() -> tuple[Route, ...]:
             "/tasks/{id}/compare",
             tasks.compare,
             "Two of its attempts beside each other, as a page",
-            template="compare.html",
+            template="tasks/compare.html",
             query=queries.COMPARED,
         ),
         _look("/tasks/{id}/why", tasks.why, "Why it is not running", "why", task_pages.reasons),
@@ -251,12 +251,12 @@ def _of_forms() -> tuple[Route, ...]:
         ),
         _page(
             *("/tokens", tokens.show, "Who has an API token, as a page"),
-            template="tokens.html",
+            template="system/tokens.html",
             role=ADMIN,
         ),
         Route(
             *("POST", "/tokens", tokens.create, "Make a token; its secret is shown once"),
-            template="tokens.html",
+            template="system/tokens.html",
             role=ADMIN,
             status=201,
             media_type="text/html",
@@ -268,7 +268,7 @@ def _of_forms() -> tuple[Route, ...]:
             status=303,
             refuses=CHANGES,
         ),
-        _page("/about", service.about, "Versions, health, keys", template="about.html"),
+        _page("/about", service.about, "Versions, health, keys", template="system/about.html"),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from backoffice.files import share
 from backoffice.web import application, readiness
 from backoffice.web.addresses import ROUTES
 from backoffice.web.context import Site
+from backoffice.web.mounts import Mounts
 from backoffice.web.pages.errors import ErrorPages
 from backoffice.web.problems import DatabaseProblems
 from backoffice.web.routes import Route
@@ -61,11 +62,15 @@ RESERVED = (TOKEN_ACTOR, events.ENGINE, ANYBODY.name)  # no user of the proxy is
 
 
 def make_app(
-    settings: Settings, routes: Sequence[Route] = ROUTES, base: Database | None = None
+    settings: Settings,
+    routes: Sequence[Route] = ROUTES,
+    base: Database | None = None,
+    mounted: Mapping[str, Application] | None = None,
 ) -> Application:
     """The whole of it. Raises DefinitionError for a broken workflow or profile.
 
-    With ``base``, the connections of an application that this one follows are used.
+    ``mounted`` are applications of others by the prefix of their paths. With ``base``,
+    the connections of an application that this one follows are used.
     """
     web, auth = settings.web, settings.auth
     registry = CollectorRegistry()
@@ -75,6 +80,8 @@ def make_app(
     site = Site(settings, base, catalogue.load(settings), registry)
 
     app: Application = application.Application(routes)
+    if mounted:
+        app = Mounts(app, mounted)
     app = StorePerRequest(app, open=_opener(base, book), passing=database.again)
     if base.replicated:
         app = OwnWrites(

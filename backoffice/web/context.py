@@ -24,7 +24,8 @@ from backoffice.web import documents
 from backoffice.web.routes import ADMIN, OPERATOR, VIEWER
 from middleware.problem import Problem
 
-SITE = "backoffice.site"  # in the environ
+# In the environ: the site, and the path that it is mounted at.
+SITE, BASE = "backoffice.site", "backoffice.base"
 FORM = "application/x-www-form-urlencoded"
 SMALL = 128 << 10  # bytes of a form, or of an object of single values
 FIELDS = 2500  # of a form
@@ -98,8 +99,10 @@ class RequestContext:
 
     @property
     def path(self) -> str:
-        """The path of the request below this application, percent-encoded."""
-        return quote(self.environ.get("PATH_INFO", "").encode("latin-1", "replace"))
+        """The path of the request below the site, percent-encoded."""
+        environ = self.environ
+        path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        return quote(path.removeprefix(environ[BASE]).encode("latin-1", "replace"))
 
     @property
     def parent(self) -> str:
@@ -107,8 +110,8 @@ class RequestContext:
         return self.path.rpartition("/")[0] or "/"
 
     def url(self, path: str) -> str:
-        """The address of a path of ours, as the client must write it."""
-        return quote(self.environ.get("SCRIPT_NAME", "")) + path
+        """The address of a path of the site, as the client must write it."""
+        return quote(self.environ[BASE]) + path
 
     def absolute(self, path: str) -> str:
         """The same with scheme and host, for documents that are read elsewhere."""

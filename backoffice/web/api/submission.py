@@ -63,7 +63,9 @@ class Submission(Handlers):
     def _choose(self, file: int | None) -> bytes:
         workflows = self.context.site.catalogue.workflows
         recipes = [workflows[one] for one in sorted(workflows) if workflows[one].inputs or not file]
-        return render.page(self.context, "choose.html", title="Submit", recipes=recipes, file=file)
+        return render.page(
+            self.context, "jobs/choose.html", title="Submit", recipes=recipes, file=file
+        )
 
     def _workflow(self, name: str) -> Workflow:
         workflows = self.context.site.catalogue.workflows

@@ -118,7 +118,7 @@ def _preview(context: RequestContext, found: Mapping[str, Any]) -> bytes:
     left_out = ("csrf_token", "preview", "name", "value")
     return render.page(
         context,
-        "action.html",
+        "jobs/action.html",
         title=f"{action.label}: {_many(found['matched'], found['more'])}",
         action=action,
         found=found,

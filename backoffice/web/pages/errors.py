@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from backoffice.web.context import SITE, RequestContext, Site
+from backoffice.web.context import BASE, SITE, RequestContext, Site
 from backoffice.web.pages import render
 from middleware.problem import PAGE, Problem
 
@@ -41,6 +41,7 @@ class ErrorPages:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         environ[PAGE], environ[SITE] = self._page, self.site
+        environ[BASE] = environ.get("SCRIPT_NAME", "")
         return self.app(environ, start_response)
 
     def _page(self, environ: Environ, problem: Problem) -> bytes | None:
@@ -56,7 +57,7 @@ class ErrorPages:
         context = RequestContext(environ)
         return render.html(
             context,
-            "error.html",
+            "frame/error.html",
             title=problem.title,
             problem=problem,
             advice=ADVICE.get(problem.status, ""),

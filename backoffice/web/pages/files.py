@@ -44,7 +44,7 @@ def files(context: RequestContext, found: Sequence[Record]) -> bytes:
         for one in found
     ]
     return render.page(
-        *(context, "files.html"),
+        *(context, "files/files.html"),
         title="Files",
         rows=render.join(rows),
         **_paging(context, "q", "job"),
@@ -56,7 +56,7 @@ def file(context: RequestContext, record: Record) -> bytes:
     row = model.get(context.store, File, number, "file")
     here = record["state"] == _PRESENT
     return render.page(
-        *(context, "file.html"),
+        *(context, "files/file.html"),
         title=record["name"] or f"File {number}",
         file=record,
         path=path_of(record["href"]),
@@ -189,7 +189,7 @@ def _made(context: RequestContext, made: Sequence[Mapping[str, Any]]) -> Markup:
 
 def publications(context: RequestContext, found: Sequence[Record]) -> bytes:
     return render.page(
-        *(context, "publications.html"),
+        *(context, "files/publications.html"),
         title="Publications",
         states=PUBLICATION_STATES,
         rows=_publication_rows(context, found),
@@ -199,7 +199,7 @@ def publications(context: RequestContext, found: Sequence[Record]) -> bytes:
 
 def publication(context: RequestContext, record: Record) -> bytes:
     return render.page(
-        *(context, "publication.html"),
+        *(context, "files/publication.html"),
         title=f"Publication {record['id']}",
         publication=record,
         web=_is_web(record["href"]),
@@ -263,7 +263,7 @@ def events(context: RequestContext, found: Sequence[Record]) -> bytes:
     )
     filters = _given(context, "actor", "action", "subject", "job")
     return render.page(
-        *(context, "events.html"),
+        *(context, "system/events.html"),
         title="History",
         rows=render.join(rows),
         filters=filters,
@@ -296,7 +296,7 @@ def _here(context: RequestContext, filters: Mapping[str, str], **more: object) -
     kept = {"limit": context.query["limit"]} if "limit" in context.query else {}
     asked = {**{name: value for name, value in filters.items() if value}, **kept, **more}
     query = f"?{urlencode(asked)}" if asked else ""
-    return context.url(quote(context.environ["PATH_INFO"].encode("latin-1"))) + query
+    return context.url(context.path) + query
 
 
 def _paging(context: RequestContext, *names: str) -> dict[str, Any]:

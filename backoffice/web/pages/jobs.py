@@ -41,7 +41,7 @@ def jobs(context: RequestContext, found: Found) -> bytes:
     asked, older = _asked(context.written), context.older
     return render.page(
         context,
-        "jobs.html",
+        "jobs/jobs.html",
         title="Jobs",
         rows=_rows(context, found),
         matching=_matching(context, len(found), older) if found else "",
@@ -68,7 +68,7 @@ def find(context: RequestContext) -> bytes:
             "older": "",
             "going": False,
         }
-        return render.page(context, "jobs.html", title="Jobs", status=400, **nothing, **fields)
+        return render.page(context, "jobs/jobs.html", title="Jobs", status=400, **nothing, **fields)
     where = context.url("/jobs") + (f"?{urlencode(asked)}" if asked else "")
     return responses.redirect(where, 302)
 
@@ -165,7 +165,7 @@ def job(context: RequestContext, found: Record) -> bytes:
     ended = found["state"] in JOB_ENDED
     return render.page(
         context,
-        "job.html",
+        "jobs/job.html",
         title=f"Job {number}",
         job=found,
         running=not ended,

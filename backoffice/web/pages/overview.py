@@ -39,7 +39,7 @@ DAY = timedelta(days=1)
 def overview(context: RequestContext, record: Any) -> bytes:
     shared = _shared_of(context.site.database).main(context)
     main = Markup(shared.replace(_TOKEN, str(context.environ.get("middleware.csrf_token", ""))))
-    return render.page(context, "overview.html", title="Overview", main=main)
+    return render.page(context, "overview/overview.html", title="Overview", main=main)
 
 
 # What everybody sees alike --------------------------------------------------
@@ -89,7 +89,7 @@ def _main(context: RequestContext) -> Markup:
     workers = records.workers(store, states=(ACTIVE, DRAINING, LOST), limit=WORKERS_SHOWN + 1)
     return render.part(
         context,
-        "overview-main.html",
+        "overview/overview-main.html",
         token=_TOKEN,
         operator=context.may("operator"),
         summary=_summary(queues, failed),

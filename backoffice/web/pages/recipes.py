@@ -32,7 +32,7 @@ def workflows(context: RequestContext, found: Sequence[Record]) -> bytes:
         )
         for one in found
     ]
-    return render.page(context, "workflows.html", title="Workflows", rows=join(rows))
+    return render.page(context, "recipes/workflows.html", title="Workflows", rows=join(rows))
 
 
 def workflow(context: RequestContext, record: Record) -> bytes:
@@ -42,7 +42,7 @@ def workflow(context: RequestContext, record: Record) -> bytes:
     ]
     return render.page(
         context,
-        "workflow.html",
+        "recipes/workflow.html",
         title=f"Workflow {found.name}",
         workflow=found,
         picture=pictures.dag(nodes, f"The tasks of {found.name}"),
@@ -115,7 +115,7 @@ def profiles(context: RequestContext, found: Sequence[Record]) -> bytes:
         )
         for one in found
     ]
-    return render.page(context, "profiles.html", title="Profiles", rows=join(rows))
+    return render.page(context, "recipes/profiles.html", title="Profiles", rows=join(rows))
 
 
 def _in_short(profile: Profile) -> str:
@@ -130,7 +130,7 @@ def profile(context: RequestContext, record: Record) -> bytes:
     found = context.site.catalogue.profiles[record["name"]]
     return render.page(
         context,
-        "profile.html",
+        "recipes/profile.html",
         title=f"Profile {found.name}",
         profile=found,
         facts=_facts(found),

@@ -67,7 +67,7 @@ def html(
     identity = environ.get("middleware.identity")
     stream = _template(template, folder).generate(
         **{"title": title, "version": __version__, "navigation": NAVIGATION},
-        **{"here": environ.get("PATH_INFO", "/"), "url": context.url},
+        **{"here": context.path, "url": context.url},
         **{"static": environ["middleware.static"], "token": _token(context)},
         **{"may": context.may if identity else _nobody},
         **{"state": state, "moment": moment, "size": size, "span": span},

@@ -39,14 +39,14 @@ LIBRARIES = (
 
 def queues(context: RequestContext, found: Sequence[Record]) -> bytes:
     rows = [overview.queue_row(context, one) for one in found]
-    return render.page(context, "queues.html", title="Queues", rows=join(rows))
+    return render.page(context, "system/queues.html", title="Queues", rows=join(rows))
 
 
 def queue(context: RequestContext, one: Record) -> bytes:
     name = one["name"]
     return render.page(
         context,
-        "queue.html",
+        "system/queue.html",
         title=f"Queue {name}",
         queue=one,
         ready=overview.many(one["ready"]),
@@ -80,7 +80,7 @@ def workers(context: RequestContext, found: Sequence[Record]) -> bytes:
     rows = [_worker(context, one) for one in shown]
     return render.page(
         context,
-        "workers.html",
+        "system/workers.html",
         title="Workers",
         rows=join(rows),
         active=sum(one["state"] == ACTIVE for one in found),
@@ -106,7 +106,7 @@ def worker(context: RequestContext, one: Record) -> bytes:
     told = figures.running_on(context.store, one["running"])
     return render.page(
         context,
-        "worker.html",
+        "system/worker.html",
         title=f"Worker {one['name']}",
         worker=one,
         age=span(max(0.0, (clock(context.store) - one["heartbeat"]).total_seconds())),
@@ -122,7 +122,7 @@ def nodes(context: RequestContext, found: Sequence[Record]) -> bytes:
     database = context.site.database
     return render.page(
         context,
-        "nodes.html",
+        "system/nodes.html",
         title="Database",
         server=_server(context.store),
         rows=join([_node(one) for one in found]),
@@ -152,7 +152,7 @@ def schedules(context: RequestContext, found: Sequence[Record]) -> bytes:
     settings = context.site.settings
     return render.page(
         context,
-        "schedules.html",
+        "system/schedules.html",
         title="Schedules and watch folders",
         schedules=join([_schedule(context, settings, one) for one in found]),
         unknown=sorted(settings.schedules.keys() - {one["name"] for one in found}),

@@ -30,7 +30,7 @@ _BUTTONS = ("do", "csrf_token")
 def form(context: RequestContext, draft: Draft, status: int = 200) -> bytes:
     offered = _offered(context) if draft.workflow.inputs else []
     return render.page(
-        *(context, "submit.html"),
+        *(context, "jobs/submit.html"),
         title=f"Submit: {draft.workflow.title or draft.workflow.name}",
         status=status,
         workflow=draft.workflow,
@@ -130,7 +130,7 @@ def plan(
         for task in record["tasks"]
     ]
     return render.page(
-        *(context, "plan.html"),
+        *(context, "jobs/plan.html"),
         title=f"What {record['workflow']} would do",
         tasks=tasks,
         broken=any(task["fails"] for task in tasks),

@@ -51,7 +51,7 @@ def tasks(context: RequestContext, found: Sequence[Record]) -> bytes:
     ]
     return render.page(
         context,
-        "tasks.html",
+        "tasks/tasks.html",
         title="Tasks",
         rows=join(rows),
         going=any(one["state"] not in TASK_ENDED for one in found),
@@ -65,7 +65,7 @@ def attempts(context: RequestContext, found: Sequence[Record]) -> bytes:
     number = cherrypy.serving.request.params["id"]
     return render.page(
         context,
-        "attempts.html",
+        "tasks/attempts.html",
         title=f"All attempts of task {number}",
         task=context.url(f"/tasks/{number}"),
         attempts=_beside(context, found),
@@ -77,7 +77,7 @@ def reasons(context: RequestContext, found: Record) -> bytes:
     kind, _, number = found["subject"].partition(" ")
     return render.page(
         context,
-        "why.html",
+        "jobs/why.html",
         title=f"Why {found['subject']} is where it is",
         subject=found["subject"],
         about=context.url(f"/{kind}s/{number}"),
@@ -91,7 +91,7 @@ def task(context: RequestContext, found: Record) -> bytes:
     going = found["state"] not in TASK_ENDED
     return render.page(
         context,
-        "task.html",
+        "tasks/task.html",
         title=f"Task {found['id']}: {found['title']}",
         task=found,
         going=going,
