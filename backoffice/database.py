@@ -628,3 +628,19 @@ def insert_many(
         [value for row in rows for value in row],
         noresult=True,
     )
+
+
+def insert_numbered(
+    store: Store, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int
+) -> list[int]:
+    """``insert_many`` for some rows, whose ids it returns. Those of one INSERT follow
+    each other by ``step``, which is MySQL's auto_increment_increment."""
+    one = f"({marks(columns)})"
+    result = store.execute(
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([one] * len(rows))}",
+        [value for row in rows for value in row],
+    )
+    # MySQL tells the first of them, SQLite the last.
+    number: int = result.inserted_id
+    first = number if is_mysql(store) else number - step * (len(rows) - 1)
+    return [first + step * n for n in range(len(rows))]

@@ -22,7 +22,15 @@ from storm.exceptions import IntegrityError
 from storm.locals import Store
 
 from backoffice import events, files, flow, media_types, model, search, workflows
-from backoffice.database import Database, clock, insert_many, insert_one, is_mysql, marks
+from backoffice.database import (
+    Database,
+    clock,
+    insert_many,
+    insert_numbered,
+    insert_one,
+    is_mysql,
+    marks,
+)
 from backoffice.errors import Conflict, Invalid, NotFound
 from backoffice.search import Filter
 from backoffice.states import (
@@ -95,6 +103,20 @@ class Prepared:
     token: str
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """What became of a submission: a new job, or the one that has its key already."""
+
+    job: int
+    new: bool
+    prepared: Prepared
+    submitter: str
+    submitted: datetime
+    files: Sequence[int] = ()  # ids of the inputs
+    # Ids and states of the tasks; none if what moved on since must be read.
+    tasks: Sequence[tuple[int, str]] = ()
+
+
 def prepare(request: Request, catalogue: Mapping[str, Workflow], roots: Sequence[Path]) -> Prepared:
     """Check everything about a request that needs no database.
 
@@ -129,20 +151,29 @@ def submit(store: Store, prepared: Prepared, submitter: str, request: str = "") 
     The same key with the same content gives the job there is; with other
     content it raises Conflict.
     """
-    lanes, now = _lanes(store, {(task.queue, task.tags) for task in prepared.plan})
+    submitted = add(store, prepared, submitter, request)
+    return submitted.job, submitted.new
+
+
+def add(store: Store, prepared: Prepared, submitter: str, request: str = "") -> Submitted:
+    """``submit``, for who shows the job at once: ``records.submitted`` needs not read back
+    what was just written."""
+    lanes, now, step = _lanes(store, {(task.queue, task.tags) for task in prepared.plan})
     try:
         job = _insert_job(store, prepared, submitter, request, now)
     except IntegrityError:
-        return _known(store, prepared), False
-    _insert_inputs(store, job, prepared, now)
+        return Submitted(_known(store, prepared), False, prepared, submitter, now)
+    files = _insert_inputs(store, job, prepared, now)
     _insert_pairs(store, "job_parameter", job, prepared.parameters)
     _insert_pairs(store, "job_metadata", job, prepared.request.metadata)
-    settled = _insert_tasks(store, job, prepared, lanes, now)
+    tasks = _insert_tasks(store, job, prepared, lanes, now, step)
+    settled = _is_settled(prepared, tasks)
     happened = [events.of_job("submitted", job, submitter, prepared.request.title)]
     if not settled:
         happened += _settled(store, job, now)
     events.append(store, now, *happened)
-    return job, True
+    tasks = tasks if settled else []
+    return Submitted(job, True, prepared, submitter, now, files, tasks)
 
 
 def _known(store: Store, prepared: Prepared) -> int:
@@ -502,7 +533,7 @@ def _insert_job(
     job = {
         "token": prepared.token,
         "fingerprint": prepared.fingerprint,
-        "title": prepared.request.title or _title(prepared),
+        "title": title_of(prepared),
         "workflow": prepared.workflow.name,
         "version": prepared.workflow.version,
         "state": QUEUED,
@@ -515,36 +546,42 @@ def _insert_job(
     return insert_one(store, "job", list(job), list(job.values()))
 
 
-def _title(prepared: Prepared) -> str:
+def title_of(prepared: Prepared) -> str:
+    """What was asked for, else the names of its files."""
+    if prepared.request.title:
+        return prepared.request.title
     names = ", ".join(path.name for _, path, _ in prepared.inputs)
     return (names or prepared.workflow.title)[: LONGEST["title"]]
 
 
-def _insert_inputs(store: Store, job: int, prepared: Prepared, now: datetime) -> None:
+def _insert_inputs(store: Store, job: int, prepared: Prepared, now: datetime) -> list[int]:
+    """The ids of the files."""
     rows = [
         (job, position, role, known_file(store, path, size, now))
         for position, (role, path, size) in enumerate(prepared.inputs)
     ]
     insert_many(store, "job_input", ("job_id", "position", "role", "file_id"), rows)
+    return [file for *_, file in rows]
 
 
 def known_file(store: Store, path: Path, size: int, now: datetime) -> int:
     """The id of the file at ``path``, registered now if it was not known. What
     was known of a file that has changed its size is forgotten."""
     href = files.href(path)
-    file = store.find(model.File, href=href).one()
-    if file is None:
-        file = model.File()
-        file.href, file.name, file.role, file.tree = href, path.name[:255], "", False
-        file.media_type = media_types.of_name(path.name)
-        file.created = now
-        file.size = -1
-        store.add(file)
-    if file.size != size:
-        file.size, file.sha256, file.facts_json, file.state = size, "", "{}", "present"
-    store.flush()
-    file_id: int = file.id
-    return file_id
+    known = store.execute("SELECT id, size FROM file WHERE href = ?", (href,)).get_one()
+    if known is None:
+        file = {
+            **{"href": href, "name": path.name[:255], "role": "", "tree": False},
+            **{"media_type": media_types.of_name(path.name), "created": now},
+            **{"size": size, "sha256": "", "facts": "{}", "state": "present"},
+        }
+        return insert_one(store, "file", list(file), list(file.values()))
+    if known[1] != size:
+        store.execute(
+            "UPDATE file SET size = ?, sha256 = '', facts = '{}', state = 'present' WHERE id = ?",
+            (size, known[0]),
+        )
+    return int(known[0])
 
 
 def _insert_pairs(store: Store, table: str, job: int, pairs: Mapping[str, str]) -> None:
@@ -553,30 +590,46 @@ def _insert_pairs(store: Store, table: str, job: int, pairs: Mapping[str, str]) 
 
 
 def _insert_tasks(
-    store: Store, job: int, prepared: Prepared, lanes: Mapping[_Lane, int], now: datetime
-) -> bool:
-    """Whether that settles the job: each task is ready or needs another one.
-    Most jobs begin so, and need not be locked and read back."""
+    store: Store,
+    job: int,
+    prepared: Prepared,
+    lanes: Mapping[_Lane, int],
+    now: datetime,
+    step: int,
+) -> list[tuple[int, str]]:
+    """Ids and states. A task is ready at once if nothing keeps it."""
+    rows = [_task_row(job, task, prepared, lanes, now) for task in prepared.plan]
+    if not rows:
+        return []
+    ids = insert_numbered(store, "task", _TASK_COLUMNS, rows, step)
+    return [(number, row[3]) for number, row in zip(ids, rows, strict=True)]
+
+
+def _task_row(
+    job: int, task: TaskSpec, prepared: Prepared, lanes: Mapping[_Lane, int], now: datetime
+) -> tuple[Any, ...]:
+    """The values of _TASK_COLUMNS."""
     delay = prepared.request.delay
-    free = [not (task.needs or task.when or task.delay or delay) for task in prepared.plan]
-    rows = [
-        (
-            job,
-            task.name,
-            task.type,
-            READY if is_free else BLOCKED,
-            lanes[task.queue, task.tags],
-            prepared.request.priority,
-            task.attempts,
-            now if is_free else None,
-            "",
-            model.dump(_spec(task, delay)),
-        )
-        for task, is_free in zip(prepared.plan, free, strict=True)
-    ]
-    insert_many(store, "task", _TASK_COLUMNS, rows)
-    settled = all(is_free or task.needs for task, is_free in zip(prepared.plan, free, strict=True))
-    return settled and bool(rows)
+    is_free = not (task.needs or task.when or task.delay or delay)
+    return (
+        job,
+        task.name,
+        task.type,
+        READY if is_free else BLOCKED,
+        lanes[task.queue, task.tags],
+        prepared.request.priority,
+        task.attempts,
+        now if is_free else None,
+        "",
+        model.dump(_spec(task, delay)),
+    )
+
+
+def _is_settled(prepared: Prepared, tasks: Sequence[tuple[int, str]]) -> bool:
+    """Whether each task is ready or needs another one. Most jobs begin so, and need
+    not be locked and read back."""
+    pairs = zip(prepared.plan, tasks, strict=True)
+    return bool(tasks) and all(task.needs or state == READY for task, (_, state) in pairs)
 
 
 def _spec(task: TaskSpec, delay: float) -> dict[str, object]:
@@ -600,23 +653,27 @@ def lane(store: Store, queue: str, tags: frozenset[str]) -> int:
     return _lanes(store, {(queue, tags)})[0][queue, tags]
 
 
-def _lanes(store: Store, asked: Collection[_Lane]) -> tuple[dict[_Lane, int], datetime]:
-    """The ids of these lanes, made if they are new, and the time: every submit
-    wants both, and each question costs a way to the server and back."""
+def _lanes(store: Store, asked: Collection[_Lane]) -> tuple[dict[_Lane, int], datetime, int]:
+    """The ids of these lanes, made if they are new, the time, and the step between ids
+    of one INSERT: every submit wants them, and each question costs a way to the
+    server and back."""
     if not asked:
-        return {}, clock(store)
+        return {}, clock(store), 1
     names = {(queue, " ".join(sorted(tags))): (queue, tags) for queue, tags in asked}
-    now = "UTC_TIMESTAMP(6)" if is_mysql(store) else "NULL"
+    known = "UTC_TIMESTAMP(6), @@auto_increment_increment" if is_mysql(store) else "NULL, 1"
+    # With what is known of no lane, so that there is a row.
     rows = store.execute(
-        f"SELECT queue, tags, id, {now} FROM lane"
-        f" WHERE {' OR '.join(['(queue = ? AND tags = ?)'] * len(names))}",
+        f"SELECT queue, tags, id, {known} FROM lane"
+        f" WHERE {' OR '.join(['(queue = ? AND tags = ?)'] * len(names))}"
+        f" UNION ALL SELECT NULL, NULL, NULL, {known}",
         [name for pair in names for name in pair],
     ).get_all()
-    found = {names[queue, tags]: number for queue, tags, number, _ in rows}
+    *there, (_, _, _, now, step) = rows
+    found = {names[queue, tags]: number for queue, tags, number, _, _ in there}
     for name in sorted(names):
         if names[name] not in found:
             found[names[name]] = insert_one(store, "lane", ("queue", "tags"), name)
-    return found, (rows[0][3] if rows else None) or clock(store)
+    return found, now or clock(store), int(step)
 
 
 def _locked(store: Store, job_id: int) -> flow.Whole:

@@ -13,17 +13,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from storm.expr import And, Desc, Join, LeftJoin, Select
+from storm.expr import SQL, And, Desc, Join, LeftJoin, Select
 from storm.locals import Store
+from storm.variables import Variable
 
 from backoffice import model, search
 from backoffice.database import clock, is_mysql, marks, moment, use_index
 from backoffice.errors import NotFound
+from backoffice.files import href as href_of
+from backoffice.jobs import Submitted, title_of
 from backoffice.model import Attempt, File, Job, JobInput, Lane, Publication, Task, Worker
 from backoffice.privacy import shown
 from backoffice.search import EVERYTHING
 from backoffice.search import Filter as Filter
-from backoffice.states import RUNNING
+from backoffice.states import QUEUED, READY, RUNNING
+from backoffice.workflows import TaskSpec
 
 Record = dict[str, Any]
 
@@ -41,20 +45,27 @@ def job(store: Store, job_id: int) -> Record:
     if not found:
         raise NotFound(f"there is no job {job_id}")
     _attach(store, found)
-    return found[0] | {
-        "outputs": _outputs(store, job_id),
-        "publications": publications(store, limit=1000, job=job_id)[::-1],
-        "tasks": tasks(store, job=job_id),
-    }
+    record = found[0] | {"outputs": [], "publications": [], "tasks": tasks(store, job=job_id)}
+    if record["started"] is not None:
+        record["outputs"] = _outputs(store, job_id)
+        record["publications"] = publications(store, limit=1000, job=job_id)[::-1]
+    return record
 
 
 def jobs(
-    store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
+    store: Store,
+    wanted: Filter = EVERYTHING,
+    *,
+    limit: int,
+    before: int | None = None,
+    attached: bool = True,
 ) -> list[Record]:
-    """Jobs with ids below ``before``, without tasks and outputs."""
+    """Jobs with ids below ``before``, without tasks and outputs; ``attached`` with their
+    inputs, parameters and metadata."""
     ids = search.ids(store, wanted, limit=limit, before=before)
     found = list(_jobs(store, Job.id.is_in(ids))) if ids else []
-    _attach(store, found)
+    if attached:
+        _attach(store, found)
     return found
 
 
@@ -69,46 +80,99 @@ def last_job(
     return None
 
 
+def submitted(store: Store, made: Submitted) -> Record:
+    """What ``job`` gives of a job that was submitted in this transaction; nothing of it
+    is read back unless it has moved on."""
+    if not made.tasks:
+        return job(store, made.job)
+    prepared = made.prepared
+    request, workflow = prepared.request, prepared.workflow
+    given = zip(prepared.inputs, made.files, strict=True)
+    planned = zip(prepared.plan, made.tasks, strict=True)
+    return {
+        **{"id": made.job, "title": title_of(prepared), "state": QUEUED},
+        **{"workflow": workflow.name, "version": workflow.version, "priority": request.priority},
+        **{"progress": 0.0, "submitter": made.submitter, "submitted": made.submitted},
+        **dict.fromkeys(("started", "finished", "cancel_requested")),
+        **{"message": "", "key": request.key, "now": made.submitted},
+        "inputs": [
+            {"role": role, "file": file, "href": href_of(path)} for (role, path, _), file in given
+        ],
+        "parameters": {k: shown(v) for k, v in sorted(prepared.parameters.items())},
+        "metadata": dict(sorted(request.metadata.items())),
+        **{"outputs": [], "publications": []},
+        "tasks": [_planned(made, task, number, state) for task, (number, state) in planned],
+    }
+
+
+def _planned(made: Submitted, task: TaskSpec, number: int, state: str) -> Record:
+    """A task that has not run, as ``_task`` gives it."""
+    never = ("run_at", "started", "finished", "worker", "host", "eta")
+    more = ("cancel_requested", "lease_until")
+    return {
+        **{"id": number, "job": made.job, "name": task.name, "type": task.type, "state": state},
+        **{"priority": made.prepared.request.priority, "attempt": 0, "attempts": task.attempts},
+        **{"progress": 0.0, "speed": "", "message": "", "failures": 0, "report": {}},
+        **dict.fromkeys((*never, *more)),
+        "ready_at": made.submitted if state == READY else None,
+        **{"title": task.title or task.name, "needs": list(task.needs)},
+        **{"queue": task.queue, "tags": sorted(task.tags)},
+    }
+
+
 _JOB = (
     *("id", "title", "state", "workflow", "version", "priority", "progress", "submitter"),
     *("submitted", "started", "finished", "cancel_requested", "message"),
 )
 
 
+class _Value(SQL):  # type: ignore[misc]
+    """An expression that a query may give beside columns."""
+
+    variable_factory = Variable
+
+
 def _jobs(store: Store, *conditions: Any) -> Iterable[Record]:
+    """Each with the time by the database's clock as ``now``."""
     found = store.find(Job, *conditions).order_by(Desc(Job.id))
-    for *row, token in found.values(*(getattr(Job, name) for name in _JOB), Job.token):
+    now = _Value("UTC_TIMESTAMP(6)" if is_mysql(store) else "NULL")
+    for *row, token, at in found.values(*(getattr(Job, name) for name in _JOB), Job.token, now):
         record = dict(zip(_JOB, row, strict=True))
         key = token.removeprefix(model.KEY) if token.startswith(model.KEY) else ""
-        yield record | {"key": key, "progress": _percent(record["progress"])}
+        progress = _percent(record["progress"])
+        yield record | {"key": key, "progress": progress, "now": at or clock(store)}
 
 
 def _attach(store: Store, found: Sequence[Record]) -> None:
     """Inputs, parameters and metadata, for all of them at once."""
-    ids = [record["id"] for record in found]
-    inputs = _inputs(store, ids)
-    parameters = _pairs(store, "job_parameter", "job_id", ids)
-    metadata = _pairs(store, "job_metadata", "job_id", ids)
+    by_id = {record["id"]: record for record in found}
     for record in found:
-        record["inputs"] = inputs.get(record["id"], [])
-        given = parameters.get(record["id"], {})
-        record["parameters"] = {name: shown(value) for name, value in given.items()}
-        record["metadata"] = metadata.get(record["id"], {})
+        record |= {"inputs": [], "parameters": {}, "metadata": {}}
+    for kind, owner, _, name, file, text in _attachments(store, list(by_id)):
+        record = by_id[owner]
+        if kind == "input":
+            record["inputs"].append({"role": name, "file": file, "href": text})
+        elif kind == "parameter":
+            record["parameters"][name] = shown(text)
+        else:
+            record["metadata"][name] = text
 
 
-def _inputs(store: Store, ids: Sequence[int]) -> dict[int, list[Record]]:
+def _attachments(store: Store, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Kind, job, position, role or name, file, and URL or value; a job's in their order."""
     if not ids:
-        return {}
-    rows = (
-        store.using(JobInput, Join(File, File.id == JobInput.file_id))
-        .find(JobInput, JobInput.job_id.is_in(ids))
-        .order_by(JobInput.job_id, JobInput.position)
-        .values(JobInput.job_id, JobInput.role, File.id, File.href)
-    )
-    found: dict[int, list[Record]] = {}
-    for owner, role, file, href in rows:
-        found.setdefault(owner, []).append({"role": role, "file": file, "href": href})
-    return found
+        return []
+    some = marks(ids)
+    rows: list[tuple[Any, ...]] = store.execute(
+        "SELECT 'input', i.job_id, i.position, i.role, f.id, f.href"
+        f" FROM job_input i JOIN file f ON f.id = i.file_id WHERE i.job_id IN ({some})"
+        " UNION ALL SELECT 'parameter', job_id, 0, name, 0, value"
+        f" FROM job_parameter WHERE job_id IN ({some})"
+        " UNION ALL SELECT 'metadata', job_id, 0, name, 0, value"
+        f" FROM job_metadata WHERE job_id IN ({some})",
+        [*ids, *ids, *ids],
+    ).get_all()
+    return sorted(rows)
 
 
 def _outputs(store: Store, job_id: int) -> list[Record]:
@@ -215,7 +279,8 @@ _TASK = {
     **{"attempts": Task.max_attempts, "progress": Task.progress, "speed": Task.speed},
     **{"eta": Task.eta, "worker": Task.worker_id, "message": Task.message},
     **{"run_at": Task.run_at, "started": Task.started, "finished": Task.finished},
-    **{"ready_at": Task.ready_at},
+    **{"ready_at": Task.ready_at, "failures": Task.failures},
+    **{"cancel_requested": Task.cancel_requested, "lease_until": Task.lease_until},
     **{"spec": Task.spec_json, "queue": Lane.queue, "tags": Lane.tags},
     **{"host": Attempt.host, "report": Attempt.report_json},
 }
@@ -518,6 +583,17 @@ def events(
         (*values, limit),
     ).get_all()
     return [_event(row) for row in (rows if after is not None else rows[::-1])]
+
+
+def job_events(store: Store, job: int, *, limit: int) -> list[Record]:
+    """The newest events of a job, the newest first. They are all shown anew each time,
+    so one that is committed late is not missed."""
+    rows = store.execute(
+        f"SELECT {', '.join(_EVENT)} FROM event{use_index(store, 'event_job')}"
+        " WHERE job_id = ? ORDER BY id DESC LIMIT ?",
+        (job, limit),
+    ).get_all()
+    return [_event(row) for row in rows]
 
 
 # A subject has no index of its own: its job has one.

@@ -12,10 +12,11 @@ from datetime import datetime
 
 from storm.locals import Store
 
-from backoffice import claims, flow, model
-from backoffice.database import clock, marks
-from backoffice.flow import DONE, Step
-from backoffice.model import Job, Lane, Task
+from backoffice import claims, model, records
+from backoffice.database import marks
+from backoffice.flow import DONE
+from backoffice.model import Task
+from backoffice.records import Record
 from backoffice.states import (
     BLOCKED,
     CANCELLED,
@@ -36,24 +37,28 @@ COUNTED = 10_000  # tasks ahead, at most
 def task(store: Store, task_id: int) -> list[str]:
     """Raises NotFound."""
     row = model.get(store, Task, task_id, "task")
-    job_row = model.get(store, Job, row.job_id, "job")
-    return _task(store, row, job_row, flow.load(store, row.job_id), clock(store))
+    job = records.job(store, row.job_id)
+    return _task(store, next(one for one in job["tasks"] if one["id"] == task_id), job)
 
 
 def job(store: Store, job_id: int) -> list[str]:
     """Raises NotFound."""
-    row = model.get(store, Job, job_id, "job")
-    if row.state in JOB_ENDED:
-        return [_job_end(store, row)]
-    steps = flow.load(store, job_id)
-    now = clock(store)
-    reasons = _asked_of_job(store, row)
-    for step in steps:
-        if step.state in (RUNNING, READY, SCHEDULED):
-            one = store.get(Task, step.id)
-            reasons += [f"task {step.name} {own}" for own in _own(store, one, row, now)]
-    reasons += [f"task {s.name} failed: {s.message}" for s in steps if s.state == FAILED]
-    return reasons or [f"job {job_id} is {row.state}: its next tasks are about to become ready"]
+    return of_job(store, records.job(store, job_id))
+
+
+def of_job(store: Store, job: Record) -> list[str]:
+    """The same of a job's whole record."""
+    if job["state"] in JOB_ENDED:
+        return [_job_end(store, job)]
+    tasks = job["tasks"]
+    reasons = _asked_of_job(store, job)
+    for one in tasks:
+        if one["state"] in (RUNNING, READY, SCHEDULED):
+            reasons += [f"task {one['name']} {own}" for own in _own(store, one, job)]
+    reasons += [f"task {t['name']} failed: {t['message']}" for t in tasks if t["state"] == FAILED]
+    return reasons or [
+        f"job {job['id']} is {job['state']}: its next tasks are about to become ready"
+    ]
 
 
 def span(seconds: float) -> str:
@@ -78,27 +83,23 @@ def when(moment: datetime) -> str:
 # Jobs -----------------------------------------------------------------------
 
 
-def _job_end(store: Store, row: Job) -> str:
-    at = when(row.finished)
-    if row.state == SUCCEEDED:
-        return f"job {row.id} succeeded at {at}"
-    if row.state == CANCELLED:
-        return f"job {row.id} was cancelled at {at}{_by(store, row.id, 'cancel-requested')}"
-    return f"job {row.id} failed at {at}: {row.message} (mend the cause, then retry the job)"
+def _job_end(store: Store, job: Record) -> str:
+    number, at = job["id"], when(job["finished"])
+    if job["state"] == SUCCEEDED:
+        return f"job {number} succeeded at {at}"
+    if job["state"] == CANCELLED:
+        return f"job {number} was cancelled at {at}{_by(store, number, 'cancel-requested')}"
+    return f"job {number} failed at {at}: {job['message']} (mend the cause, then retry the job)"
 
 
-def _asked_of_job(store: Store, row: Job) -> list[str]:
+def _asked_of_job(store: Store, job: Record) -> list[str]:
     """What somebody wants of it."""
-    if row.cancel_requested is not None:
-        at, who = when(row.cancel_requested), _by(store, row.id, "cancel-requested")
+    if job["cancel_requested"] is not None:
+        at, who = when(job["cancel_requested"]), _by(store, job["id"], "cancel-requested")
         return [f"cancel was asked for at {at}{who}; what runs is being stopped"]
-    if row.state == PAUSED:
-        return [_paused(store, row)]
+    if job["state"] == PAUSED:
+        return [f"job {job['id']} is paused{_by(store, job['id'], 'paused')}: resume it to go on"]
     return []
-
-
-def _paused(store: Store, row: Job) -> str:
-    return f"job {row.id} is paused{_by(store, row.id, 'paused')}: resume it to go on"
 
 
 def _by(store: Store, job_id: int, action: str) -> str:
@@ -113,88 +114,88 @@ def _by(store: Store, job_id: int, action: str) -> str:
 # Tasks ----------------------------------------------------------------------
 
 
-def _task(store: Store, row: Task, job_row: Job, steps: Sequence[Step], now: datetime) -> list[str]:
-    asked = [] if row.state in TASK_ENDED else _asked_of_job(store, job_row)
-    if row.state == BLOCKED:
-        own = _blocked(row, steps)
+def _task(store: Store, task: Record, job: Record) -> list[str]:
+    asked = [] if task["state"] in TASK_ENDED else _asked_of_job(store, job)
+    if task["state"] == BLOCKED:
+        own = _blocked(task, job["tasks"])
         if not own and not asked:
             own = ["is about to become ready"]
     else:
-        own = _own(store, row, job_row, now)
-    return asked + [f"task {row.name} {reason}" for reason in own]
+        own = _own(store, task, job)
+    return asked + [f"task {task['name']} {reason}" for reason in own]
 
 
-def _own(store: Store, row: Task, job_row: Job, now: datetime) -> list[str]:
+def _own(store: Store, task: Record, job: Record) -> list[str]:
     """What can be said of the task itself: the rest of sentences about it."""
-    match row.state:
+    match task["state"]:
         case "scheduled":
-            return [_scheduled(row, now)]
+            return [_scheduled(task, job["now"])]
         case "ready":
-            return _ready(store, row)
+            return _ready(store, task)
         case "running":
-            return _running(store, row, now)
-    return [_ended(store, row, job_row)]
+            return _running(task, job["now"])
+    return [_ended(store, task, job)]
 
 
-def _blocked(row: Task, steps: Sequence[Step]) -> list[str]:
-    by_name = {step.name: step for step in steps}
-    needs = [by_name[name] for name in row.spec["needs"]]
+def _blocked(task: Record, tasks: Sequence[Record]) -> list[str]:
+    by_name = {one["name"]: one for one in tasks}
+    needs = [by_name[name] for name in task["needs"]]
     reasons = [
-        f"is blocked by task {need.name} ({_state(need)})"
+        f"is blocked by task {need['name']} ({_state(need)})"
         for need in needs
-        if need.state not in DONE
+        if need["state"] not in DONE
     ]
-    waited_for = {need.name for need in needs}
+    waited_for = {need["name"] for need in needs}
     reasons += [
-        f"waits because task {step.name} failed: {step.message} (mend the cause, retry the job)"
-        for step in steps
-        if step.state == FAILED and step.name not in waited_for
+        f"waits because task {one['name']} failed: {one['message']} (mend the cause, retry the job)"
+        for one in tasks
+        if one["state"] == FAILED and one["name"] not in waited_for
     ]
     return reasons
 
 
-def _state(step: Step) -> str:
-    if step.state == RUNNING:
-        return f"running, {step.progress:.0f} %"
-    if step.state == FAILED:
-        return f"failed: {step.message}"
-    return step.state
+def _state(task: Record) -> str:
+    if task["state"] == RUNNING:
+        return f"running, {task['progress']:.0f} %"
+    if task["state"] == FAILED:
+        return f"failed: {task['message']}"
+    return str(task["state"])
 
 
-def _scheduled(row: Task, now: datetime) -> str:
-    number = f"attempt {row.failures + 1} of {row.max_attempts}"
-    why = f"; {number} after: {row.message}" if row.failures else ""
-    if row.run_at is None or row.run_at <= now:
+def _scheduled(task: Record, now: datetime) -> str:
+    number = f"attempt {task['failures'] + 1} of {task['attempts']}"
+    why = f"; {number} after: {task['message']}" if task["failures"] else ""
+    if task["run_at"] is None or task["run_at"] <= now:
         return f"is due, but no scheduler has made it ready yet: see that one runs{why}"
-    left = span((row.run_at - now).total_seconds())
-    return f"waits until {when(row.run_at)} (in {left}{why})"
+    left = span((task["run_at"] - now).total_seconds())
+    return f"waits until {when(task['run_at'])} (in {left}{why})"
 
 
-def _running(store: Store, row: Task, now: datetime) -> list[str]:
-    worker = store.execute("SELECT host FROM worker WHERE id = ?", (row.worker_id,)).get_one()
-    host = f" on {worker[0]}" if worker else ""
-    reasons = [
-        f"is running{host} (worker {row.worker_id}) since {when(row.started)}, {row.progress:.0f} %"
-    ]
-    if row.cancel_requested is not None:
-        reasons.append(f"is being stopped: cancel was asked for at {when(row.cancel_requested)}")
-    if row.lease_until is not None and row.lease_until < now:
-        silent = span((now - row.lease_until).total_seconds())
+def _running(task: Record, now: datetime) -> list[str]:
+    host = f" on {task['host']}" if task["host"] else ""
+    since, progress = when(task["started"]), task["progress"]
+    reasons = [f"is running{host} (worker {task['worker']}) since {since}, {progress:.0f} %"]
+    if task["cancel_requested"] is not None:
+        at = when(task["cancel_requested"])
+        reasons.append(f"is being stopped: cancel was asked for at {at}")
+    if task["lease_until"] is not None and task["lease_until"] < now:
+        silent = span((now - task["lease_until"]).total_seconds())
         reasons.append(
             f"has a worker that is overdue by {silent}; a scheduler will give it to another"
         )
     return reasons
 
 
-def _ended(store: Store, row: Task, job_row: Job) -> str:
-    at = f" at {when(row.finished)}" if row.finished else ""
-    if row.state == SUCCEEDED:
-        return f"succeeded{at}" + (f", with a warning: {row.message}" if row.message else "")
-    if row.state == SKIPPED:
-        return f"was skipped {row.message}".rstrip()
-    if row.state == CANCELLED:
-        return f"was cancelled{at}{_by(store, job_row.id, 'cancel-requested')}"
-    return f"failed{at}: {row.message} (mend the cause, then retry job {job_row.id})"
+def _ended(store: Store, task: Record, job: Record) -> str:
+    at = f" at {when(task['finished'])}" if task["finished"] else ""
+    message = task["message"]
+    if task["state"] == SUCCEEDED:
+        return f"succeeded{at}" + (f", with a warning: {message}" if message else "")
+    if task["state"] == SKIPPED:
+        return f"was skipped {message}".rstrip()
+    if task["state"] == CANCELLED:
+        return f"was cancelled{at}{_by(store, job['id'], 'cancel-requested')}"
+    return f"failed{at}: {message} (mend the cause, then retry job {job['id']})"
 
 
 # Ready: what keeps workers from taking it -----------------------------------
@@ -208,13 +209,13 @@ class _Worker:
     tags: frozenset[str]
 
 
-def _ready(store: Store, row: Task) -> list[str]:
-    lane = store.get(Lane, row.lane_id)
-    reasons = _closed(store, lane.queue) + _unserved(store, lane)
-    ahead = _ahead(store, row, lane.queue)
+def _ready(store: Store, task: Record) -> list[str]:
+    queue = task["queue"]
+    reasons = _closed(store, queue) + _unserved(store, queue, frozenset(task["tags"]))
+    ahead = _ahead(store, task, queue)
     if ahead:
         many = f"more than {COUNTED} tasks are" if ahead > COUNTED else _count(ahead)
-        reasons.append(f"is ready; {many} ahead of it in queue {lane.queue}")
+        reasons.append(f"is ready; {many} ahead of it in queue {queue}")
     return reasons or ["is ready: a worker will take it at any moment"]
 
 
@@ -237,18 +238,17 @@ def _closed(store: Store, name: str) -> list[str]:
     return [f"is ready, but the limit is reached: {limit}"]
 
 
-def _unserved(store: Store, lane: Lane) -> list[str]:
+def _unserved(store: Store, queue: str, wanted: frozenset[str]) -> list[str]:
     """Why none of the workers there are can take it now."""
     active = _active(store)
     if not active:
         return ["is ready, but no worker is active: start one"]
-    serving = [one for one in active if claims.serves(one.queues, lane.queue)]
+    serving = [one for one in active if claims.serves(one.queues, queue)]
     if not serving:
-        return [f"is ready, but no active worker serves queue {lane.queue}"]
-    wanted = frozenset(lane.tags.split())
+        return [f"is ready, but no active worker serves queue {queue}"]
     able = [one for one in serving if wanted <= one.tags]
     if not able:
-        return [f"is ready, but no worker with {_tags(wanted)} serves queue {lane.queue}"]
+        return [f"is ready, but no worker with {_tags(wanted)} serves queue {queue}"]
     slots, busy = sum(one.slots for one in able), sum(one.busy for one in able)
     if all(one.busy >= one.slots for one in able):
         return [f"is ready, but all slots of its workers are busy ({busy} of {slots})"]
@@ -272,12 +272,12 @@ def _active(store: Store) -> list[_Worker]:
     ]
 
 
-def _ahead(store: Store, row: Task, queue: str) -> int:
+def _ahead(store: Store, task: Record, queue: str) -> int:
     lanes = [lane for (lane,) in store.execute("SELECT id FROM lane WHERE queue = ?", (queue,))]
     (count,) = store.execute(
         "SELECT COUNT(*) FROM (SELECT 1 FROM task WHERE state = 'ready'"
         f" AND lane_id IN ({marks(lanes)}) AND (priority < ? OR (priority = ? AND id < ?))"
         " LIMIT ?) ahead",
-        (*lanes, row.priority, row.priority, row.id, COUNTED + 1),
+        (*lanes, task["priority"], task["priority"], task["id"], COUNTED + 1),
     ).get_one()
     return int(count)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from backoffice.search import Filter
 from backoffice.states import FAILED, LOST
 from backoffice.web import documents
 from backoffice.workflows import InputSpec, TaskSpec
-from tests.board import SOURCE, Board, chain, recipe
+from tests.board import ENCODE, SOURCE, Board, chain, recipe
 
 WITH_INPUT = recipe(
     TaskSpec(name="encode", type="noop", inputs=(SOURCE,)),
@@ -279,3 +280,35 @@ def test_schedules_are_shown(board: Board) -> None:
     (schedule,) = board.read(records.schedules)
     assert schedule["next_run"] >= now
     assert schedule["last_job"] is None
+
+
+def test_a_job_that_was_just_submitted_is_known_without_a_look(
+    board: Board, tmp_path: Path
+) -> None:
+    (tmp_path / "media").mkdir(exist_ok=True)
+    clip = board.settings.paths.roots[0] / "new.mp4"
+    clip.parent.mkdir(parents=True, exist_ok=True)
+    clip.write_bytes(b"12345")
+    asked = jobs.Request(
+        workflow="encode",
+        inputs=[("source", str(clip))],
+        key="k",
+        parameters={"colour": "red"},
+        metadata={"b": "2", "a": "Ü"},
+    )
+    plan = (*ENCODE.tasks, TaskSpec("last", "noop", needs=("encode",), tags=frozenset("ba")))
+    prepared = jobs.prepare(
+        asked, {"encode": replace(ENCODE, tasks=plan)}, board.settings.paths.roots
+    )
+
+    def submit(store: Store) -> tuple[Any, Any]:
+        made = jobs.add(store, prepared, "anna")
+        assert made.tasks
+        return records.submitted(store, made), records.job(store, made.job)
+
+    for _ in range(2):  # with a lane that is new, and with those that there are
+        told, read = board.do(submit)
+        told.pop("now"), read.pop("now")
+        assert told == read
+        asked = replace(asked, key="other")
+        prepared = replace(prepared, request=asked, token="key:other")

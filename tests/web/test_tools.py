@@ -136,7 +136,7 @@ def test_role_refuses_a_viewer(app: Any) -> None:
 
 def test_store_is_the_one_of_the_request(app: Any, board: Board) -> None:
     job = board.submit(title="old")
-    asked = {"REQUEST_METHOD": "POST"}
+    asked = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "0"}
     refused = get(app, f"/review/rename?id={job}&refuse=1", user="otto", **asked)
     assert refused.status == 409
     assert board.read(records.job, job)["title"] == "old", "a refusal is rolled back"

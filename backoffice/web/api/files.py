@@ -80,6 +80,6 @@ class Publications(Handlers):
         context = self.context
         request = jobs.retraction(records.publication(self.store, id))
         prepared = context.site.catalogue.prepare(request, context.site.settings)
-        job, _ = jobs.submit(self.store, prepared, context.user, context.request_id)
-        self.created(f"/jobs/{job}")
-        return records.job(self.store, job)
+        made = jobs.add(self.store, prepared, context.user, context.request_id)
+        self.created(f"/jobs/{made.job}")
+        return records.submitted(self.store, made)

@@ -31,7 +31,10 @@ class Jobs(Handlers):
         wanted = queries.filter_of(context.query)
         limit = context.query.get("limit", queries.DEFAULT_LIMIT)
         if limit <= PAGE:
-            return self.newest(lambda store, **page: records.jobs(store, wanted, **page))
+            attached = context.format != "html"
+            return self.newest(
+                lambda store, **page: records.jobs(store, wanted, attached=attached, **page)
+            )
         if context.format == "html":
             raise Problem(
                 400, f"a page shows at most {PAGE} jobs; /jobs.xml and /jobs.json give more"
@@ -69,9 +72,9 @@ class Jobs(Handlers):
 
     def _submit(self, request: Request) -> Record:
         prepared, context = self._prepared(request), self.context
-        job, new = jobs.submit(self.store, prepared, context.user, context.request_id)
-        self.created(f"/jobs/{job}", new)
-        return records.job(self.store, job)
+        made = jobs.add(self.store, prepared, context.user, context.request_id)
+        self.created(f"/jobs/{made.job}", made.new)
+        return records.submitted(self.store, made)
 
     def _prepared(self, request: Request) -> jobs.Prepared:
         site = self.context.site

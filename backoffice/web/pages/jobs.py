@@ -14,7 +14,6 @@ from genshi.core import Markup
 
 from backoffice import jobs as steering
 from backoffice import records, search, why
-from backoffice.database import clock
 from backoffice.errors import Invalid
 from backoffice.records import Record
 from backoffice.states import FAILED, JOB_ENDED, JOB_STATES, PUBLISHED, RUNNING
@@ -119,9 +118,8 @@ def _count(jobs: int) -> str:
 
 
 def _rows(context: RequestContext, found: Found) -> Markup:
-    now = clock(context.store)
     tick = context.may("operator")
-    return join([_row(context, one, now, tick) for one in found])
+    return join([_row(context, one, one["now"], tick) for one in found])
 
 
 def _row(context: RequestContext, job: Record, now: datetime, tick: bool) -> Markup:
@@ -160,8 +158,8 @@ def _took(job: Record, now: datetime) -> str:
 
 def job(context: RequestContext, found: Record) -> bytes:
     number = found["id"]
-    attempts = records.job_attempts(context.store, number)
-    now = clock(context.store)
+    store, now = context.store, found["now"]
+    attempts = records.job_attempts(store, number) if found["started"] is not None else []
     ended = found["state"] in JOB_ENDED
     return render.page(
         context,
@@ -172,7 +170,7 @@ def job(context: RequestContext, found: Record) -> bytes:
         failed=found["state"] == FAILED,
         progress=task_pages.progress(found),
         took=_took(found, now),
-        reasons=why.job(context.store, number),
+        reasons=why.of_job(store, found),
         actions=possible(found) if context.may("operator") else [],
         quote=quote,
         name_of=_name,
@@ -183,7 +181,7 @@ def job(context: RequestContext, found: Record) -> bytes:
         ),
         tasks=_tasks(context, found["tasks"], attempts, now),
         commands=_commands(found["tasks"], attempts),
-        events=records.events(context.store, limit=_EVENTS, job=number)[::-1],
+        events=records.job_events(store, number, limit=_EVENTS),
         fully=_EVENTS,
         message=task_pages.visible(found["message"]),
         published=PUBLISHED,
