@@ -1,4 +1,4 @@
-"""Where connections wait: until a request is whole, until a response was taken.
+"""Connections: a loop that reads requests whole and sends what is left of responses.
 
 One thread reads them all without blocking, and sends what is left of responses,
 so that a slow client costs no worker anything. It owns deadlines, limits and the
@@ -40,7 +40,7 @@ LOG = logging.getLogger("backoffice.web")
 RECEIVE = 64 * 1024  # bytes read at once
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 << 20  # of a client that sends its whole body before it reads
-EXTRA = 200  # connections over the limit until the gate sees them; further ones are closed
+EXTRA = 200  # connections over the limit until the loop sees them; further ones are closed
 TICK = 0.2  # seconds between looks at the deadlines
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -165,7 +165,7 @@ class Inbox:
 
 
 class Connection(Protocol):
-    """What the gate needs of a connection of the server."""
+    """What the loop needs of a connection of the server."""
 
     socket: Any
     remote_addr: str | None
@@ -173,12 +173,12 @@ class Connection(Protocol):
     inbox: Inbox
     outbox: Outbox
     ending: bool  # it is closed when its response was taken
-    held: int  # bytes that the gate counts for it
+    held: int  # bytes that the loop counts for it
 
     def close(self) -> None: ...
 
 
-class _Guest:
+class _Waiting:
     """A connection while it waits."""
 
     def __init__(self, conn: Connection, deadline: float) -> None:
@@ -195,8 +195,8 @@ class _Guest:
         return not self.sending and (self.began is None or self.lingering > 0)
 
 
-class Gate:
-    """``admit(connection, request)`` is called, in the gate's thread, for each request.
+class ConnectionLoop:
+    """``admit(connection, request)`` is called, in the loop's thread, for each request.
 
     ``enter`` is for a new connection, ``again`` for one whose response was made;
     ``left`` must be called once for each that is closed. All are thread-safe.
@@ -213,13 +213,13 @@ class Gate:
         self._admit = admit
         self._clock = clock
         self._selector = selectors.DefaultSelector()
-        self._bell, self._ear = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
-        self._selector.register(self._ear, selectors.EVENT_READ)
-        self._newcomers: deque[Connection] = deque()
-        self._arrivals: deque[Connection] = deque()
-        self._guests: dict[Connection, _Guest] = {}  # who came first stands first
+        self._wake_sender, self._wake_receiver = socket.socketpair()
+        self._wake_sender.setblocking(False)
+        self._wake_receiver.setblocking(False)
+        self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+        self._new: deque[Connection] = deque()
+        self._returned: deque[Connection] = deque()
+        self._waiting: dict[Connection, _Waiting] = {}  # who came first stands first
         self._lock = threading.Lock()  # for the three counts
         self._open = 0
         self._clients: Counter[str] = Counter()  # connections that were let in
@@ -229,7 +229,7 @@ class Gate:
         self.stopping = False
         self._ends: float | None = None  # by the clock
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="connections", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -237,12 +237,12 @@ class Gate:
     def stop(self) -> None:
         """Close all that wait but for the rest of a response, and let none in."""
         self.stopping = True
-        self._ring()
+        self._wake()
 
     def finish(self, seconds: float) -> None:
         """After ``stop``: end when all responses were taken, or so much later."""
         self._ends = self._clock() + seconds
-        self._ring()
+        self._wake()
         self._thread.join()
 
     def turns(self, seconds: float) -> bool:
@@ -250,7 +250,7 @@ class Gate:
         if self.stopping or self._thread.ident is None:
             return True  # it need not, or not yet
         self._turned.clear()
-        self._ring()
+        self._wake()
         return self._turned.wait(seconds)
 
     @property
@@ -264,18 +264,18 @@ class Gate:
         if crowded:
             conn.close()
         else:
-            self._newcomers.append(conn)
+            self._new.append(conn)
             if self._ended:
                 self._turn_away()
-            self._ring()
+            self._wake()
 
     def again(self, conn: Connection) -> None:
         conn.inbox.limits = self.limits
         self._count(conn, conn.inbox.size + conn.outbox.pending)
-        self._arrivals.append(conn)
+        self._returned.append(conn)
         if self._ended:
             self._turn_away()
-        self._ring()
+        self._wake()
 
     def left(self, conn: Connection) -> None:
         self._count(conn, 0)
@@ -291,20 +291,20 @@ class Gate:
             self._buffered += held - conn.held
         conn.held = held
 
-    def _ring(self) -> None:
-        with suppress(OSError):  # full of rings already, or stopped
-            self._bell.send(b"!")
+    def _wake(self) -> None:
+        with suppress(OSError):  # full already, or stopped
+            self._wake_sender.send(b"!")
 
     # In its thread
 
     def _run(self) -> None:
         while not self._over():
-            for key, _ in self._selector.select(TICK if self._guests or self.stopping else None):
-                self._guarded(self._serve, key.data) if key.data else self._ear.recv(4096)
-            while self._newcomers:
-                self._guarded(self._greet, self._newcomers.popleft())
-            while self._arrivals:
-                self._guarded(self._receive, self._arrivals.popleft())
+            for key, _ in self._selector.select(TICK if self._waiting or self.stopping else None):
+                self._guarded(self._serve, key.data) if key.data else self._wake_receiver.recv(4096)
+            while self._new:
+                self._guarded(self._greet, self._new.popleft())
+            while self._returned:
+                self._guarded(self._receive, self._returned.popleft())
             self._look_at_deadlines()
             self._turned.set()
         self._close_all()
@@ -313,21 +313,21 @@ class Gate:
         """Once it is stopping, only who takes a response stays."""
         if not self.stopping:
             return False
-        for guest in [one for one in self._guests.values() if not one.sending]:
-            self._drop(guest.conn)
+        for waiting in [one for one in self._waiting.values() if not one.sending]:
+            self._drop(waiting.conn)
         if self._ends is None:
             return False
-        return not (self._guests or self._arrivals) or self._clock() >= self._ends
+        return not (self._waiting or self._returned) or self._clock() >= self._ends
 
     def _guarded(self, step: Callable[[Any], None], who: Any) -> None:
         """Whatever one connection brings about, the others go on."""
-        conn = who.conn if isinstance(who, _Guest) else who
+        conn = who.conn if isinstance(who, _Waiting) else who
         try:
             step(who)
         except OSError:
             self._drop(conn)  # the client is gone
         except Exception:
-            LOG.exception("the gate failed on a connection")
+            LOG.exception("the loop failed on a connection")
             self._drop(conn)
 
     def _greet(self, conn: Connection) -> None:
@@ -337,42 +337,42 @@ class Gate:
         with self._lock:
             self._clients[conn.client] += 1
         crowd = self._crowd(conn.client)
-        guest = self._take_in(conn)
+        waiting = self._take_in(conn)
         if crowd:
-            self._refuse(guest, _closing(503, crowd, ("Retry-After", "1")))
+            self._refuse(waiting, _closing(503, crowd, ("Retry-After", "1")))
 
     def _receive(self, conn: Connection) -> None:
         """Its response was made."""
-        guest = self._take_in(conn)
-        if guest.sending:
+        waiting = self._take_in(conn)
+        if waiting.sending:
             self._relieve()
         else:
-            self._go_on(guest)
+            self._go_on(waiting)
 
-    def _take_in(self, conn: Connection) -> _Guest:
-        guest = _Guest(conn, self._clock() + self.limits.idle_timeout)
-        guest.sending = bool(conn.outbox.pending)
-        event = selectors.EVENT_WRITE if guest.sending else selectors.EVENT_READ
-        self._selector.register(conn.socket, event, guest)
-        self._guests[conn] = guest
-        return guest
+    def _take_in(self, conn: Connection) -> _Waiting:
+        waiting = _Waiting(conn, self._clock() + self.limits.idle_timeout)
+        waiting.sending = bool(conn.outbox.pending)
+        event = selectors.EVENT_WRITE if waiting.sending else selectors.EVENT_READ
+        self._selector.register(conn.socket, event, waiting)
+        self._waiting[conn] = waiting
+        return waiting
 
     def _crowd(self, client: str) -> str:
         """Why there is no room for a new connection; empty if there is. Who only
         waits goes first, longest first, and of the client that has most."""
         limits = self.limits
         if self._clients.total() > limits.connections and not self._make_room(
-            self._guests.values()
+            self._waiting.values()
         ):
             return "Too many are connected."
         if client and self._clients[client] > limits.per_client:
-            own = [one for one in self._guests.values() if one.conn.client == client]
+            own = [one for one in self._waiting.values() if one.conn.client == client]
             if not self._make_room(own):
                 return "Too many are connected from this address."
         return ""
 
-    def _make_room(self, guests: Iterable[_Guest]) -> bool:
-        idle = [guest for guest in guests if guest.idle]
+    def _make_room(self, some: Iterable[_Waiting]) -> bool:
+        idle = [waiting for waiting in some if waiting.idle]
         if not idle:
             return False
         # Who was refused already has less to lose than anyone else.
@@ -380,59 +380,59 @@ class Gate:
         self._drop(last.conn)
         return True
 
-    def _serve(self, guest: _Guest) -> None:
+    def _serve(self, waiting: _Waiting) -> None:
         """Its socket is ready, unless it was closed meanwhile to make room."""
-        if self._guests.get(guest.conn) is not guest:
+        if self._waiting.get(waiting.conn) is not waiting:
             return
-        if guest.sending:
-            self._send(guest)
+        if waiting.sending:
+            self._send(waiting)
         else:
-            self._read(guest)
+            self._read(waiting)
 
-    def _send(self, guest: _Guest) -> None:
-        conn = guest.conn
+    def _send(self, waiting: _Waiting) -> None:
+        conn = waiting.conn
         left = not conn.outbox.flush()
         self._count(conn, conn.inbox.size + conn.outbox.pending)
         if left:
             return
-        guest.sending = False
-        guest.deadline = self._clock() + self.limits.idle_timeout
-        self._selector.modify(conn.socket, selectors.EVENT_READ, guest)
-        self._go_on(guest)
+        waiting.sending = False
+        waiting.deadline = self._clock() + self.limits.idle_timeout
+        self._selector.modify(conn.socket, selectors.EVENT_READ, waiting)
+        self._go_on(waiting)
 
-    def _go_on(self, guest: _Guest) -> None:
+    def _go_on(self, waiting: _Waiting) -> None:
         """All of its response is on its way."""
-        if guest.conn.ending:
-            self._drop(guest.conn)
-        elif guest.conn.inbox.size:
-            self._advance(guest)
+        if waiting.conn.ending:
+            self._drop(waiting.conn)
+        elif waiting.conn.inbox.size:
+            self._advance(waiting)
 
-    def _read(self, guest: _Guest) -> None:
+    def _read(self, waiting: _Waiting) -> None:
         try:
-            data = guest.conn.socket.recv(RECEIVE)
+            data = waiting.conn.socket.recv(RECEIVE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             data = b""
         if not data:
-            self._drop(guest.conn)
-        elif guest.lingering:
-            guest.lingering -= len(data)
-            if guest.lingering <= 0:
-                self._drop(guest.conn)
+            self._drop(waiting.conn)
+        elif waiting.lingering:
+            waiting.lingering -= len(data)
+            if waiting.lingering <= 0:
+                self._drop(waiting.conn)
         else:
-            guest.conn.inbox.add(data)
-            self._advance(guest)
+            waiting.conn.inbox.add(data)
+            self._advance(waiting)
 
-    def _advance(self, guest: _Guest) -> None:
+    def _advance(self, waiting: _Waiting) -> None:
         """After something has come in."""
-        conn, limits = guest.conn, self.limits
-        if guest.began is None:
-            guest.began = self._clock()
+        conn, limits = waiting.conn, self.limits
+        if waiting.began is None:
+            waiting.began = self._clock()
         try:
             request = conn.inbox.take()
         except Problem as problem:
-            self._refuse(guest, problem)
+            self._refuse(waiting, problem)
             return
         if request is not None:
             self._count(conn, conn.inbox.size + len(request.body))
@@ -440,9 +440,9 @@ class Gate:
             return
         self._count(conn, conn.inbox.size)
         head = conn.inbox.head
-        guest.deadline = guest.began + (limits.body_timeout if head else limits.head_timeout)
-        if head and head.expects and not guest.continued:
-            guest.continued = True
+        waiting.deadline = waiting.began + (limits.body_timeout if head else limits.head_timeout)
+        if head and head.expects and not waiting.continued:
+            waiting.continued = True
             conn.socket.send(_CONTINUE)
         self._relieve()
 
@@ -452,57 +452,59 @@ class Gate:
 
     def _relieve(self) -> None:
         """Over the limit of memory, who holds the most goes."""
-        while self._buffered > self.limits.buffered and self._guests:
-            guest = max(self._guests.values(), key=lambda one: one.conn.held)
-            if not guest.conn.held:
+        while self._buffered > self.limits.buffered and self._waiting:
+            waiting = max(self._waiting.values(), key=lambda one: one.conn.held)
+            if not waiting.conn.held:
                 return  # it is all with the workers
-            if guest.sending:
-                self._cut(guest, "too much waits for clients, and most of it for this one")
+            if waiting.sending:
+                self._cut(waiting, "too much waits for clients, and most of it for this one")
             else:
-                self._refuse(guest, _closing(503, "Too much is being sent.", ("Retry-After", "1")))
+                self._refuse(
+                    waiting, _closing(503, "Too much is being sent.", ("Retry-After", "1"))
+                )
 
     def _look_at_deadlines(self) -> None:
         now = self._clock()
         if now - self._looked < TICK:
             return
         self._looked = now
-        for guest in list(self._guests.values()):
-            if guest.sending:
-                if guest.conn.outbox.late():
-                    self._cut(guest, "it takes its response too slowly")
-            elif guest.deadline >= now:
+        for waiting in list(self._waiting.values()):
+            if waiting.sending:
+                if waiting.conn.outbox.late():
+                    self._cut(waiting, "it takes its response too slowly")
+            elif waiting.deadline >= now:
                 continue
-            elif guest.idle:
-                self._drop(guest.conn)
+            elif waiting.idle:
+                self._drop(waiting.conn)
             else:
-                self._guarded(self._give_up, guest)
+                self._guarded(self._give_up, waiting)
 
-    def _give_up(self, guest: _Guest) -> None:
-        self._refuse(guest, _closing(408, "The request did not arrive in time."))
+    def _give_up(self, waiting: _Waiting) -> None:
+        self._refuse(waiting, _closing(408, "The request did not arrive in time."))
 
-    def _refuse(self, guest: _Guest, problem: Problem) -> None:
+    def _refuse(self, waiting: _Waiting, problem: Problem) -> None:
         """Answer, and let the client read the answer before the connection goes.
 
         Closing while it still sends would reset the connection, and the answer
         with it.
         """
-        conn = guest.conn
+        conn = waiting.conn
         request_id = token_hex(8)
         LOG.info("refused %s, request %s: %s", conn.remote_addr or "-", request_id, problem)
         conn.inbox.clear()
         self._count(conn, 0)
-        guest.lingering = LINGER_BYTES
-        guest.deadline = self._clock() + LINGER_SECONDS
+        waiting.lingering = LINGER_BYTES
+        waiting.deadline = self._clock() + LINGER_SECONDS
         try:
             conn.socket.send(_refusal(problem, request_id))
             conn.socket.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop(conn)
 
-    def _cut(self, guest: _Guest, reason: str) -> None:
-        LOG.info("closed %s: %s", guest.conn.remote_addr or "-", reason)
-        guest.conn.outbox.abort()
-        self._drop(guest.conn)
+    def _cut(self, waiting: _Waiting, reason: str) -> None:
+        LOG.info("closed %s: %s", waiting.conn.remote_addr or "-", reason)
+        waiting.conn.outbox.abort()
+        self._drop(waiting.conn)
 
     def _drop(self, conn: Connection) -> None:
         self._forget(conn)
@@ -510,23 +512,23 @@ class Gate:
         conn.close()
 
     def _forget(self, conn: Connection) -> None:
-        if self._guests.pop(conn, None) is not None:
+        if self._waiting.pop(conn, None) is not None:
             self._selector.unregister(conn.socket)
 
     def _close_all(self) -> None:
         self._ended = True
-        for conn in list(self._guests):
+        for conn in list(self._waiting):
             self._drop(conn)
         self._turn_away()
         self._selector.close()
-        self._bell.close()
-        self._ear.close()
+        self._wake_sender.close()
+        self._wake_receiver.close()
 
     def _turn_away(self) -> None:
-        for waiting in (self._newcomers, self._arrivals):
+        for queue in (self._new, self._returned):
             with suppress(IndexError):  # there are no more
                 while True:
-                    self._drop(waiting.popleft())
+                    self._drop(queue.popleft())
 
 
 def _closing(status: int, detail: str, *headers: tuple[str, str]) -> Problem:

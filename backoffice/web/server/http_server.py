@@ -1,7 +1,7 @@
-"""The HTTP server: cheroot's threads and responses, behind the gate.
+"""The HTTP server: cheroot's threads and responses, behind a loop of connections.
 
 cheroot's parser is loose, and its threads wait for slow clients. So here it
-parses nothing: the gate hands it whole requests, checked, and takes the rest of
+parses nothing: the loop hands it whole requests, checked, and takes the rest of
 a response that its client does not read at once. Owns the listening socket, the
 pool of threads and how a response is written.
 """
@@ -27,7 +27,7 @@ from cheroot import wsgi
 from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.workers.threadpool import ThreadPool, WorkerThread
 
-from backoffice.web.server.connections import Gate, Inbox, Limits, Request
+from backoffice.web.server.connections import ConnectionLoop, Inbox, Limits, Request
 from backoffice.web.server.outbox import Outbox, TooSlow
 from backoffice.web.server.turns import Turns
 from middleware.held import close
@@ -79,12 +79,12 @@ class WebServer:
     def swap(self, app: WSGIApplication, limits: Limits, grace: float) -> None:
         """From the next request on; those under way end as they began."""
         self._http.wsgi_app = app
-        self._http.limits = self._http.gate.limits = limits
+        self._http.limits = self._http.loop.limits = limits
         self._http.shutdown_timeout = grace
 
     def lives(self, seconds: float = 5.0) -> bool:
         """Whether it still takes requests in, as far as can be told in so long."""
-        return self._http.gate.turns(seconds)
+        return self._http.loop.turns(seconds)
 
     def serving(self) -> list[tuple[str, dict[str, Any], float]]:
         """Each request under way: the thread's name, its environ, its age in seconds."""
@@ -94,7 +94,7 @@ class WebServer:
     @property
     def connections(self) -> int:
         """How many are open."""
-        return self._http.gate.connections
+        return self._http.loop.connections
 
     @property
     def address(self) -> Bind:
@@ -128,7 +128,7 @@ def serve(
 
 
 class _Request(HTTPRequest):
-    """A request that the gate has read; the rest of cheroot sees it as its own."""
+    """A request that the loop has read; the rest of cheroot sees it as its own."""
 
     def parse_request(self) -> None:
         request: Request = self.conn.request
@@ -140,7 +140,7 @@ class _Request(HTTPRequest):
         self.response_protocol = head.version.decode()
         self.close_connection = not head.persistent
         self.inheaders = dict(head.fields)
-        # The gate has dealt with these, and the body is decoded.
+        # The loop has dealt with these, and the body is decoded.
         for name in (b"transfer-encoding", b"expect"):
             self.inheaders.pop(name, None)
         if head.length is None:
@@ -211,13 +211,13 @@ class _Connection(HTTPConnection):
             return
         if self.outbox.pending:
             self.ending = True
-            self.server.gate.again(self)
+            self.server.loop.again(self)
             return
         self._closed = True
         with suppress(OSError):
             super().close()
         self.socket.close()
-        self.server.gate.left(self)
+        self.server.loop.left(self)
 
 
 def _last_hop(fields: dict[bytes, bytes]) -> str:
@@ -340,7 +340,7 @@ class _Server(wsgi.Server):
         self.requests = _Pool(self, threads)
         self.limits = limits
         self.mode = mode
-        self.gate = Gate(limits, self._admit)
+        self.loop = ConnectionLoop(limits, self._admit)
         self._inode: tuple[int, int] | None = None
         self.under_way: dict[threading.Thread, tuple[dict[str, Any], float]] = {}
 
@@ -356,20 +356,20 @@ class _Server(wsgi.Server):
 
     @property
     def can_add_keepalive_connection(self) -> bool:
-        return self.ready and not self.gate.stopping
+        return self.ready and not self.loop.stopping
 
     def prepare(self) -> None:
         super().prepare()
-        self.gate.start()
+        self.loop.start()
 
     def process_conn(self, conn: _Connection) -> None:
-        """A connection has come in: to the gate with it."""
-        self.gate.enter(conn)
+        """A connection has come in: to the loop with it."""
+        self.loop.enter(conn)
 
     def put_conn(self, conn: _Connection) -> None:
         """Its response was sent and it stays open."""
         if self.ready:
-            self.gate.again(conn)
+            self.loop.again(conn)
         else:
             conn.close()
 
@@ -382,9 +382,9 @@ class _Server(wsgi.Server):
             return
         ends = time.monotonic() + self.shutdown_timeout
         # First of all, so that no request comes after the threads' last orders.
-        self.gate.stop()
+        self.loop.stop()
         super().stop()
-        self.gate.finish(ends - time.monotonic())
+        self.loop.finish(ends - time.monotonic())
         self._remove_socket()
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:

@@ -1,10 +1,10 @@
 """What a connection has still to send, and whether its client takes it fast enough.
 
 A request's thread writes here, and never waits for a response that is finished:
-what the socket does not take stays, and the gate's thread sends it on. Only a
+what the socket does not take stays, and the loop of connections sends it on. Only a
 response that goes on and on waits for its client, when more than HELD bytes stay.
 One thread has an outbox at a time: the request's until it has responded, then the
-gate's.
+loop's.
 """
 
 from __future__ import annotations

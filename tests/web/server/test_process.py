@@ -124,14 +124,14 @@ def test_a_gate_that_does_not_turn_is_noticed(
     server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, entered = threading.Event(), threading.Event()
-    gate = server._http.gate
+    loop = server._http.loop
 
     def hang() -> None:
         entered.set()
         held.wait(PATIENCE)
 
-    monkeypatch.setattr(gate, "_look_at_deadlines", hang)
-    gate._ring()
+    monkeypatch.setattr(loop, "_look_at_deadlines", hang)
+    loop._wake()
     assert entered.wait(PATIENCE)
     assert not server.lives(0.1)
     held.set()

@@ -259,5 +259,5 @@ def test_the_log_of_a_running_attempt_is_followed_from_its_end(
 
 
 def test_hidden_characters_are_the_same_for_the_script_that_follows() -> None:
-    script = (Path(__file__).parents[2] / "static" / "log.js").read_text()
+    script = (Path(__file__).parents[3] / "static" / "log.js").read_text()
     assert f"/{task_pages.HIDDEN}/g" in script
