@@ -16,7 +16,7 @@ from cherrypy._cprequest import Request as CherryPyRequest
 from backoffice.web import tools  # noqa: F401 - registers them
 from backoffice.web.context import RequestContext
 from backoffice.web.problems import HTTPProblem, error_page
-from backoffice.web.routes import Resource, Route, tree
+from backoffice.web.routes import MARK, Resource, Route, tree
 from middleware.problem import Problem
 
 SUFFIXES = {".xml": "xml", ".json": "json", ".atom": "atom"}
@@ -76,7 +76,8 @@ class Dispatcher(cherrypy.dispatch.MethodDispatcher):  # type: ignore[misc]
         takes two slashes for one."""
         request = cherrypy.serving.request
         request.params.clear()
-        resource, rest = super().find_handler(path)
+        marked = f"/{MARK}".join(path.rstrip("/").split("/"))
+        resource, rest = super().find_handler(marked)
         return None if rest or "//" in request.wsgi_environ.get("PATH_INFO", "") else resource
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import cherrypy
 
+# Before each segment in the tree: no name that a client asks for is another attribute.
+MARK = "."
 VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
 
 
@@ -85,7 +87,7 @@ class Resource:
     """An address in the tree of ``cherrypy.dispatch.MethodDispatcher``.
 
     Its attributes are an Operation for each method in capitals and a Resource for
-    each segment that may follow.
+    each segment that may follow, with MARK before its name.
     """
 
     def __init__(self) -> None:
@@ -115,9 +117,7 @@ class Resource:
             if self._variable is None:
                 self._variable = (segment[1:-1], Resource())
             return self._variable[1]
-        if segment not in vars(self):
-            setattr(self, segment, Resource())
-        child: Resource = vars(self)[segment]
+        child: Resource = vars(self).setdefault(MARK + segment, Resource())
         return child
 
     def _cp_dispatch(self, vpath: list[str]) -> Resource | None:
@@ -125,13 +125,14 @@ class Resource:
         if self._variable is None:
             return None
         name, resource = self._variable
+        segments = [segment.removeprefix(MARK) for segment in vpath]
         if name == "path":
-            value: object = "/".join(vpath)
+            value: object = "/".join(segments)
             vpath.clear()
-        elif name == "id" and not _is_number(vpath[0]):
+        elif name == "id" and not _is_number(segments[0]):
             return None
         else:
-            value = int(vpath[0]) if name == "id" else vpath[0]
+            value = int(segments[0]) if name == "id" else segments[0]
             del vpath[0]
         cherrypy.serving.request.params[name] = value
         return resource

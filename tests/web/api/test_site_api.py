@@ -9,7 +9,7 @@ import pytest
 from lxml import etree
 
 from backoffice.files import share
-from tests.board import Board
+from tests.board import Board, chain
 from tests.web.visitor import FORM, Visitor
 
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -165,3 +165,17 @@ def test_the_next_events_are_linked_with_the_same_filter(board: Board, visitor: 
     link = answer.headers["Link"]
     assert link == '</events?limit=2&action=job.submitted&after=2>; rel="next"'
     assert len(visitor.xml(link[1 : link.index(">")])) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["add", "child", "exposed", "GET", "index", "default", "_cp_config"]
+)
+def test_a_queue_may_have_any_name(board: Board, visitor: Visitor, name: str) -> None:
+    board.submit(chain("one", queue=name))
+    assert visitor.json(f"/queues/{name}")["name"] == name
+    assert visitor.json(f"/queues/{name}.json")["ready"] == 1
+
+
+@pytest.mark.parametrize("path", ["GET", "exposed", "add", "__class__", "1/GET", "1/_cp_dispatch"])
+def test_nothing_is_reached_by_the_names_of_the_program(visitor: Visitor, path: str) -> None:
+    assert visitor.get(f"/jobs/{path}").status == 404
