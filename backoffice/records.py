@@ -41,6 +41,13 @@ _STILLS_FROM = 20  # newest jobs of a file, in which a still of it is looked for
 
 def job(store: Store, job_id: int) -> Record:
     """A job with all that belongs to it. Raises NotFound."""
+    record = timed_job(store, job_id)
+    del record["now"]
+    return record
+
+
+def timed_job(store: Store, job_id: int) -> Record:
+    """``job`` and the time by the database's clock as ``now``, for what tells how long."""
     found = list(_jobs(store, Job.id == job_id))
     if not found:
         raise NotFound(f"there is no job {job_id}")
@@ -94,7 +101,7 @@ def submitted(store: Store, made: Submitted) -> Record:
         **{"workflow": workflow.name, "version": workflow.version, "priority": request.priority},
         **{"progress": 0.0, "submitter": made.submitter, "submitted": made.submitted},
         **dict.fromkeys(("started", "finished", "cancel_requested")),
-        **{"message": "", "key": request.key, "now": made.submitted},
+        **{"message": "", "key": request.key},
         "inputs": [
             {"role": role, "file": file, "href": href_of(path)} for (role, path, _), file in given
         ],

@@ -37,17 +37,17 @@ COUNTED = 10_000  # tasks ahead, at most
 def task(store: Store, task_id: int) -> list[str]:
     """Raises NotFound."""
     row = model.get(store, Task, task_id, "task")
-    job = records.job(store, row.job_id)
+    job = records.timed_job(store, row.job_id)
     return _task(store, next(one for one in job["tasks"] if one["id"] == task_id), job)
 
 
 def job(store: Store, job_id: int) -> list[str]:
     """Raises NotFound."""
-    return of_job(store, records.job(store, job_id))
+    return of_job(store, records.timed_job(store, job_id))
 
 
 def of_job(store: Store, job: Record) -> list[str]:
-    """The same of a job's whole record."""
+    """The same of a job's whole record, with its time."""
     if job["state"] in JOB_ENDED:
         return [_job_end(store, job)]
     tasks = job["tasks"]

@@ -88,7 +88,7 @@ class Job(Jobs):
     """One of them."""
 
     def show(self, id: int) -> Record:
-        return records.job(self.store, id)
+        return records.timed_job(self.store, id)
 
     def tasks(self, id: int) -> list[Record]:
         tasks: list[Record] = records.job(self.store, id)["tasks"]

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
-from tests.web.test_slow_readers import ANYWHERE, GET, PATIENCE, ask, connect, served
 
 from backoffice.web.server.connections import Limits
 from backoffice.web.server.http_server import WebServer, serve
 from backoffice.web.server.turns import Turns
+from tests.web.server.test_slow_readers import ANYWHERE, GET, PATIENCE, ask, connect, served
 
 END = object()
 
