@@ -168,7 +168,7 @@ def test_a_fault_of_ours_leaks_nothing_but_the_requests_id(
     def fail(*args: Any, **rest: Any) -> None:
         raise RuntimeError("the secret is 42")
 
-    monkeypatch.setattr(records, "job", fail)
+    monkeypatch.setattr(records, "timed_job", fail)
     with caplog.at_level(logging.ERROR):
         answer = visitor.get("/jobs/1", HTTP_ACCEPT="text/html")
     assert answer.status == 500
@@ -288,7 +288,7 @@ def test_a_submit_is_whole_or_not_at_all(
     def fail(*args: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(records, "job", fail)  # what the answer is made of
+    monkeypatch.setattr(records, "submitted", fail)  # what the answer is made of
     body = json.dumps(
         {"workflow": "transcode", "inputs": [{"role": "source", "href": media().as_uri()}]}
     )
