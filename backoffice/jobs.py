@@ -30,6 +30,7 @@ from backoffice.database import (
     insert_one,
     is_mysql,
     marks,
+    moment,
 )
 from backoffice.errors import Conflict, Invalid, NotFound
 from backoffice.search import Filter
@@ -158,22 +159,24 @@ def submit(store: Store, prepared: Prepared, submitter: str, request: str = "") 
 def add(store: Store, prepared: Prepared, submitter: str, request: str = "") -> Submitted:
     """``submit``, for who shows the job at once: ``records.submitted`` needs not read back
     what was just written."""
-    lanes, now, step = _lanes(store, {(task.queue, task.tags) for task in prepared.plan})
+    hrefs = {files.href(path) for _, path, _ in prepared.inputs}
+    there = _there(store, {(task.queue, task.tags) for task in prepared.plan}, hrefs)
+    now = there.now
     try:
         job = _insert_job(store, prepared, submitter, request, now)
     except IntegrityError:
         return Submitted(_known(store, prepared), False, prepared, submitter, now)
-    files = _insert_inputs(store, job, prepared, now)
+    inputs = _insert_inputs(store, job, prepared, there)
     _insert_pairs(store, "job_parameter", job, prepared.parameters)
     _insert_pairs(store, "job_metadata", job, prepared.request.metadata)
-    tasks = _insert_tasks(store, job, prepared, lanes, now, step)
+    tasks = _insert_tasks(store, job, prepared, there)
     settled = _is_settled(prepared, tasks)
     happened = [events.of_job("submitted", job, submitter, prepared.request.title)]
     if not settled:
         happened += _settled(store, job, now)
     events.append(store, now, *happened)
     tasks = tasks if settled else []
-    return Submitted(job, True, prepared, submitter, now, files, tasks)
+    return Submitted(job, True, prepared, submitter, now, inputs, tasks)
 
 
 def _known(store: Store, prepared: Prepared) -> int:
@@ -554,14 +557,34 @@ def title_of(prepared: Prepared) -> str:
     return (names or prepared.workflow.title)[: LONGEST["title"]]
 
 
-def _insert_inputs(store: Store, job: int, prepared: Prepared, now: datetime) -> list[int]:
+def _insert_inputs(store: Store, job: int, prepared: Prepared, there: _There) -> list[int]:
     """The ids of the files."""
+    files_there = _register(store, {path: size for _, path, size in prepared.inputs}, there)
+    ids = [files_there[path] for _, path, _ in prepared.inputs]
     rows = [
-        (job, position, role, known_file(store, path, size, now))
-        for position, (role, path, size) in enumerate(prepared.inputs)
+        (job, position, role, file)
+        for position, ((role, _, _), file) in enumerate(zip(prepared.inputs, ids, strict=True))
     ]
     insert_many(store, "job_input", ("job_id", "position", "role", "file_id"), rows)
-    return [file for *_, file in rows]
+    return ids
+
+
+def _register(store: Store, sizes: Mapping[Path, int], there: _There) -> dict[Path, int]:
+    """The ids of these files, of which those that are new are stored together."""
+    ids, new = {}, []
+    for path, size in sizes.items():
+        if (known := there.files.get(files.href(path))) is None:
+            new.append(path)
+        else:
+            ids[path] = known[0]
+            _refresh(store, known, size)
+    if new:
+        rows = [list(_new_file(path, sizes[path], there.now).values()) for path in new]
+        columns = list(_new_file(new[0], 0, there.now))
+        ids |= dict(
+            zip(new, insert_numbered(store, "file", columns, rows, there.step), strict=True)
+        )
+    return ids
 
 
 def known_file(store: Store, path: Path, size: int, now: datetime) -> int:
@@ -570,18 +593,28 @@ def known_file(store: Store, path: Path, size: int, now: datetime) -> int:
     href = files.href(path)
     known = store.execute("SELECT id, size FROM file WHERE href = ?", (href,)).get_one()
     if known is None:
-        file = {
-            **{"href": href, "name": path.name[:255], "role": "", "tree": False},
-            **{"media_type": media_types.of_name(path.name), "created": now},
-            **{"size": size, "sha256": "", "facts": "{}", "state": "present"},
-        }
+        file = _new_file(path, size, now)
         return insert_one(store, "file", list(file), list(file.values()))
-    if known[1] != size:
+    _refresh(store, known, size)
+    return int(known[0])
+
+
+def _new_file(path: Path, size: int, now: datetime) -> dict[str, object]:
+    return {
+        **{"href": files.href(path), "name": path.name[:255], "role": "", "tree": False},
+        **{"media_type": media_types.of_name(path.name), "created": now},
+        **{"size": size, "sha256": "", "facts": "{}", "state": "present"},
+    }
+
+
+def _refresh(store: Store, known: tuple[int, int], size: int) -> None:
+    """Forget what was known of a file, by id and size, that has another size now."""
+    file, before = known
+    if before != size:
         store.execute(
             "UPDATE file SET size = ?, sha256 = '', facts = '{}', state = 'present' WHERE id = ?",
-            (size, known[0]),
+            (size, file),
         )
-    return int(known[0])
 
 
 def _insert_pairs(store: Store, table: str, job: int, pairs: Mapping[str, str]) -> None:
@@ -590,24 +623,17 @@ def _insert_pairs(store: Store, table: str, job: int, pairs: Mapping[str, str]) 
 
 
 def _insert_tasks(
-    store: Store,
-    job: int,
-    prepared: Prepared,
-    lanes: Mapping[_Lane, int],
-    now: datetime,
-    step: int,
+    store: Store, job: int, prepared: Prepared, there: _There
 ) -> list[tuple[int, str]]:
     """Ids and states. A task is ready at once if nothing keeps it."""
-    rows = [_task_row(job, task, prepared, lanes, now) for task in prepared.plan]
+    rows = [_task_row(job, task, prepared, there) for task in prepared.plan]
     if not rows:
         return []
-    ids = insert_numbered(store, "task", _TASK_COLUMNS, rows, step)
+    ids = insert_numbered(store, "task", _TASK_COLUMNS, rows, there.step)
     return [(number, row[3]) for number, row in zip(ids, rows, strict=True)]
 
 
-def _task_row(
-    job: int, task: TaskSpec, prepared: Prepared, lanes: Mapping[_Lane, int], now: datetime
-) -> tuple[Any, ...]:
+def _task_row(job: int, task: TaskSpec, prepared: Prepared, there: _There) -> tuple[Any, ...]:
     """The values of _TASK_COLUMNS."""
     delay = prepared.request.delay
     is_free = not (task.needs or task.when or task.delay or delay)
@@ -616,10 +642,10 @@ def _task_row(
         task.name,
         task.type,
         READY if is_free else BLOCKED,
-        lanes[task.queue, task.tags],
+        there.lanes[task.queue, task.tags],
         prepared.request.priority,
         task.attempts,
-        now if is_free else None,
+        there.now if is_free else None,
         "",
         model.dump(_spec(task, delay)),
     )
@@ -650,30 +676,41 @@ def _spec(task: TaskSpec, delay: float) -> dict[str, object]:
 
 def lane(store: Store, queue: str, tags: frozenset[str]) -> int:
     """The id of the lane for tasks of this queue with these tags."""
-    return _lanes(store, {(queue, tags)})[0][queue, tags]
+    return _there(store, {(queue, tags)}).lanes[queue, tags]
 
 
-def _lanes(store: Store, asked: Collection[_Lane]) -> tuple[dict[_Lane, int], datetime, int]:
-    """The ids of these lanes, made if they are new, the time, and the step between ids
-    of one INSERT: every submit wants them, and each question costs a way to the
-    server and back."""
-    if not asked:
-        return {}, clock(store), 1
-    names = {(queue, " ".join(sorted(tags))): (queue, tags) for queue, tags in asked}
-    known = "UTC_TIMESTAMP(6), @@auto_increment_increment" if is_mysql(store) else "NULL, 1"
-    # With what is known of no lane, so that there is a row.
-    rows = store.execute(
-        f"SELECT queue, tags, id, {known} FROM lane"
-        f" WHERE {' OR '.join(['(queue = ? AND tags = ?)'] * len(names))}"
-        f" UNION ALL SELECT NULL, NULL, NULL, {known}",
-        [name for pair in names for name in pair],
-    ).get_all()
-    *there, (_, _, _, now, step) = rows
-    found = {names[queue, tags]: number for queue, tags, number, _, _ in there}
+@dataclass(frozen=True)
+class _There:
+    """What a submission needs of the database: ids of lanes, ids and sizes of files by
+    URL, the time, and the step between ids of one INSERT."""
+
+    lanes: Mapping[_Lane, int]
+    files: Mapping[str, tuple[int, int]]
+    now: datetime
+    step: int
+
+
+def _there(store: Store, lanes: Collection[_Lane], hrefs: Collection[str] = ()) -> _There:
+    """In one statement, as each costs a way to the server and back. Lanes that are new
+    are made."""
+    names = {(queue, " ".join(sorted(tags))): (queue, tags) for queue, tags in lanes}
+    now = "UTC_TIMESTAMP(6), '', @@auto_increment_increment" if is_mysql(store) else "NULL, '', 1"
+    parts = [f"SELECT 'now', {now}, 0"]
+    if names:
+        some = " OR ".join(["(queue = ? AND tags = ?)"] * len(names))
+        parts.append(f"SELECT 'lane', queue, tags, id, 0 FROM lane WHERE {some}")
+    if hrefs:
+        some = marks(list(hrefs))
+        parts.append(f"SELECT 'file', href, '', id, size FROM file WHERE href IN ({some})")
+    values = [*(name for pair in names for name in pair), *hrefs]
+    rows = store.execute(" UNION ALL ".join(parts), values).get_all()
+    found = {names[one, two]: id for kind, one, two, id, _ in rows if kind == "lane"}
     for name in sorted(names):
         if names[name] not in found:
             found[names[name]] = insert_one(store, "lane", ("queue", "tags"), name)
-    return found, now or clock(store), int(step)
+    files_there = {href: (id, size) for kind, href, _, id, size in rows if kind == "file"}
+    at, step = next((at, step) for kind, at, _, step, _ in rows if kind == "now")
+    return _There(found, files_there, moment(at) or clock(store), int(step))
 
 
 def _locked(store: Store, job_id: int) -> flow.Whole:

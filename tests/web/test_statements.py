@@ -75,7 +75,8 @@ def test_a_page_of_a_job(busy: Board, visitor: Visitor, job: int) -> None:
 def test_a_submission(visitor: Visitor, media: Callable[..., Path]) -> None:
     def asked(name: str) -> str:
         inputs = [{"role": "source", "href": media(name).as_uri()}]
-        return json.dumps({"workflow": "transcode", "title": "x", "inputs": inputs, "key": name})
+        asked = {"workflow": "transcode", "title": "x", "inputs": inputs, "key": name}
+        return json.dumps({**asked, "metadata": {"dc:creator": "Studio"}})
 
     assert visitor.post("/jobs", asked("first.mp4"), "application/json").status == 201
     with at_most(8):
