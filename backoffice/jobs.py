@@ -601,9 +601,16 @@ def known_file(store: Store, path: Path, size: int, now: datetime) -> int:
 
 def _new_file(path: Path, size: int, now: datetime) -> dict[str, object]:
     return {
-        **{"href": files.href(path), "name": path.name[:255], "role": "", "tree": False},
-        **{"media_type": media_types.of_name(path.name), "created": now},
-        **{"size": size, "sha256": "", "facts": "{}", "state": "present"},
+        "href": files.href(path),
+        "name": path.name[:255],
+        "role": "",
+        "tree": False,
+        "media_type": media_types.of_name(path.name),
+        "created": now,
+        "size": size,
+        "sha256": "",
+        "facts": "{}",
+        "state": "present",
     }
 
 

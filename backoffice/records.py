@@ -97,17 +97,25 @@ def submitted(store: Store, made: Submitted) -> Record:
     given = zip(prepared.inputs, made.files, strict=True)
     planned = zip(prepared.plan, made.tasks, strict=True)
     return {
-        **{"id": made.job, "title": title_of(prepared), "state": QUEUED},
-        **{"workflow": workflow.name, "version": workflow.version, "priority": request.priority},
-        **{"progress": 0.0, "submitter": made.submitter, "submitted": made.submitted},
+        "id": made.job,
+        "title": title_of(prepared),
+        "state": QUEUED,
+        "workflow": workflow.name,
+        "version": workflow.version,
+        "priority": request.priority,
+        "progress": 0.0,
+        "submitter": made.submitter,
+        "submitted": made.submitted,
         **dict.fromkeys(("started", "finished", "cancel_requested")),
-        **{"message": "", "key": request.key},
+        "message": "",
+        "key": request.key,
         "inputs": [
             {"role": role, "file": file, "href": href_of(path)} for (role, path, _), file in given
         ],
         "parameters": {k: shown(v) for k, v in sorted(prepared.parameters.items())},
         "metadata": dict(sorted(request.metadata.items())),
-        **{"outputs": [], "publications": []},
+        "outputs": [],
+        "publications": [],
         "tasks": [_planned(made, task, number, state) for task, (number, state) in planned],
     }
 
@@ -117,13 +125,25 @@ def _planned(made: Submitted, task: TaskSpec, number: int, state: str) -> Record
     never = ("run_at", "started", "finished", "worker", "host", "eta")
     more = ("cancel_requested", "lease_until")
     return {
-        **{"id": number, "job": made.job, "name": task.name, "type": task.type, "state": state},
-        **{"priority": made.prepared.request.priority, "attempt": 0, "attempts": task.attempts},
-        **{"progress": 0.0, "speed": "", "message": "", "failures": 0, "report": {}},
+        "id": number,
+        "job": made.job,
+        "name": task.name,
+        "type": task.type,
+        "state": state,
+        "priority": made.prepared.request.priority,
+        "attempt": 0,
+        "attempts": task.attempts,
+        "progress": 0.0,
+        "speed": "",
+        "message": "",
+        "failures": 0,
+        "report": {},
         **dict.fromkeys((*never, *more)),
         "ready_at": made.submitted if state == READY else None,
-        **{"title": task.title or task.name, "needs": list(task.needs)},
-        **{"queue": task.queue, "tags": sorted(task.tags)},
+        "title": task.title or task.name,
+        "needs": list(task.needs),
+        "queue": task.queue,
+        "tags": sorted(task.tags),
     }
 
 

@@ -66,11 +66,18 @@ def _of_jobs() -> tuple[Route, ...]:
     jobs, job = Jobs(), Job()
     return (
         _look(
-            *("/jobs", jobs.index, "Jobs, newest first", "jobs", job_pages.jobs),
+            "/jobs",
+            jobs.index,
+            "Jobs, newest first",
+            "jobs",
+            job_pages.jobs,
             query=(*queries.JOBS, queries.LONG_LIMIT, queries.AFTER),
         ),
         Route(
-            *("POST", "/jobs", jobs.submit, "Submit a job"),
+            "POST",
+            "/jobs",
+            jobs.submit,
+            "Submit a job",
             gives="job",
             takes="submission",
             role=OPERATOR,
@@ -78,7 +85,10 @@ def _of_jobs() -> tuple[Route, ...]:
             refuses=CHANGES,
         ),
         Route(
-            *("POST", "/jobs/actions", jobs.act, "One action on many jobs"),
+            "POST",
+            "/jobs/actions",
+            jobs.act,
+            "One action on many jobs",
             gives="result",
             takes="action",
             role=OPERATOR,
@@ -87,18 +97,24 @@ def _of_jobs() -> tuple[Route, ...]:
             store=False,
         ),
         _page(
-            *("/jobs/actions", jobs.acted, "What an action on many did, as a page"),
+            "/jobs/actions",
+            jobs.acted,
+            "What an action on many did, as a page",
             template="jobs/done.html",
             query=queries.OUTCOME,
             store=False,
         ),
         _page(
-            *("/jobs/find", jobs.find, "From a typed filter to the list that it means"),
+            "/jobs/find",
+            jobs.find,
+            "From a typed filter to the list that it means",
             query=(queries.TYPED,),
             store=False,
         ),
         Route(
-            *("POST", "/jobs/dry-run", jobs.dry_run),
+            "POST",
+            "/jobs/dry-run",
+            jobs.dry_run,
             "What a job would do: its tasks, commands and outputs",
             gives="plan",
             takes="submission",
@@ -116,7 +132,10 @@ def _of_jobs() -> tuple[Route, ...]:
         _action("/jobs/{id}/retry", job.retry, "Run it on from where it broke"),
         _action("/jobs/{id}/clone", job.clone, "Submit the same again", status=201),
         Route(
-            *("POST", "/jobs/{id}/priority", job.prioritise, "Move it up or down"),
+            "POST",
+            "/jobs/{id}/priority",
+            job.prioritise,
+            "Move it up or down",
             gives="job",
             takes="priority",
             role=OPERATOR,
@@ -130,13 +149,20 @@ def _of_tasks() -> tuple[Route, ...]:
     tasks = Tasks()
     return (
         _look(
-            *("/tasks", tasks.index, "Tasks, newest first", "tasks", task_pages.tasks),
+            "/tasks",
+            tasks.index,
+            "Tasks, newest first",
+            "tasks",
+            task_pages.tasks,
             query=(*queries.TASKS, *queries.PAGE),
         ),
         _look("/tasks/{id}", tasks.show, "A task", "task", task_pages.task),
         _look(
-            *("/tasks/{id}/attempts", tasks.attempts, "Its attempts"),
-            *("attempts", task_pages.attempts),
+            "/tasks/{id}/attempts",
+            tasks.attempts,
+            "Its attempts",
+            "attempts",
+            task_pages.attempts,
         ),
         _page(
             "/tasks/{id}/compare",
@@ -147,7 +173,9 @@ def _of_tasks() -> tuple[Route, ...]:
         ),
         _look("/tasks/{id}/why", tasks.why, "Why it is not running", "why", task_pages.reasons),
         Route(
-            *("GET", "/tasks/{id}/log", tasks.log),
+            "GET",
+            "/tasks/{id}/log",
+            tasks.log,
             "The log of its newest attempt; Range gives a part",
             query=(queries.ATTEMPT,),
             media_type="text/plain",
@@ -159,11 +187,18 @@ def _of_files() -> tuple[Route, ...]:
     files, publications = Files(), Publications()
     return (
         _look(
-            *("/files", files.index, "Files, newest first", "files", file_pages.files),
+            "/files",
+            files.index,
+            "Files, newest first",
+            "files",
+            file_pages.files,
             query=(queries.JOB, queries.TEXT, *queries.PAGE),
         ),
         Route(
-            *("POST", "/files", files.register, "Make a file known"),
+            "POST",
+            "/files",
+            files.register,
+            "Make a file known",
             gives="file",
             takes="registration",
             role=OPERATOR,
@@ -175,13 +210,19 @@ def _of_files() -> tuple[Route, ...]:
         _bytes("/files/{id}/content/{path}", files.member, "A part of a package"),
         _bytes("/files/{id}/thumbnail", files.thumbnail, "A still of it", "image/jpeg"),
         _look(
-            *("/publications", publications.index, "Publications, newest first"),
-            *("publications", file_pages.publications),
+            "/publications",
+            publications.index,
+            "Publications, newest first",
+            "publications",
+            file_pages.publications,
             query=(*queries.PUBLICATIONS, *queries.PAGE),
         ),
         _look(
-            *("/publications/{id}", publications.show, "One"),
-            *("publication", file_pages.publication),
+            "/publications/{id}",
+            publications.show,
+            "One",
+            "publication",
+            file_pages.publication,
         ),
         _action("/publications/{id}/retract", publications.retract, "Take it back", status=201),
     )
@@ -192,17 +233,25 @@ def _of_queues_and_workers() -> tuple[Route, ...]:
     return (
         _look("/queues", queues.index, "Queues by name", "queues", site.queues),
         _look("/queues/{name}", queues.show, "A queue", "queue", site.queue),
-        _control(*("/queues/{name}/pause", queues.pause, "Give out no more of its tasks", "queue")),
+        _control("/queues/{name}/pause", queues.pause, "Give out no more of its tasks", "queue"),
         _control("/queues/{name}/resume", queues.resume, "Go on after a pause", "queue"),
         _control("/queues/{name}/limit", queues.limit, "How many at once", "queue", "limit"),
         _look(
-            *("/workers", workers.index, "Workers, newest first", "workers", site.workers),
+            "/workers",
+            workers.index,
+            "Workers, newest first",
+            "workers",
+            site.workers,
             query=queries.WORKERS,
         ),
         _look("/workers/{id}", workers.show, "A worker", "worker", site.worker),
         _control("/workers/{id}/drain", workers.drain, "Finish what it runs, and stop", "worker"),
         _look(
-            *("/nodes", Nodes().index, "Servers of the database", "nodes", site.nodes),
+            "/nodes",
+            Nodes().index,
+            "Servers of the database",
+            "nodes",
+            site.nodes,
             store=False,
         ),
         _look("/schedules", Schedules().index, "Schedules by name", "schedules", site.schedules),
@@ -213,20 +262,35 @@ def _of_recipes() -> tuple[Route, ...]:
     workflows, profiles = Workflows(), Profiles()
     return (
         _look(
-            *("/workflows", workflows.index, "Workflows by name"),
-            *("workflows", recipes.workflows),
+            "/workflows",
+            workflows.index,
+            "Workflows by name",
+            "workflows",
+            recipes.workflows,
             store=False,
         ),
         _look(
-            *("/workflows/{name}", workflows.show, "A workflow", "workflow", recipes.workflow),
+            "/workflows/{name}",
+            workflows.show,
+            "A workflow",
+            "workflow",
+            recipes.workflow,
             store=False,
         ),
         _look(
-            *("/profiles", profiles.index, "Profiles by name", "profiles", recipes.profiles),
+            "/profiles",
+            profiles.index,
+            "Profiles by name",
+            "profiles",
+            recipes.profiles,
             store=False,
         ),
         _look(
-            *("/profiles/{name}", profiles.show, "A profile", "profile", recipes.profile),
+            "/profiles/{name}",
+            profiles.show,
+            "A profile",
+            "profile",
+            recipes.profile,
             store=False,
         ),
     )
@@ -237,25 +301,35 @@ def _of_forms() -> tuple[Route, ...]:
     submission, tokens = Submission(), Tokens()
     return (
         _page(
-            *("/submit", submission.ask, "The form that submits a job, as a page"),
+            "/submit",
+            submission.ask,
+            "The form that submits a job, as a page",
             role=OPERATOR,
             query=(queries.RECIPE, queries.FILE),
             refuses=(422,),
         ),
         Route(
-            *("POST", "/submit", submission.take, "What the form's buttons do"),
+            "POST",
+            "/submit",
+            submission.take,
+            "What the form's buttons do",
             role=OPERATOR,
             status=303,
             media_type="text/html",
             refuses=CHANGES,
         ),
         _page(
-            *("/tokens", tokens.show, "Who has an API token, as a page"),
+            "/tokens",
+            tokens.show,
+            "Who has an API token, as a page",
             template="system/tokens.html",
             role=ADMIN,
         ),
         Route(
-            *("POST", "/tokens", tokens.create, "Make a token; its secret is shown once"),
+            "POST",
+            "/tokens",
+            tokens.create,
+            "Make a token; its secret is shown once",
             template="system/tokens.html",
             role=ADMIN,
             status=201,
@@ -263,7 +337,10 @@ def _of_forms() -> tuple[Route, ...]:
             refuses=CHANGES,
         ),
         Route(
-            *("POST", "/tokens/{id}/revoke", tokens.revoke, "It is good no more"),
+            "POST",
+            "/tokens/{id}/revoke",
+            tokens.revoke,
+            "It is good no more",
             role=ADMIN,
             status=303,
             refuses=CHANGES,
@@ -276,11 +353,18 @@ def _of_history_and_interface() -> tuple[Route, ...]:
     schemas = Schemas()
     return (
         _look(
-            *("/events", Events().index, "What happened", "events", file_pages.events),
+            "/events",
+            Events().index,
+            "What happened",
+            "events",
+            file_pages.events,
             query=EVENTS,
         ),
         Route(
-            *("GET", "/schema", schemas.index, "Schemas, a line each"),
+            "GET",
+            "/schema",
+            schemas.index,
+            "Schemas, a line each",
             media_type="text/plain",
             store=False,
         ),
@@ -301,7 +385,10 @@ def _page(path: str, handler: Handler, summary: str, **more: Any) -> Route:
 
 def _action(path: str, handler: Handler, summary: str, *, status: int = 200) -> Route:
     return Route(
-        *("POST", path, handler, summary),
+        "POST",
+        path,
+        handler,
+        summary,
         gives="job",
         role=OPERATOR,
         status=status,
@@ -311,7 +398,7 @@ def _action(path: str, handler: Handler, summary: str, *, status: int = 200) -> 
 
 def _control(path: str, handler: Handler, summary: str, gives: str, takes: str = "") -> Route:
     return Route(
-        *("POST", path, handler, summary), gives=gives, takes=takes, role=ADMIN, refuses=CHANGES
+        "POST", path, handler, summary, gives=gives, takes=takes, role=ADMIN, refuses=CHANGES
     )
 
 

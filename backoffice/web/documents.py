@@ -186,8 +186,24 @@ RESULT = Shape(
 SHAPES = {
     shape.tag: shape
     for shape in (
-        *(JOB, TASK, ATTEMPT, FILE, WORKER, NODE, QUEUE, EVENT, PUBLICATION, WHY, SCHEDULE),
-        *(WORKFLOW, PROFILE, SERVICE, RESULT, TOKEN, PLAN, DIFFERENCE),
+        JOB,
+        TASK,
+        ATTEMPT,
+        FILE,
+        WORKER,
+        NODE,
+        QUEUE,
+        EVENT,
+        PUBLICATION,
+        WHY,
+        SCHEDULE,
+        WORKFLOW,
+        PROFILE,
+        SERVICE,
+        RESULT,
+        TOKEN,
+        PLAN,
+        DIFFERENCE,
     )
 }
 PLURALS = {f"{tag}s": s for tag, s in SHAPES.items() if s not in (WHY, SERVICE, RESULT, PLAN)}

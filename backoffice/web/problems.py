@@ -101,9 +101,7 @@ def problem(error: BaseException) -> BaseException:
         if isinstance(error, kind):
             retry = [("Retry-After", RETRY_AFTER)] if status == 503 else []
             more = error.more if isinstance(error, SchemaViolation) else 0
-            return Problem(
-                *(status, _detail(error)), errors=_faults(error), more=more, headers=retry
-            )
+            return Problem(status, _detail(error), errors=_faults(error), more=more, headers=retry)
     return error
 
 

@@ -228,14 +228,18 @@ NAME = Parameter(
 _IDS: dict[str, object] = {"type": "array", "items": _integer(1, LARGEST_ID)}
 # As a form has it; ``all`` stands for all jobs that match, instead of those named.
 ACTION_FORM = (
-    *(NAME, VALUE, PREVIEW, *JOBS),
+    NAME,
+    VALUE,
+    PREVIEW,
+    *JOBS,
     Parameter("job", number(1, LARGEST_ID), "these jobs", _IDS, many=True),
     Parameter("all", flag, "all jobs that match", {"type": "boolean"}),
     _word("csrf_token", "of the page that the form is on"),
 )
 # What became of it.
 OUTCOME = (
-    *(NAME, *JOBS),
+    NAME,
+    *JOBS,
     Parameter("done", number(0, LARGEST_ID), "how many", _integer(0, LARGEST_ID)),
     Parameter("refused", number(1, LARGEST_ID), "these were not", _IDS, many=True),
 )

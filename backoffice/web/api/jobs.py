@@ -173,8 +173,11 @@ def _asked_in_form(context: RequestContext) -> dict[str, Any]:
             texts.setdefault(name, []).append(text)
     joined = {name: ",".join(some) for name, some in texts.items()}
     return {
-        **{"name": values["name"], "value": values.get("value"), "filter": joined},
-        **{"preview": values.get("preview", False), "ids": () if everything else values["job"]},
+        "name": values["name"],
+        "value": values.get("value"),
+        "filter": joined,
+        "preview": values.get("preview", False),
+        "ids": () if everything else values["job"],
     }
 
 

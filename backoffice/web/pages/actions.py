@@ -106,7 +106,8 @@ def result(context: RequestContext, found: Mapping[str, Any]) -> bytes:
     if found["preview"]:
         return _preview(context, found)
     told = {
-        **{"name": found["action"], "done": found["done"]},
+        "name": found["action"],
+        "done": found["done"],
         "refused": ",".join(str(one["job"]) for one in found["refusals"]),
     }
     where = urlencode([*told.items(), *_filter(context.form)])

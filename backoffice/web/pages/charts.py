@@ -74,5 +74,6 @@ def _slots(slots: Sequence[Slot]) -> Markup:
     counts = [_sum(slots, one) if known else NONE for one in (SUCCEEDED, FAILED)]
     return row(
         '<tr><th scope="row">%s</th><td class="number">%s</td><td class="number">%s</td></tr>',
-        *(moment(begins), *counts),
+        moment(begins),
+        *counts,
     )

@@ -44,7 +44,8 @@ def files(context: RequestContext, found: Sequence[Record]) -> bytes:
         for one in found
     ]
     return render.page(
-        *(context, "files/files.html"),
+        context,
+        "files/files.html",
         title="Files",
         rows=render.join(rows),
         **_paging(context, "q", "job"),
@@ -56,7 +57,8 @@ def file(context: RequestContext, record: Record) -> bytes:
     row = model.get(context.store, File, number, "file")
     here = record["state"] == _PRESENT
     return render.page(
-        *(context, "files/file.html"),
+        context,
+        "files/file.html",
         title=record["name"] or f"File {number}",
         file=record,
         path=path_of(record["href"]),
@@ -189,7 +191,8 @@ def _made(context: RequestContext, made: Sequence[Mapping[str, Any]]) -> Markup:
 
 def publications(context: RequestContext, found: Sequence[Record]) -> bytes:
     return render.page(
-        *(context, "files/publications.html"),
+        context,
+        "files/publications.html",
         title="Publications",
         states=PUBLICATION_STATES,
         rows=_publication_rows(context, found),
@@ -199,7 +202,8 @@ def publications(context: RequestContext, found: Sequence[Record]) -> bytes:
 
 def publication(context: RequestContext, record: Record) -> bytes:
     return render.page(
-        *(context, "files/publication.html"),
+        context,
+        "files/publication.html",
         title=f"Publication {record['id']}",
         publication=record,
         web=_is_web(record["href"]),
@@ -263,7 +267,8 @@ def events(context: RequestContext, found: Sequence[Record]) -> bytes:
     )
     filters = _given(context, "actor", "action", "subject", "job")
     return render.page(
-        *(context, "system/events.html"),
+        context,
+        "system/events.html",
         title="History",
         rows=render.join(rows),
         filters=filters,

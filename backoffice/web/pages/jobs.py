@@ -92,8 +92,12 @@ def _form(context: RequestContext, asked: Mapping[str, str], typed: str) -> dict
     kept = [(name, text) for name, text in context.written if name not in ("after", "filter")]
     workflows = {*context.site.catalogue.workflows} | {asked.get("workflow", "")}
     return {
-        **{"typed": typed, "asked": asked, "fault": "", "example": filters.EXAMPLE},
-        **{"states": JOB_STATES, "workflows": sorted(workflows - {""})},
+        "typed": typed,
+        "asked": asked,
+        "fault": "",
+        "example": filters.EXAMPLE,
+        "states": JOB_STATES,
+        "workflows": sorted(workflows - {""}),
         "chosen": asked.get("state", "").split(","),
         "rewound": "after" in context.query,
         "newest": context.url("/jobs") + (f"?{urlencode(kept)}" if kept else ""),
@@ -133,9 +137,17 @@ def _row(context: RequestContext, job: Record, now: datetime, tick: bool) -> Mar
         '<tr>%s<th scope="row">%s</th><td>%s</td><td><bdi>%s</bdi>%s</td>'
         '<td class="nowrap">%s</td><td class="nowrap">%s</td><td class="number">%s</td>'
         '<td><bdi>%s</bdi></td><td>%s</td><td class="number">%s</td></tr>',
-        *(box if tick else "", link(context, f"/jobs/{number}", number), state(job["state"])),
-        *(job["title"], _message(job["message"]), job["workflow"], task_pages.progress(job)),
-        *(job["priority"], job["submitter"], moment(job["submitted"]), _took(job, now)),
+        box if tick else "",
+        link(context, f"/jobs/{number}", number),
+        state(job["state"]),
+        job["title"],
+        _message(job["message"]),
+        job["workflow"],
+        task_pages.progress(job),
+        job["priority"],
+        job["submitter"],
+        moment(job["submitted"]),
+        _took(job, now),
     )
 
 
@@ -295,14 +307,14 @@ def _task(
     return row(
         '<tr><th scope="row">%s</th><td>%s</td><td>%s%s</td><td>%s</td><td>%s</td>'
         "<td><bdi>%s</bdi></td><td>%s</td></tr>",
-        *(link(context, f"/tasks/{task['id']}", task["name"]), task["type"]),
-        *(
-            state(task["state"]),
-            _message(task["message"]),
-            task_pages.progress(task),
-            task["queue"],
-        ),
-        *(task["host"] or "–", join(tried) or "–"),
+        link(context, f"/tasks/{task['id']}", task["name"]),
+        task["type"],
+        state(task["state"]),
+        _message(task["message"]),
+        task_pages.progress(task),
+        task["queue"],
+        task["host"] or "–",
+        join(tried) or "–",
     )
 
 

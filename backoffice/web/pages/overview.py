@@ -117,7 +117,9 @@ def _summary(queues: Sequence[Record], failed: Causes) -> Markup:
         '<a href="#running">%s running</a> · <a href="#queues">%s waiting</a> ·'
         ' <a href="#failures">%s%s failed in the last day</a>',
         f"{sum(queue['running'] for queue in queues):,}",
-        *(many(waiting), more, f"{failed.jobs:,}"),
+        many(waiting),
+        more,
+        f"{failed.jobs:,}",
     )
 
 
@@ -135,7 +137,9 @@ def progress(percent: float, of: str) -> Markup:
     return row(
         '<progress max="100" value="%s" aria-label="Progress of %s"></progress>'
         ' <span class="nowrap">%s %%</span>',
-        *(percent, of, f"{percent:.0f}"),
+        percent,
+        of,
+        f"{percent:.0f}",
     )
 
 
@@ -170,7 +174,8 @@ def queue_row(context: RequestContext, one: Record) -> Markup:
         '<tr><th scope="row"><a href="%s">%s</a>%s</th><td class="number">%s</td>'
         '<td class="number">%s</td><td class="number">%s</td><td class="number">%s</td>'
         '<td class="long">%s</td></tr>',
-        *(context.url(name), one["name"]),
+        context.url(name),
+        one["name"],
         Markup(" ") + state("paused") if one["paused"] else "",
         many(one["ready"]),
         f"{one['running']}{limit}",
@@ -234,7 +239,8 @@ def _worker(context: RequestContext, one: Record) -> Markup:
         '<td class="long">%s</td><td>%s</td></tr>',
         link(context, f"/workers/{one['id']}", one["name"]),
         state(one["state"]),
-        *(len(one["running"]), one["slots"]),
+        len(one["running"]),
+        one["slots"],
         " ".join(one["queues"]),
         moment(one["heartbeat"]),
     )
@@ -257,7 +263,8 @@ def _disk(one: Disk) -> Markup:
         '<td class="number">%s</td></tr>',
         names,
         _use(used, one, room.writable),
-        *(size(room.free), size(room.total)),
+        size(room.free),
+        size(room.total),
     )
 
 
@@ -267,6 +274,8 @@ def _use(used: float, one: Disk, writable: bool) -> Markup:
         told = "cannot be written"
     return row(
         '<meter min="0" max="100" high="90" value="%s" aria-label="Use of %s"></meter> %s %%%s',
-        *(f"{100 * used:.0f}", one.names[0], f"{100 * used:.0f}"),
+        f"{100 * used:.0f}",
+        one.names[0],
+        f"{100 * used:.0f}",
         row(' <strong class="state failed">✗ %s</strong>', told) if told else "",
     )

@@ -23,8 +23,28 @@ _LETTERS = 20  # of a title that fit into a box
 _LABELS, _PLOT, _LINE = 190, 720, 26
 _TICKS = 8  # at most on a time line
 _STEPS = (
-    *(0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800),
-    *(86400, 172800, 604800),
+    0.1,
+    0.2,
+    0.5,
+    1,
+    2,
+    5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    300,
+    600,
+    900,
+    1800,
+    3600,
+    7200,
+    14400,
+    28800,
+    86400,
+    172800,
+    604800,
 )  # in seconds, between two of them
 
 
@@ -130,7 +150,15 @@ def _edge(start: tuple[int, int], end: tuple[int, int], state: str) -> Markup:
     bend = (x2 - x1) // 2
     return row(
         '<path class="edge %s" fill="none" stroke="currentColor" d="M%s %s C%s %s %s %s %s %s"/>',
-        *(state, x1, y1, x1 + bend, y1, x2 - bend, y2, x2, y2),
+        state,
+        x1,
+        y1,
+        x1 + bend,
+        y1,
+        x2 - bend,
+        y2,
+        x2,
+        y2,
     )
 
 
@@ -143,9 +171,17 @@ def _box(node: Node, x: int, y: int) -> Markup:
         '<rect x="%s" y="%s" width="%s" height="%s" rx="6" fill="Canvas" stroke="currentColor"/>'
         '<text class="name" x="%s" y="%s">%s</text>'
         '<text class="note" x="%s" y="%s" font-size="11">%s</text></g>',
-        *(node.state or "planned", told, x, y, *_BOX),
-        *(x + 10, y + 20, sign + _short(title, _LETTERS - len(sign))),
-        *(x + 10, y + 37, _short(node.note, _LETTERS + 4)),
+        node.state or "planned",
+        told,
+        x,
+        y,
+        *_BOX,
+        x + 10,
+        y + 20,
+        sign + _short(title, _LETTERS - len(sign)),
+        x + 10,
+        y + 37,
+        _short(node.note, _LETTERS + 4),
     )
     return row('<a href="%s">%s</a>', node.href, drawn) if node.href else drawn
 
@@ -197,7 +233,12 @@ def _axis(whole: float, height: int) -> Iterator[Markup]:
         yield row(
             '<line class="tick" x1="%s" x2="%s" y1="%s" y2="%s" stroke="currentColor"'
             ' stroke-opacity="0.2"/><text class="tick" x="%s" y="14" font-size="11">%s</text>',
-            *(x, x, _LINE - 6, height - _MARGIN, x, _since(n * step)),
+            x,
+            x,
+            _LINE - 6,
+            height - _MARGIN,
+            x,
+            _since(n * step),
         )
 
 
@@ -213,7 +254,10 @@ def _line(line: Line, number: int, start: datetime, whole: float) -> Markup:
     sign = f"{SIGNS.get(line.state, '○')} " if line.state else ""
     label = row(
         '<text class="name" x="%s" y="%s"><title>%s</title>%s</text>',
-        *(_MARGIN, y + 15, line.label, sign + _short(line.label, _LETTERS)),
+        _MARGIN,
+        y + 15,
+        line.label,
+        sign + _short(line.label, _LETTERS),
     )
     if line.href:
         label = row('<a href="%s">%s</a>', line.href, label)
@@ -229,7 +273,12 @@ def _bar(bar: Bar, y: int, start: datetime, whole: float) -> Markup:
     inset, height = (9, 4) if bar.kind == "waiting" else (3, 16)
     return row(
         '<rect class="bar %s" x="%s" y="%s" width="%s" height="%s"><title>%s</title></rect>',
-        *(bar.kind, round(left, 1), y + inset, round(width, 1), height, bar.told),
+        bar.kind,
+        round(left, 1),
+        y + inset,
+        round(width, 1),
+        height,
+        bar.told,
     )
 
 
@@ -240,5 +289,12 @@ def _svg(
         '<svg class="%s" role="group" aria-label="%s" width="%s" height="%s"'
         ' viewBox="0 0 %s %s" font-size="13" fill="currentColor">'
         "<desc>%s</desc>%s</svg>",
-        *(kind, label, width, height, width, height, told, join(parts)),
+        kind,
+        label,
+        width,
+        height,
+        width,
+        height,
+        told,
+        join(parts),
     )

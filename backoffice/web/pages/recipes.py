@@ -27,7 +27,10 @@ def workflows(context: RequestContext, found: Sequence[Record]) -> bytes:
             '<tr><th scope="row">%s</th><td class="long">%s<div class="tiny">%s</div></td>'
             '<td class="number">%s</td><td class="number">%s</td><td>%s</td></tr>',
             link(context, f"/workflows/{one['name']}", one["name"]),
-            *(one["title"], one["description"], one["version"], len(one["tasks"])),
+            one["title"],
+            one["description"],
+            one["version"],
+            len(one["tasks"]),
             ", ".join(given["role"] for given in one["inputs"]) or NONE,
         )
         for one in found
@@ -67,7 +70,11 @@ def _parameter(one: ParameterSpec) -> Markup:
     return row(
         '<tr><th scope="row">%s</th><td class="long">%s<div class="tiny">%s</div></td>'
         "<td>%s</td><td>%s</td></tr>",
-        *(one.name, one.title, one.description, allowed, default),
+        one.name,
+        one.title,
+        one.description,
+        allowed,
+        default,
     )
 
 
@@ -76,11 +83,14 @@ def _task(context: RequestContext, one: TaskSpec) -> Markup:
     return row(
         '<tr><th scope="row">%s</th><td class="nowrap">%s</td><td class="long">%s</td><td>%s</td>'
         '<td>%s</td><td>%s</td><td class="number">%s</td><td class="number">%s</td></tr>',
-        *(one.title or one.name, one.type, ", ".join(one.needs) or NONE),
+        one.title or one.name,
+        one.type,
+        ", ".join(one.needs) or NONE,
         conditions or NONE,
         row("%s %s", link(context, f"/queues/{one.queue}", one.queue), " ".join(sorted(one.tags))),
         _choices(context, one.parameters),
-        *(one.attempts, span(one.timeout)),
+        one.attempts,
+        span(one.timeout),
     )
 
 
@@ -111,7 +121,10 @@ def profiles(context: RequestContext, found: Sequence[Record]) -> bytes:
             '<tr><th scope="row">%s</th><td class="long">%s<div class="tiny">%s</div></td>'
             "<td>%s</td><td>%s</td></tr>",
             link(context, f"/profiles/{one['name']}", one["name"]),
-            *(one["title"], one["description"], one["format"], _in_short(known[one["name"]])),
+            one["title"],
+            one["description"],
+            one["format"],
+            _in_short(known[one["name"]]),
         )
         for one in found
     ]
@@ -167,11 +180,10 @@ def _rung(one: Video) -> Markup:
         " ".join([one.codec, one.profile]),
         f"{one.height} lines" if one.height else "as the source",
         _rate(one.rate),
-        *(_rate(one.maximum), NONE if one.quality is None else one.quality),
-        *(
-            one.preset or NONE,
-            one.pixel_format + (", keeps HDR" if one.dynamic_range == "keep" else ""),
-        ),
+        _rate(one.maximum),
+        NONE if one.quality is None else one.quality,
+        one.preset or NONE,
+        one.pixel_format + (", keeps HDR" if one.dynamic_range == "keep" else ""),
         span(one.keyframes) if one.keyframes else NONE,
     )
 

@@ -66,13 +66,21 @@ def html(
     environ = context.environ
     identity = environ.get("middleware.identity")
     stream = _template(template, folder).generate(
-        **{"title": title, "version": __version__, "navigation": NAVIGATION},
-        **{"here": context.path, "url": context.url},
-        **{"static": environ["middleware.static"], "token": _token(context)},
-        **{"may": context.may if identity else _nobody},
-        **{"state": state, "moment": moment, "size": size, "span": span},
-        **{"writable": context.site.database.takes_writes},
-        **{"user": identity and identity.name, "role": identity and identity.role},
+        title=title,
+        version=__version__,
+        navigation=NAVIGATION,
+        here=context.path,
+        url=context.url,
+        static=environ["middleware.static"],
+        token=_token(context),
+        may=context.may if identity else _nobody,
+        state=state,
+        moment=moment,
+        size=size,
+        span=span,
+        writable=context.site.database.takes_writes,
+        user=identity and identity.name,
+        role=identity and identity.role,
         **data,
     )
     text: bytes = stream.render("html", doctype="html5", strip_whitespace=False, encoding="utf-8")

@@ -29,8 +29,15 @@ from backoffice.web.pages.render import NONE, join, link, moment, row, span, sta
 
 TAKEN_SHOWN = 10
 LIBRARIES = (
-    *("storm", "cherrypy", "cheroot", "genshi", "lxml", "webob", "whitenoise"),
-    *("prometheus-client", "mysqlclient"),
+    "storm",
+    "cherrypy",
+    "cheroot",
+    "genshi",
+    "lxml",
+    "webob",
+    "whitenoise",
+    "prometheus-client",
+    "mysqlclient",
 )
 
 
@@ -61,7 +68,8 @@ def _lane(one: Record) -> Markup:
     return row(
         '<tr><th scope="row">%s</th><td class="number">%s</td><td class="number">%s</td></tr>',
         " ".join(one["tags"]) or Markup('<span class="none">any worker</span>'),
-        *(overview.many(one["ready"]), one["running"]),
+        overview.many(one["ready"]),
+        one["running"],
     )
 
 
@@ -95,7 +103,8 @@ def _worker(context: RequestContext, one: Record) -> Markup:
         '<td class="long">%s</td><td>%s</td><td>%s</td></tr>',
         link(context, f"/workers/{one['id']}", one["name"]),
         state(one["state"]),
-        *(len(one["running"]), one["slots"]),
+        len(one["running"]),
+        one["slots"],
         " ".join(one["queues"]),
         " ".join(one["tags"]) or NONE,
         moment(one["heartbeat"]),
@@ -139,7 +148,12 @@ def _node(one: Record) -> Markup:
         '<tr><th scope="row" class="mono long">%s</th><td>%s</td><td>%s</td>'
         '<td class="number">%s</td><td class="number">%s</td><td class="number">%s</td>'
         '<td class="number">%s %%</td><td class="long" dir="auto">%s</td></tr>',
-        *(one["name"], one["role"], state(one["state"]), late, one["reads"], one["writes"]),
+        one["name"],
+        one["role"],
+        state(one["state"]),
+        late,
+        one["reads"],
+        one["writes"],
         f"{100 * one['share']:.0f}",
         row('<span class="error">%s</span>', one["message"]) if one["message"] else "",
     )
@@ -167,7 +181,11 @@ def _schedule(context: RequestContext, settings: Settings, one: Record) -> Marku
     return row(
         '<tr><th scope="row">%s</th><td class="mono nowrap">%s</td><td>%s</td><td>%s</td>'
         '<td>%s %s</td><td class="long" dir="auto">%s</td></tr>',
-        *(one["name"], one["cron"], workflow, moment(one["next_run"]), moment(one["last_run"])),
+        one["name"],
+        one["cron"],
+        workflow,
+        moment(one["next_run"]),
+        moment(one["last_run"]),
         last if one["last_job"] else "",
         row('<span class="error">%s</span>', one["message"]) if one["message"] else "",
     )
@@ -195,7 +213,8 @@ def _taken(context: RequestContext, one: Record) -> Markup:
     return row(
         '<tr><th scope="row" class="long" dir="auto">%s</th><td>%s</td><td>%s</td></tr>',
         link(context, f"/jobs/{one['id']}", one["title"] or f"job {one['id']}"),
-        *(state(one["state"]), moment(one["submitted"])),
+        state(one["state"]),
+        moment(one["submitted"]),
     )
 
 

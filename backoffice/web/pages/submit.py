@@ -30,7 +30,8 @@ _BUTTONS = ("do", "csrf_token")
 def form(context: RequestContext, draft: Draft, status: int = 200) -> bytes:
     offered = _offered(context) if draft.workflow.inputs else []
     return render.page(
-        *(context, "jobs/submit.html"),
+        context,
+        "jobs/submit.html",
         title=f"Submit: {draft.workflow.title or draft.workflow.name}",
         status=status,
         workflow=draft.workflow,
@@ -47,8 +48,12 @@ def form(context: RequestContext, draft: Draft, status: int = 200) -> bytes:
 def _input_field(draft: Draft, spec: InputSpec) -> dict[str, Any]:
     name = f"input.{spec.role}"
     return {
-        **{"name": name, "role": spec.role, "value": draft.values.get(name, "")},
-        **{"many": spec.maximum > 1, "needed": spec.minimum > 0, "fault": draft.faults.get(name)},
+        "name": name,
+        "role": spec.role,
+        "value": draft.values.get(name, ""),
+        "many": spec.maximum > 1,
+        "needed": spec.minimum > 0,
+        "fault": draft.faults.get(name),
     }
 
 
@@ -57,8 +62,12 @@ def _parameter_field(draft: Draft, spec: ParameterSpec) -> dict[str, Any]:
     choices = ("true", "false") if spec.type == "boolean" else spec.choices
     default = spec.default or ""
     return {
-        **{"name": name, "label": spec.title or spec.name, "description": spec.description},
-        **{"choices": choices, "default": shown(default), "needed": spec.required and not default},
+        "name": name,
+        "label": spec.title or spec.name,
+        "description": spec.description,
+        "choices": choices,
+        "default": shown(default),
+        "needed": spec.required and not default,
         "value": draft.values.get(name, default if choices else ""),
         "numeric": spec.type in ("integer", "number"),
         "fault": draft.faults.get(name),
@@ -111,8 +120,11 @@ def plan_record(prepared: jobs.Prepared, settings: Settings) -> dict[str, Any]:
         "version": prepared.workflow.version,
         "tasks": [
             {
-                **{"name": one.name, "type": one.type, "fails": one.fails},
-                **{"skipped": one.skipped_because or "", "notes": list(one.notes)},
+                "name": one.name,
+                "type": one.type,
+                "fails": one.fails,
+                "skipped": one.skipped_because or "",
+                "notes": list(one.notes),
                 "argv": [list(argv) for argv in one.commands],
                 "outputs": [str(path) for path in one.outputs],
             }
@@ -130,7 +142,8 @@ def plan(
         for task in record["tasks"]
     ]
     return render.page(
-        *(context, "jobs/plan.html"),
+        context,
+        "jobs/plan.html",
         title=f"What {record['workflow']} would do",
         tasks=tasks,
         broken=any(task["fails"] for task in tasks),

@@ -43,9 +43,14 @@ def tasks(context: RequestContext, found: Sequence[Record]) -> bytes:
         row(
             '<tr><th scope="row">%s</th><td dir="auto">%s</td><td>%s</td><td>%s</td>'
             '<td class="nowrap">%s</td><td>%s</td><td><bdi>%s</bdi></td><td>%s</td></tr>',
-            *(link(context, f"/tasks/{one['id']}", one["id"]), one["title"]),
-            *(link(context, f"/jobs/{one['job']}", one["job"]), state(one["state"]), progress(one)),
-            *(one["queue"], one["host"] or "–", moment(one["started"])),
+            link(context, f"/tasks/{one['id']}", one["id"]),
+            one["title"],
+            link(context, f"/jobs/{one['job']}", one["job"]),
+            state(one["state"]),
+            progress(one),
+            one["queue"],
+            one["host"] or "–",
+            moment(one["started"]),
         )
         for one in found
     ]
@@ -202,7 +207,9 @@ def progress(one: Record) -> Markup:
     return row(
         '<progress max="100" value="%s" aria-label="Progress">%s %%</progress>'
         ' <span class="nowrap">%s %%</span>',
-        *(number, number, number),
+        number,
+        number,
+        number,
     )
 
 
@@ -228,7 +235,9 @@ def _differing(first: Record, second: Record) -> Markup:
             lines.append(
                 row(
                     '<tr><th scope="row">%s</th><td dir="auto">%s</td><td dir="auto">%s</td></tr>',
-                    *(name, before, after),
+                    name,
+                    before,
+                    after,
                 )
             )
     return join(lines)
