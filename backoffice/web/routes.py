@@ -56,9 +56,10 @@ class Route:
             "tools.role.name": self.role,
             "tools.query.on": True,
             "tools.query.parameters": self.query,
-            "tools.store.on": self.store,
             "tools.problems.on": True,
         }
+        if self.store:
+            config["tools.store.on"] = True
         if self.gives:
             config |= {"tools.document.on": True, "tools.document.kind": self.gives}
             config |= {"tools.document.page": self.page}

@@ -193,6 +193,22 @@ def test_a_problem_comes_in_the_clients_format(visitor: Visitor, accept: str, ki
     assert "<script>" not in answer.text
 
 
+@pytest.mark.parametrize("cookie", ["a@b=1", "a:b=1; c=2", "=;;x", 'a="'])
+def test_cookies_of_another_application_hinder_nothing(visitor: Visitor, cookie: str) -> None:
+    assert visitor.get("/jobs", HTTP_COOKIE=cookie).status == 200
+
+
+def test_a_header_in_an_unknown_charset_is_refused(visitor: Visitor) -> None:
+    answer = visitor.get("/jobs", HTTP_X_NAME="=?nosuch?q?x?=", HTTP_ACCEPT="application/json")
+    assert (answer.status, json.loads(answer.body)["status"]) == (400, 400)
+    assert "CherryPy" not in f"{answer.headers}{answer.text}"
+
+
+def test_a_query_that_is_not_utf_8_is_refused(visitor: Visitor) -> None:
+    assert visitor.get("/jobs?q=%ff").status == 400
+    assert visitor("DELETE", "/jobs?q=%ff").status == 405
+
+
 def test_what_was_sent_before_is_not_sent_again(board: Board, visitor: Visitor) -> None:
     board.submit()
     tag = visitor.get("/jobs").headers["ETag"]
