@@ -38,6 +38,9 @@ class Application:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         told = environ[TOLD] = {}
         environ.setdefault("SCRIPT_NAME", "")
+        for name in ("SERVER_PORT", "REMOTE_PORT"):  # a Unix socket has none: "None", "unix"
+            if not environ.get(name, "").isdecimal():
+                environ[name] = ""
         try:
             response = self._application(environ, start_response)
         finally:

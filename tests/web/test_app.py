@@ -198,6 +198,11 @@ def test_cookies_of_another_application_hinder_nothing(visitor: Visitor, cookie:
     assert visitor.get("/jobs", HTTP_COOKIE=cookie).status == 200
 
 
+@pytest.mark.parametrize("port", ["None", "unix", "", "8080"])
+def test_a_server_on_a_unix_socket_may_tell_any_port(visitor: Visitor, port: str) -> None:
+    assert visitor.get("/jobs", SERVER_PORT=port, REMOTE_PORT=port).status == 200
+
+
 def test_a_header_in_an_unknown_charset_is_refused(visitor: Visitor) -> None:
     answer = visitor.get("/jobs", HTTP_X_NAME="=?nosuch?q?x?=", HTTP_ACCEPT="application/json")
     assert (answer.status, json.loads(answer.body)["status"]) == (400, 400)
