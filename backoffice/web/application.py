@@ -7,7 +7,7 @@ needs a library that is no longer kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import cherrypy
@@ -16,7 +16,7 @@ from cherrypy._cprequest import Request as CherryPyRequest
 from backoffice.web import tools  # noqa: F401 - registers them
 from backoffice.web.context import RequestContext
 from backoffice.web.problems import HTTPProblem, error_page
-from backoffice.web.routes import MARK, Resource, Route, tree
+from backoffice.web.routes import MARK, Operation, Resource, Route, tree
 from middleware.problem import Problem
 
 SUFFIXES = {".xml": "xml", ".json": "json", ".atom": "atom"}
@@ -53,6 +53,7 @@ class Dispatcher(cherrypy.dispatch.MethodDispatcher):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(translate={})  # an address is known by its exact name
+        self._configs: dict[Operation, dict[str, Any]] = {}
 
     def __call__(self, path_info: str) -> None:
         request = cherrypy.serving.request
@@ -62,7 +63,11 @@ class Dispatcher(cherrypy.dispatch.MethodDispatcher):  # type: ignore[misc]
             request.query_string = ""  # it need not be understood any more
             request.handler = HTTPProblem(_refusal(request.handler.code, request.method))
         else:
-            _tell(route=request.handler.callable.path)
+            operation: Operation = request.handler.callable
+            _tell(route=operation.path)
+            if operation not in self._configs:
+                self._configs[operation] = _without_what_is_off(request.config)
+            request.config = self._configs[operation].copy()
             del cherrypy.serving.response.headers["Allow"]
 
     def find_handler(self, path: str) -> tuple[Resource | None, list[str]]:
@@ -141,6 +146,18 @@ def _configuration() -> dict[str, dict[str, Any]]:
             # Unexpected errors reach ErrorHandler, which reports them.
             "wsgi.ExceptionTrapper.throws": (BaseException,),
         }
+    }
+
+
+def _without_what_is_off(config: Mapping[str, Any]) -> dict[str, Any]:
+    """CherryPy goes through the configuration at each request, a key at a time."""
+    off = {
+        key.removesuffix("on") for key, value in config.items() if key.endswith(".on") and not value
+    }
+    return {
+        key: value
+        for key, value in config.items()
+        if not key.startswith(("log.", "wsgi.", *off))  # these two are of the application
     }
 
 
