@@ -14,6 +14,8 @@ from middleware import paste
 from middleware.authentication import KEY
 from middleware.problem import Problem
 
+ORDER = ("viewer", "operator", "admin")  # from the lowest up
+
 
 class Roles:
     """``required`` returns the lowest role that may send a request; None: everyone.
@@ -27,30 +29,28 @@ class Roles:
         app: WSGIApplication,
         *,
         required: Callable[[WSGIEnvironment], str | None],
-        order: Sequence[str] = ("viewer", "operator", "admin"),
+        order: Sequence[str] = ORDER,
     ) -> None:
         self.app = app
         self.required = required
-        self._rank = {role: number for number, role in enumerate(order)}
+        self.order = tuple(order)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         role = self.required(environ)
-        if role is not None:
-            problem = self._problem(role, environ)
-            if problem:
-                return problem(environ, start_response)
-        return self.app(environ, start_response)
+        problem = None if role is None else refusal(environ, role, self.order)
+        return (problem or self.app)(environ, start_response)
 
-    def _problem(self, role: str, environ: WSGIEnvironment) -> Problem | None:
-        if role not in self._rank:
-            raise ValueError(f"{role!r} is not one of the roles {', '.join(self._rank)}")
-        identity = environ.get(KEY)
-        if identity is None:
-            challenge = [("WWW-Authenticate", "Bearer")]
-            return Problem(401, "log in, or send a token", headers=challenge)
-        if self._rank.get(identity.role, -1) < self._rank[role]:
-            return Problem(403, f"this needs the role {role}; {identity.name} is {identity.role}")
-        return None
+
+def refusal(environ: WSGIEnvironment, role: str, order: Sequence[str] = ORDER) -> Problem | None:
+    """401 or 403 unless the identity has this role, or a higher one."""
+    if role not in order:
+        raise ValueError(f"{role!r} is not one of the roles {', '.join(order)}")
+    identity = environ.get(KEY)
+    if identity is None:
+        return Problem(401, "log in, or send a token", headers=[("WWW-Authenticate", "Bearer")])
+    if identity.role not in order or order.index(identity.role) < order.index(role):
+        return Problem(403, f"this needs the role {role}; {identity.name} is {identity.role}")
+    return None
 
 
 filter_factory = paste.factory(Roles, required=paste.thing, order=paste.words)

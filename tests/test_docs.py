@@ -19,7 +19,7 @@ from backoffice.config import loading
 from backoffice.data import tokens
 from backoffice.system.prctl import die_with
 from backoffice.web.app import make_app
-from backoffice.web.server import serve
+from backoffice.web.server.http_server import serve
 from tests.board import Board
 from tests.conftest import ClipFactory
 

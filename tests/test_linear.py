@@ -18,8 +18,10 @@ from backoffice.media import ffmpeg
 from backoffice.reports import failure_groups
 from backoffice.system import files, logs
 from backoffice.tasks import publish
-from backoffice.web import filters, queries, task_pages
-from backoffice.web.call import preferred
+from backoffice.web import queries
+from backoffice.web.context import preferred
+from backoffice.web.pages import filters
+from backoffice.web.pages import tasks as task_pages
 from middleware.problem import Problem
 from middleware.read_your_writes import ReadYourWrites
 from tests.middleware import wsgi

@@ -32,7 +32,7 @@ PROCESSES = {
     "serve": "service.supervisor",
     "worker": "workers.worker",
     "scheduler": "scheduler.scheduler",
-    "web": "web.process",
+    "web": "web.server.process",
 }
 
 

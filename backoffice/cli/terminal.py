@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from backoffice import units
+from backoffice.web import documents
 
 Record = Mapping[str, Any]
 Column = tuple[str, Callable[[Record], object]]
@@ -156,7 +157,8 @@ def show(kind: str, record: Any, width: int | None) -> list[str]:
         return lines + _commands(record) if kind == "attempts" else lines
     if kind == "why":
         return [clean(reason) for reason in record["reasons"]]
-    lines = _labelled(record)
+    told = documents.SHAPES[kind].names()  # what a document tells, and no more
+    lines = _labelled({name: record[name] for name in record if name in told})
     if kind == "job":
         for part in _PARTS:
             rows = table(TABLES[part], record[part], width)

@@ -70,6 +70,22 @@ def insert_many(
     )
 
 
+def insert_numbered(
+    store: Store, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int
+) -> list[int]:
+    """Like ``insert_many``, for at least one row; returns the ids of the rows. The ids of
+    one INSERT follow each other by ``step``, MySQL's auto_increment_increment."""
+    row = f"({marks(columns)})"
+    result = store.execute(
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * len(rows))}",
+        [value for values in rows for value in values],
+    )
+    # MySQL tells the first id, SQLite the last.
+    number: int = result.inserted_id
+    first = number if is_mysql(store) else number - step * (len(rows) - 1)
+    return [first + step * n for n in range(len(rows))]
+
+
 def server_version(store: Store) -> str:
     """Such as ``SQLite 3.40.1``, ``10.11.19-MariaDB`` or ``MySQL 8.0.36``."""
     if not is_mysql(store):

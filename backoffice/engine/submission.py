@@ -19,7 +19,15 @@ from storm.exceptions import IntegrityError
 from storm.locals import Store
 
 from backoffice.data import events, model
-from backoffice.data.sql import clock, insert_many, insert_one, is_mysql
+from backoffice.data.sql import (
+    clock,
+    insert_many,
+    insert_numbered,
+    insert_one,
+    is_mysql,
+    marks,
+    moment,
+)
 from backoffice.engine import claims, file_registry, transitions, variants, workflows
 from backoffice.engine.field_limits import (
     DEFAULT_PRIORITY,
@@ -77,6 +85,21 @@ class PreparedJob:
     token: str
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """What became of a submission: a new job, or the job that has its key already."""
+
+    job: int
+    new: bool
+    prepared: PreparedJob
+    plan: Sequence[TaskSpec]  # the tasks that were inserted
+    submitter: str
+    submitted: datetime
+    files: Sequence[int] = ()  # ids of the inputs
+    # Ids and states of the tasks; empty if the job has moved on and must be read.
+    tasks: Sequence[tuple[int, str]] = ()
+
+
 def prepare(
     request: JobRequest, catalogue: Mapping[str, Workflow], roots: Sequence[Path]
 ) -> PreparedJob:
@@ -131,21 +154,31 @@ def submit(
     The same key with the same content gives the job there is; with other
     content it raises Conflict.
     """
+    submitted = add(store, prepared, submitter, request)
+    return submitted.job, submitted.new
+
+
+def add(store: Store, prepared: PreparedJob, submitter: str, request: str = "") -> Submitted:
+    """Like ``submit``; the result is enough for ``records.submitted`` to show the job
+    without reading back what was just written."""
     plan = _planned(store, prepared.plan)
-    lanes, now = _lanes(store, {(task.queue, task.tags) for task in plan})
+    hrefs = {files.href(path) for _, path, _ in prepared.inputs}
+    known = _look_up(store, {(task.queue, task.tags) for task in plan}, hrefs)
+    now = known.now
     try:
         job = _insert_job(store, prepared, submitter, request, now)
     except IntegrityError:
-        return _known(store, prepared), False
-    _insert_inputs(store, job, prepared, now)
+        return Submitted(_known(store, prepared), False, prepared, plan, submitter, now)
+    inputs = _insert_inputs(store, job, prepared, known)
     _insert_pairs(store, "job_parameter", job, prepared.parameters)
     _insert_pairs(store, "job_metadata", job, prepared.request.metadata)
-    settled = _insert_tasks(store, job, prepared, plan, lanes, now)
+    tasks = _insert_tasks(store, job, prepared, plan, known)
     happened = [events.of_job("submitted", job, submitter, prepared.request.title)]
-    if not settled:
+    if not _is_settled(plan, tasks):
         happened += _advance(store, job, now)
+        tasks = []
     events.append(store, now, *happened)
-    return job, True
+    return Submitted(job, True, prepared, plan, submitter, now, inputs, tasks)
 
 
 def _advance(store: Store, job: int, now: datetime) -> list[events.Event]:
@@ -174,7 +207,7 @@ def _insert_job(
     job = {
         "token": prepared.token,
         "fingerprint": prepared.fingerprint,
-        "title": prepared.request.title or _title(prepared),
+        "title": title_of(prepared),
         "workflow": prepared.workflow.name,
         "version": prepared.workflow.version,
         "state": QUEUED,
@@ -187,17 +220,25 @@ def _insert_job(
     return insert_one(store, "job", list(job), list(job.values()))
 
 
-def _title(prepared: PreparedJob) -> str:
+def title_of(prepared: PreparedJob) -> str:
+    """The requested title, else the names of the files."""
+    if prepared.request.title:
+        return prepared.request.title
     names = ", ".join(path.name for _, path, _ in prepared.inputs)
     return (names or prepared.workflow.title)[: LONGEST["title"]]
 
 
-def _insert_inputs(store: Store, job: int, prepared: PreparedJob, now: datetime) -> None:
+def _insert_inputs(store: Store, job: int, prepared: PreparedJob, known: _Known) -> list[int]:
+    """The ids of the files."""
+    sizes = {path: size for _, path, size in prepared.inputs}
+    by_path = file_registry.find_or_add_all(store, sizes, known.files, known.now, known.step)
+    ids = [by_path[path] for _, path, _ in prepared.inputs]
     rows = [
-        (job, position, role, file_registry.find_or_add(store, path, size, now))
-        for position, (role, path, size) in enumerate(prepared.inputs)
+        (job, position, role, file)
+        for position, ((role, _, _), file) in enumerate(zip(prepared.inputs, ids, strict=True))
     ]
     insert_many(store, "job_input", ("job_id", "position", "role", "file_id"), rows)
+    return ids
 
 
 def _insert_pairs(store: Store, table: str, job: int, pairs: Mapping[str, str]) -> None:
@@ -224,35 +265,39 @@ def _hosts(store: Store, task: TaskSpec) -> set[str]:
 
 
 def _insert_tasks(
-    store: Store,
-    job: int,
-    prepared: PreparedJob,
-    plan: Sequence[TaskSpec],
-    lanes: Mapping[_LaneName, int],
-    now: datetime,
-) -> bool:
+    store: Store, job: int, prepared: PreparedJob, plan: Sequence[TaskSpec], known: _Known
+) -> list[tuple[int, str]]:
+    """The ids and states of the tasks."""
+    rows = [_task_row(job, task, prepared, known) for task in plan]
+    if not rows:
+        return []
+    ids = insert_numbered(store, "task", _TASK_COLUMNS, rows, known.step)
+    return [(number, row[3]) for number, row in zip(ids, rows, strict=True)]
+
+
+def _task_row(job: int, task: TaskSpec, prepared: PreparedJob, known: _Known) -> tuple[Any, ...]:
+    """The values of _TASK_COLUMNS."""
+    delay = prepared.request.delay
+    is_free = _is_free(task, delay)
+    return (
+        job,
+        task.name,
+        task.type,
+        READY if is_free else BLOCKED,
+        known.lanes[task.queue, task.tags],
+        prepared.request.priority,
+        task.attempts,
+        known.now if is_free else None,
+        "",
+        model.dump(_spec(task, delay)),
+    )
+
+
+def _is_settled(plan: Sequence[TaskSpec], tasks: Sequence[tuple[int, str]]) -> bool:
     """True if each task is ready or needs another one: then the job need not be
     locked and read back to advance it. Most jobs begin so."""
-    delay = prepared.request.delay
-    free = [_is_free(task, delay) for task in plan]
-    rows = [
-        (
-            job,
-            task.name,
-            task.type,
-            READY if is_free else BLOCKED,
-            lanes[task.queue, task.tags],
-            prepared.request.priority,
-            task.attempts,
-            now if is_free else None,
-            "",
-            model.dump(_spec(task, delay)),
-        )
-        for task, is_free in zip(plan, free, strict=True)
-    ]
-    insert_many(store, "task", _TASK_COLUMNS, rows)
-    settled = all(is_free or task.needs for task, is_free in zip(plan, free, strict=True))
-    return settled and bool(rows)
+    pairs = zip(plan, tasks, strict=True)
+    return bool(tasks) and all(task.needs or state == READY for task, (_, state) in pairs)
 
 
 def _is_free(task: TaskSpec, delay: float) -> bool:
@@ -280,26 +325,41 @@ def _spec(task: TaskSpec, delay: float) -> dict[str, object]:
 
 def lane(store: Store, queue: str, tags: frozenset[str]) -> int:
     """The id of the lane for tasks of this queue with these tags."""
-    return _lanes(store, {(queue, tags)})[0][queue, tags]
+    return _look_up(store, {(queue, tags)}).lanes[queue, tags]
 
 
-def _lanes(store: Store, asked: Collection[_LaneName]) -> tuple[dict[_LaneName, int], datetime]:
-    """The ids of these lanes, inserted if they are new, and the database's time. One
-    statement gives both, because each costs a round trip."""
-    if not asked:
-        return {}, clock(store)
-    names = {(queue, " ".join(sorted(tags))): (queue, tags) for queue, tags in asked}
-    now = "UTC_TIMESTAMP(6)" if is_mysql(store) else "NULL"
-    rows = store.execute(
-        f"SELECT queue, tags, id, {now} FROM lane"
-        f" WHERE {' OR '.join(['(queue = ? AND tags = ?)'] * len(names))}",
-        [name for pair in names for name in pair],
-    ).get_all()
-    ids = {names[queue, tags]: number for queue, tags, number, _ in rows}
+@dataclass(frozen=True)
+class _Known:
+    """What a submission must know of the database: ids of lanes, ids and sizes of files
+    by URL, the time, and the step between the ids of one INSERT."""
+
+    lanes: Mapping[_LaneName, int]
+    files: Mapping[str, tuple[int, int]]
+    now: datetime
+    step: int
+
+
+def _look_up(store: Store, lanes: Collection[_LaneName], hrefs: Collection[str] = ()) -> _Known:
+    """One statement for all of it, because each costs a round trip. New lanes are
+    inserted."""
+    names = {(queue, " ".join(sorted(tags))): (queue, tags) for queue, tags in lanes}
+    now = "UTC_TIMESTAMP(6), '', @@auto_increment_increment" if is_mysql(store) else "NULL, '', 1"
+    parts = [f"SELECT 'now', {now}, 0"]
+    if names:
+        pairs = " OR ".join(["(queue = ? AND tags = ?)"] * len(names))
+        parts.append(f"SELECT 'lane', queue, tags, id, 0 FROM lane WHERE {pairs}")
+    if hrefs:
+        urls = marks(list(hrefs))
+        parts.append(f"SELECT 'file', href, '', id, size FROM file WHERE href IN ({urls})")
+    values = [*(name for pair in names for name in pair), *hrefs]
+    rows = store.execute(" UNION ALL ".join(parts), values).get_all()
+    ids = {names[queue, tags]: id for kind, queue, tags, id, _ in rows if kind == "lane"}
     for name in sorted(names):
         if names[name] not in ids:
             ids[names[name]] = insert_one(store, "lane", ("queue", "tags"), name)
-    return ids, (rows[0][3] if rows else None) or clock(store)
+    known_files = {href: (id, size) for kind, href, _, id, size in rows if kind == "file"}
+    at, step = next((at, step) for kind, at, _, step, _ in rows if kind == "now")
+    return _Known(ids, known_files, moment(at) or clock(store), int(step))
 
 
 def request_of(store: Store, job_id: int) -> JobRequest:

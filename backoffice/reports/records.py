@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from storm.expr import And, Desc, Join, LeftJoin, Select
+from storm.expr import SQL, And, Desc, Join, LeftJoin, Select
 from storm.locals import Store
+from storm.variables import Variable
 
 from backoffice.config.redaction import shown
 from backoffice.data import model, search
@@ -22,8 +23,11 @@ from backoffice.data.model import Attempt, File, Job, JobInput, Lane, Publicatio
 from backoffice.data.search import EVERYTHING
 from backoffice.data.search import Filter as Filter
 from backoffice.data.sql import clock, is_mysql, marks, moment, use_index
+from backoffice.engine.submission import Submitted, title_of
+from backoffice.engine.workflows import TaskSpec
 from backoffice.errors import NotFound
-from backoffice.states import ACTIVE, EXPIRED, REVOKED, RUNNING
+from backoffice.states import ACTIVE, EXPIRED, QUEUED, READY, REVOKED, RUNNING
+from backoffice.system.files import href as href_of
 
 Record = dict[str, Any]
 
@@ -37,25 +41,39 @@ _STILLS_FROM = 20  # newest jobs of a file, in which a still of it is looked for
 
 def job(store: Store, job_id: int) -> Record:
     """A job with all that belongs to it. Raises NotFound."""
-    records = list(_jobs(store, Job.id == job_id))
-    if not records:
+    record = timed_job(store, job_id)
+    del record["now"]
+    return record
+
+
+def timed_job(store: Store, job_id: int) -> Record:
+    """``job`` and the time by the database's clock as ``now``, for what tells how long."""
+    found = list(_jobs(store, Job.id == job_id))
+    if not found:
         raise NotFound(f"there is no job {job_id}")
-    _attach(store, records)
-    return records[0] | {
-        "outputs": _outputs(store, job_id),
-        "publications": publications(store, limit=1000, job=job_id)[::-1],
-        "tasks": tasks(store, job=job_id),
-    }
+    _attach(store, found)
+    record = found[0] | {"outputs": [], "publications": [], "tasks": tasks(store, job=job_id)}
+    if record["started"] is not None:
+        record["outputs"] = _outputs(store, job_id)
+        record["publications"] = publications(store, limit=1000, job=job_id)[::-1]
+    return record
 
 
 def jobs(
-    store: Store, wanted: Filter = EVERYTHING, *, limit: int, before: int | None = None
+    store: Store,
+    wanted: Filter = EVERYTHING,
+    *,
+    limit: int,
+    before: int | None = None,
+    attached: bool = True,
 ) -> list[Record]:
-    """Jobs with ids below ``before``, without tasks and outputs."""
+    """Jobs with ids below ``before``, without tasks and outputs; ``attached`` with their
+    inputs, parameters and metadata."""
     ids = search.ids(store, wanted, limit=limit, before=before)
-    records = list(_jobs(store, Job.id.is_in(ids))) if ids else []
-    _attach(store, records)
-    return records
+    found = list(_jobs(store, Job.id.is_in(ids))) if ids else []
+    if attached:
+        _attach(store, found)
+    return found
 
 
 def last_job(
@@ -69,6 +87,66 @@ def last_job(
     return None
 
 
+def submitted(store: Store, made: Submitted) -> Record:
+    """What ``job`` gives of a job that was submitted in this transaction; nothing of it
+    is read back unless it has moved on."""
+    if not made.tasks:
+        return job(store, made.job)
+    prepared = made.prepared
+    request, workflow = prepared.request, prepared.workflow
+    given = zip(prepared.inputs, made.files, strict=True)
+    planned = zip(made.plan, made.tasks, strict=True)
+    return {
+        "id": made.job,
+        "title": title_of(prepared),
+        "state": QUEUED,
+        "workflow": workflow.name,
+        "version": workflow.version,
+        "priority": request.priority,
+        "progress": 0.0,
+        "submitter": made.submitter,
+        "submitted": made.submitted,
+        **dict.fromkeys(("started", "finished", "cancel_requested")),
+        "message": "",
+        "key": request.key,
+        "inputs": [
+            {"role": role, "file": file, "href": href_of(path)} for (role, path, _), file in given
+        ],
+        "parameters": {k: shown(v) for k, v in sorted(prepared.parameters.items())},
+        "metadata": dict(sorted(request.metadata.items())),
+        "outputs": [],
+        "publications": [],
+        "tasks": [_planned(made, task, number, state) for task, (number, state) in planned],
+    }
+
+
+def _planned(made: Submitted, task: TaskSpec, number: int, state: str) -> Record:
+    """A task that has not run, as ``_task`` gives it."""
+    never = ("run_at", "started", "finished", "worker", "host", "eta")
+    more = ("cancel_requested", "lease_until")
+    return {
+        "id": number,
+        "job": made.job,
+        "name": task.name,
+        "type": task.type,
+        "state": state,
+        "priority": made.prepared.request.priority,
+        "attempt": 0,
+        "attempts": task.attempts,
+        "progress": 0.0,
+        "speed": "",
+        "message": "",
+        "failures": 0,
+        "report": {},
+        **dict.fromkeys((*never, *more)),
+        "ready_at": made.submitted if state == READY else None,
+        "title": task.title or task.name,
+        "needs": list(task.needs),
+        "queue": task.queue,
+        "tags": sorted(task.tags),
+    }
+
+
 _JOB = tuple(
     (
         "id title state workflow version priority progress submitter submitted started"
@@ -77,40 +155,53 @@ _JOB = tuple(
 )
 
 
+class _Value(SQL):  # type: ignore[misc]
+    """An expression that a query may give beside columns."""
+
+    variable_factory = Variable
+
+
 def _jobs(store: Store, *conditions: Any) -> Iterable[Record]:
-    rows = store.find(Job, *conditions).order_by(Desc(Job.id))
-    for *row, token in rows.values(*(getattr(Job, name) for name in _JOB), Job.token):
+    """Each with the time by the database's clock as ``now``."""
+    found = store.find(Job, *conditions).order_by(Desc(Job.id))
+    now = _Value("UTC_TIMESTAMP(6)" if is_mysql(store) else "NULL")
+    for *row, token, at in found.values(*(getattr(Job, name) for name in _JOB), Job.token, now):
         record = dict(zip(_JOB, row, strict=True))
         key = token.removeprefix(model.KEY) if token.startswith(model.KEY) else ""
-        yield record | {"key": key, "progress": _percent(record["progress"])}
+        progress = _percent(record["progress"])
+        yield record | {"key": key, "progress": progress, "now": at or clock(store)}
 
 
 def _attach(store: Store, records: Sequence[Record]) -> None:
     """Inputs, parameters and metadata, for all of them at once."""
-    ids = [record["id"] for record in records]
-    inputs = _inputs(store, ids)
-    parameters = _pairs(store, "job_parameter", "job_id", ids)
-    metadata = _pairs(store, "job_metadata", "job_id", ids)
+    by_id = {record["id"]: record for record in records}
     for record in records:
-        record["inputs"] = inputs.get(record["id"], [])
-        given = parameters.get(record["id"], {})
-        record["parameters"] = {name: shown(value) for name, value in given.items()}
-        record["metadata"] = metadata.get(record["id"], {})
+        record |= {"inputs": [], "parameters": {}, "metadata": {}}
+    for kind, owner, _, name, file, text in _attachments(store, list(by_id)):
+        record = by_id[owner]
+        if kind == "input":
+            record["inputs"].append({"role": name, "file": file, "href": text})
+        elif kind == "parameter":
+            record["parameters"][name] = shown(text)
+        else:
+            record["metadata"][name] = text
 
 
-def _inputs(store: Store, ids: Sequence[int]) -> dict[int, list[Record]]:
+def _attachments(store: Store, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Kind, job, position, role or name, file, and URL or value; a job's in their order."""
     if not ids:
-        return {}
-    rows = (
-        store.using(JobInput, Join(File, File.id == JobInput.file_id))
-        .find(JobInput, JobInput.job_id.is_in(ids))
-        .order_by(JobInput.job_id, JobInput.position)
-        .values(JobInput.job_id, JobInput.role, File.id, File.href)
-    )
-    inputs: dict[int, list[Record]] = {}
-    for owner, role, file, href in rows:
-        inputs.setdefault(owner, []).append({"role": role, "file": file, "href": href})
-    return inputs
+        return []
+    some = marks(ids)
+    rows: list[tuple[Any, ...]] = store.execute(
+        "SELECT 'input', i.job_id, i.position, i.role, f.id, f.href"
+        f" FROM job_input i JOIN file f ON f.id = i.file_id WHERE i.job_id IN ({some})"
+        " UNION ALL SELECT 'parameter', job_id, 0, name, 0, value"
+        f" FROM job_parameter WHERE job_id IN ({some})"
+        " UNION ALL SELECT 'metadata', job_id, 0, name, 0, value"
+        f" FROM job_metadata WHERE job_id IN ({some})",
+        [*ids, *ids, *ids],
+    ).get_all()
+    return sorted(rows)
 
 
 def _outputs(store: Store, job_id: int) -> list[Record]:
@@ -255,6 +346,9 @@ _TASK = {
     "started": Task.started,
     "finished": Task.finished,
     "ready_at": Task.ready_at,
+    "failures": Task.failures,
+    "cancel_requested": Task.cancel_requested,
+    "lease_until": Task.lease_until,
     "spec": Task.spec_json,
     "queue": Lane.queue,
     "tags": Lane.tags,
@@ -536,6 +630,17 @@ def events(
         (*values, limit),
     ).get_all()
     return [_event(row) for row in (rows if after is not None else rows[::-1])]
+
+
+def job_events(store: Store, job: int, *, limit: int) -> list[Record]:
+    """The newest events of a job, the newest first. They are all shown anew each time,
+    so one that is committed late is not missed."""
+    rows = store.execute(
+        f"SELECT {', '.join(_EVENT)} FROM event{use_index(store, 'event_job')}"
+        " WHERE job_id = ? ORDER BY id DESC LIMIT ?",
+        (job, limit),
+    ).get_all()
+    return [_event(row) for row in rows]
 
 
 # A subject has no index of its own: its job has one.

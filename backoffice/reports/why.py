@@ -11,13 +11,15 @@ from datetime import datetime
 
 from storm.locals import Store
 
+from backoffice import units
 from backoffice.data import model
-from backoffice.data.model import Job, Lane, Task
-from backoffice.data.sql import clock, marks
-from backoffice.engine import claims, transitions
-from backoffice.engine.transitions import DONE, JobTask
-from backoffice.reports import obstacles, queue_depths
+from backoffice.data.model import Task
+from backoffice.data.sql import marks
+from backoffice.engine import claims
+from backoffice.engine.transitions import DONE
+from backoffice.reports import obstacles, queue_depths, records
 from backoffice.reports.queue_depths import COUNTED
+from backoffice.reports.records import Record
 from backoffice.states import (
     BLOCKED,
     CANCELLED,
@@ -36,39 +38,28 @@ from backoffice.states import (
 def task(store: Store, task_id: int) -> list[str]:
     """Raises NotFound."""
     row = model.get(store, Task, task_id, "task")
-    job_row = model.get(store, Job, row.job_id, "job")
-    return _task(store, row, job_row, transitions.load(store, row.job_id), clock(store))
+    job = records.timed_job(store, row.job_id)
+    return _task(store, next(one for one in job["tasks"] if one["id"] == task_id), job)
 
 
 def job(store: Store, job_id: int) -> list[str]:
     """Raises NotFound."""
-    row = model.get(store, Job, job_id, "job")
-    if row.state in JOB_ENDED:
-        return [_job_end(store, row)]
-    steps = transitions.load(store, job_id)
-    now = clock(store)
-    reasons = _asked_of_job(store, row)
-    for step in steps:
-        if step.state in (RUNNING, READY, SCHEDULED):
-            one = store.get(Task, step.id)
-            reasons += [f"task {step.name} {own}" for own in _own(store, one, row, now)]
-    reasons += [f"task {s.name} failed: {s.message}" for s in steps if s.state == FAILED]
-    return reasons or [f"job {job_id} is {row.state}: its next tasks are about to become ready"]
+    return of_job(store, records.timed_job(store, job_id))
 
 
-def span(seconds: float) -> str:
-    """A length of time as people say it: ``4 min``, ``2 h 5 min``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes = whole // 60
-    if minutes < 60:
-        rest = whole % 60
-        return f"{minutes} min {rest} s" if minutes < 5 and rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours // 24} days"
+def of_job(store: Store, job: Record) -> list[str]:
+    """The same for a job's whole record, as ``records.timed_job`` gives it."""
+    if job["state"] in JOB_ENDED:
+        return [_job_end(store, job)]
+    tasks = job["tasks"]
+    reasons = _asked_of_job(store, job)
+    for one in tasks:
+        if one["state"] in (RUNNING, READY, SCHEDULED):
+            reasons += [f"task {one['name']} {own}" for own in _own(store, one, job)]
+    reasons += [f"task {t['name']} failed: {t['message']}" for t in tasks if t["state"] == FAILED]
+    return reasons or [
+        f"job {job['id']} is {job['state']}: its next tasks are about to become ready"
+    ]
 
 
 def when(moment: datetime) -> str:
@@ -78,27 +69,23 @@ def when(moment: datetime) -> str:
 # Jobs -----------------------------------------------------------------------
 
 
-def _job_end(store: Store, row: Job) -> str:
-    at = when(row.finished)
-    if row.state == SUCCEEDED:
-        return f"job {row.id} succeeded at {at}"
-    if row.state == CANCELLED:
-        return f"job {row.id} was cancelled at {at}{_by(store, row.id, 'cancel-requested')}"
-    return f"job {row.id} failed at {at}: {row.message} (mend the cause, then retry the job)"
+def _job_end(store: Store, job: Record) -> str:
+    number, at = job["id"], when(job["finished"])
+    if job["state"] == SUCCEEDED:
+        return f"job {number} succeeded at {at}"
+    if job["state"] == CANCELLED:
+        return f"job {number} was cancelled at {at}{_by(store, number, 'cancel-requested')}"
+    return f"job {number} failed at {at}: {job['message']} (mend the cause, then retry the job)"
 
 
-def _asked_of_job(store: Store, row: Job) -> list[str]:
+def _asked_of_job(store: Store, job: Record) -> list[str]:
     """A cancel or a pause that a user asked for."""
-    if row.cancel_requested is not None:
-        at, who = when(row.cancel_requested), _by(store, row.id, "cancel-requested")
+    if job["cancel_requested"] is not None:
+        at, who = when(job["cancel_requested"]), _by(store, job["id"], "cancel-requested")
         return [f"cancel was asked for at {at}{who}; what runs is being stopped"]
-    if row.state == PAUSED:
-        return [_paused(store, row)]
+    if job["state"] == PAUSED:
+        return [f"job {job['id']} is paused{_by(store, job['id'], 'paused')}: resume it to go on"]
     return []
-
-
-def _paused(store: Store, row: Job) -> str:
-    return f"job {row.id} is paused{_by(store, row.id, 'paused')}: resume it to go on"
 
 
 def _by(store: Store, job_id: int, action: str) -> str:
@@ -113,110 +100,108 @@ def _by(store: Store, job_id: int, action: str) -> str:
 # Tasks ----------------------------------------------------------------------
 
 
-def _task(
-    store: Store, row: Task, job_row: Job, steps: Sequence[JobTask], now: datetime
-) -> list[str]:
-    asked = [] if row.state in TASK_ENDED else _asked_of_job(store, job_row)
-    if row.state == BLOCKED:
-        own = _blocked(row, steps)
+def _task(store: Store, task: Record, job: Record) -> list[str]:
+    asked = [] if task["state"] in TASK_ENDED else _asked_of_job(store, job)
+    if task["state"] == BLOCKED:
+        own = _blocked(task, job["tasks"])
         if not own and not asked:
             own = ["is about to become ready"]
     else:
-        own = _own(store, row, job_row, now)
-    return asked + [f"task {row.name} {reason}" for reason in own]
+        own = _own(store, task, job)
+    return asked + [f"task {task['name']} {reason}" for reason in own]
 
 
-def _own(store: Store, row: Task, job_row: Job, now: datetime) -> list[str]:
+def _own(store: Store, task: Record, job: Record) -> list[str]:
     """Reasons in the task itself; each continues "task NAME"."""
-    if row.state == SCHEDULED:
-        return [_scheduled(row, now)]
-    if row.state == READY:
-        return _ready(store, row)
-    if row.state == RUNNING:
-        return _running(store, row, now)
-    return [_ended(store, row, job_row)]
+    if task["state"] == SCHEDULED:
+        return [_scheduled(task, job["now"])]
+    if task["state"] == READY:
+        return _ready(store, task)
+    if task["state"] == RUNNING:
+        return _running(task, job["now"])
+    return [_ended(store, task, job)]
 
 
-def _blocked(row: Task, steps: Sequence[JobTask]) -> list[str]:
-    by_name = {step.name: step for step in steps}
-    needs = [by_name[name] for name in row.spec["needs"]]
+def _blocked(task: Record, tasks: Sequence[Record]) -> list[str]:
+    by_name = {one["name"]: one for one in tasks}
+    needs = [by_name[name] for name in task["needs"]]
     reasons = [
-        f"is blocked by task {need.name} ({_state(need)})"
+        f"is blocked by task {need['name']} ({_state(need)})"
         for need in needs
-        if need.state not in DONE
+        if need["state"] not in DONE
     ]
-    waited_for = {need.name for need in needs}
+    waited_for = {need["name"] for need in needs}
     reasons += [
-        f"waits because task {step.name} failed: {step.message} (mend the cause, retry the job)"
-        for step in steps
-        if step.state == FAILED and step.name not in waited_for
+        f"waits because task {one['name']} failed: {one['message']} (mend the cause, retry the job)"
+        for one in tasks
+        if one["state"] == FAILED and one["name"] not in waited_for
     ]
     return reasons
 
 
-def _state(step: JobTask) -> str:
-    if step.state == RUNNING:
-        return f"running, {step.progress:.0f} %"
-    if step.state == FAILED:
-        return f"failed: {step.message}"
-    return step.state
+def _state(task: Record) -> str:
+    if task["state"] == RUNNING:
+        return f"running, {task['progress']:.0f} %"
+    if task["state"] == FAILED:
+        return f"failed: {task['message']}"
+    return str(task["state"])
 
 
-def _scheduled(row: Task, now: datetime) -> str:
-    number = f"attempt {row.failures + 1} of {row.max_attempts}"
-    why = f"; {number} after: {row.message}" if row.failures else ""
-    if row.run_at is None or row.run_at <= now:
+def _scheduled(task: Record, now: datetime) -> str:
+    number = f"attempt {task['failures'] + 1} of {task['attempts']}"
+    why = f"; {number} after: {task['message']}" if task["failures"] else ""
+    if task["run_at"] is None or task["run_at"] <= now:
         return f"is due, but no scheduler has made it ready yet: see that one runs{why}"
-    left = span((row.run_at - now).total_seconds())
-    return f"waits until {when(row.run_at)} (in {left}{why})"
+    left = units.duration((task["run_at"] - now).total_seconds())
+    return f"waits until {when(task['run_at'])} (in {left}{why})"
 
 
-def _running(store: Store, row: Task, now: datetime) -> list[str]:
-    worker = store.execute("SELECT host FROM worker WHERE id = ?", (row.worker_id,)).get_one()
-    host = f" on {worker[0]}" if worker else ""
-    reasons = [
-        f"is running{host} (worker {row.worker_id}) since {when(row.started)}, {row.progress:.0f} %"
-    ]
-    if row.cancel_requested is not None:
-        reasons.append(f"is being stopped: cancel was asked for at {when(row.cancel_requested)}")
-    if row.lease_until is not None and row.lease_until < now:
-        silent = span((now - row.lease_until).total_seconds())
+def _running(task: Record, now: datetime) -> list[str]:
+    host = f" on {task['host']}" if task["host"] else ""
+    since, progress = when(task["started"]), task["progress"]
+    reasons = [f"is running{host} (worker {task['worker']}) since {since}, {progress:.0f} %"]
+    if task["cancel_requested"] is not None:
+        at = when(task["cancel_requested"])
+        reasons.append(f"is being stopped: cancel was asked for at {at}")
+    if task["lease_until"] is not None and task["lease_until"] < now:
+        silent = units.duration((now - task["lease_until"]).total_seconds())
         reasons.append(
             f"has a worker that is overdue by {silent}; a scheduler will give it to another"
         )
     return reasons
 
 
-def _ended(store: Store, row: Task, job_row: Job) -> str:
-    at = f" at {when(row.finished)}" if row.finished else ""
-    if row.state == SUCCEEDED:
-        return f"succeeded{at}" + (f", with a warning: {row.message}" if row.message else "")
-    if row.state == SKIPPED:
-        return f"was skipped {row.message}".rstrip()
-    if row.state == CANCELLED:
-        return f"was cancelled{at}{_by(store, job_row.id, 'cancel-requested')}"
-    return f"failed{at}: {row.message} (mend the cause, then retry job {job_row.id})"
+def _ended(store: Store, task: Record, job: Record) -> str:
+    at = f" at {when(task['finished'])}" if task["finished"] else ""
+    message = task["message"]
+    if task["state"] == SUCCEEDED:
+        return f"succeeded{at}" + (f", with a warning: {message}" if message else "")
+    if task["state"] == SKIPPED:
+        return f"was skipped {message}".rstrip()
+    if task["state"] == CANCELLED:
+        return f"was cancelled{at}{_by(store, job['id'], 'cancel-requested')}"
+    return f"failed{at}: {message} (mend the cause, then retry job {job['id']})"
 
 
 # Ready: what keeps workers from taking it -----------------------------------
 
 
-def _ready(store: Store, row: Task) -> list[str]:
-    lane = store.get(Lane, row.lane_id)
-    queue = store.get(model.Queue, lane.queue)
+def _ready(store: Store, task: Record) -> list[str]:
+    name = task["queue"]
+    queue = store.get(model.Queue, name)
     reasons = obstacles.of_queue(
-        lane.queue,
+        name,
         paused=queue is not None and queue.paused,
         limit=None if queue is None else queue.capacity,
-        running=claims.running_in(store, lane.queue),
+        running=claims.running_in(store, name),
     )
     workers = obstacles.active_workers(store, queue_depths.running(store))
-    reasons += obstacles.of_workers(lane.queue, [frozenset(lane.tags.split())], workers)
+    reasons += obstacles.of_workers(name, [frozenset(task["tags"])], workers)
     sentences = [f"is ready, but {reason}" for reason in reasons]
-    ahead = _ahead(store, row, lane.queue)
+    ahead = _ahead(store, task, name)
     if ahead:
         many = f"more than {COUNTED} tasks are" if ahead > COUNTED else _count(ahead)
-        sentences.append(f"is ready; {many} ahead of it in queue {lane.queue}")
+        sentences.append(f"is ready; {many} ahead of it in queue {name}")
     return sentences or ["is ready: a worker will take it at any moment"]
 
 
@@ -224,12 +209,12 @@ def _count(tasks: int) -> str:
     return "1 task is" if tasks == 1 else f"{tasks} tasks are"
 
 
-def _ahead(store: Store, row: Task, queue: str) -> int:
+def _ahead(store: Store, task: Record, queue: str) -> int:
     lanes = [lane for (lane,) in store.execute("SELECT id FROM lane WHERE queue = ?", (queue,))]
     (count,) = store.execute(
         f"SELECT COUNT(*) FROM (SELECT 1 FROM task WHERE state = '{READY}'"
         f" AND lane_id IN ({marks(lanes)}) AND (priority < ? OR (priority = ? AND id < ?))"
         " LIMIT ?) ahead",
-        (*lanes, row.priority, row.priority, row.id, COUNTED + 1),
+        (*lanes, task["priority"], task["priority"], task["id"], COUNTED + 1),
     ).get_one()
     return int(count)

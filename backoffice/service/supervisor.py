@@ -20,13 +20,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from cherrypy.process.wspbus import Bus
+
 from backoffice.config.names import DEFAULTS
 from backoffice.config.settings import Settings
 from backoffice.data import migrations
 from backoffice.data.database import Database
 from backoffice.engine import catalogue
 from backoffice.errors import DatabaseUnavailable
-from backoffice.service import bus, managed_process
+from backoffice.service import managed_process
 from backoffice.service.managed_process import ManagedProcess
 from backoffice.system import pidfile, preflight
 from backoffice.system.daemon import REQUESTS, Daemon
@@ -64,7 +66,7 @@ class Service:
         self.reported_status = ""  # what the parent of the service was told last
         self.reported_ready = False
         self.last_turn = monotonic()
-        self.bus = bus.make()
+        self.bus = Bus()
         for channel, listener in (
             ("start", self._start),
             ("main", self._turn),

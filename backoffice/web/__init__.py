@@ -1,6 +1,6 @@
-"""The web application: WSGI composition, HTTP server, handlers, pages.
+"""The web: every address, what answers there, and the server that serves it.
 
-Owns addresses, content negotiation, forms and how records are shown. What may
-happen to a job belongs to ``engine``, what is read to ``reports``. Imports
-those and what is below them.
+``app`` composes it. ``addresses`` is the table of what there is; ``api`` has the handlers,
+``pages`` what browsers see, ``tools`` what the handlers share in CherryPy, ``server`` HTTP.
+It owns no SQL and decides nothing about jobs: that is the engine's and the reports'.
 """

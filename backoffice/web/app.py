@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,13 +24,13 @@ from backoffice.data import counter_store, database_errors, events, replication,
 from backoffice.data.database import Database
 from backoffice.engine import catalogue
 from backoffice.system import logs
-from backoffice.web import pages, readiness
-from backoffice.web.api import ROUTES
-from backoffice.web.call import Site
-from backoffice.web.error_pages import ErrorPages
-from backoffice.web.exchange import application
-from backoffice.web.problems import OwnProblems
-from backoffice.web.routes import Route, Router
+from backoffice.web import application, readiness
+from backoffice.web.addresses import ROUTES
+from backoffice.web.context import Site
+from backoffice.web.mounts import Mounts
+from backoffice.web.pages.errors import ErrorPages
+from backoffice.web.problems import DatabaseProblems
+from backoffice.web.routes import Route
 from middleware.access_log import AccessLog
 from middleware.authentication import Authentication, Identity
 from middleware.body_limit import BodyLimit
@@ -46,7 +46,6 @@ from middleware.rate_limit import RateLimit
 from middleware.read_your_writes import POSITION, READ_AFTER, ReadYourWrites
 from middleware.request_id import RequestID
 from middleware.robots import Robots
-from middleware.roles import Roles
 from middleware.security_headers import SecurityHeaders
 from middleware.static import StaticFiles
 from middleware.stream_limit import StreamLimit
@@ -66,25 +65,31 @@ RESERVED = (TOKEN_ACTOR, events.ENGINE, ANYBODY.name)  # no user of the proxy is
 
 
 def make_app(
-    settings: Settings, routes: Sequence[Route] = ROUTES, base: Database | None = None
+    settings: Settings,
+    routes: Sequence[Route] = ROUTES,
+    base: Database | None = None,
+    mounted: Mapping[str, Application] | None = None,
 ) -> Application:
     """The whole of it. Raises DefinitionError for a broken workflow or profile.
 
-    With ``base``, the connections of an application that this one follows are used.
+    ``mounted`` are applications of others by the prefix of their paths. With ``base``,
+    the connections of an application that this one follows are used.
     """
     web, auth = settings.web, settings.auth
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     base = base or Database(settings.database, replicas=True)
-    book = counter_store.CounterWriter(base.apart(), apart=True)
-    site = Site(settings, base, catalogue.load(settings), registry, pages.show)
-    router = Router(routes)
+    counter_writer = counter_store.CounterWriter(base.apart(), apart=True)
+    site = Site(settings, base, catalogue.load(settings), registry)
 
-    app = application(site, router)
-    app = TransactionPerRequest(app, open=_opener(base, book), retryable=database_errors.again)
+    app: Application = application.Application(routes)
+    if mounted:
+        app = Mounts(app, mounted)
+    app = TransactionPerRequest(
+        app, open=_opener(base, counter_writer), retryable=database_errors.again
+    )
     if base.replicated:
         app = ReadYourWrites(app, secret=_key(auth.secret), merged=replication.merged, header=TOKEN)
-    app = Roles(app, required=_required_role(router))
     app = CSRFProtection(app, secret=_key(auth.secret))
     app = Authentication(
         app,
@@ -104,7 +109,7 @@ def make_app(
     app = StreamLimit(app, most=max(1, web.threads // 2))
     if web.rate:
         app = RateLimit(app, rate=web.rate, burst=web.burst, exempt=OPEN)
-    app = OwnProblems(app)
+    app = DatabaseProblems(app)
     app = ErrorHandler(app, logging.getLogger("backoffice.web"))
     app = ErrorPages(app, site)
     app = TrustedProxy(app, trusted=web.proxies, user_header=auth.user_header, hosts=web.own_hosts)
@@ -145,10 +150,6 @@ def _opener(base: Database, book: counter_store.CounterWriter) -> Callable[[Envi
         return Unit(store, base.release, book)
 
     return open
-
-
-def _required_role(router: Router) -> Callable[[Environ], str | None]:
-    return lambda environ: router.match(environ).route.role
 
 
 def _role_of(auth: AuthSettings) -> Callable[[str], str | None]:

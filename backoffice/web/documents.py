@@ -186,8 +186,24 @@ RESULT = Shape(
 SHAPES = {
     shape.tag: shape
     for shape in (
-        *(JOB, TASK, ATTEMPT, FILE, WORKER, NODE, QUEUE, EVENT, PUBLICATION, WHY, SCHEDULE),
-        *(WORKFLOW, PROFILE, SERVICE, RESULT, TOKEN, PLAN, DIFFERENCE),
+        JOB,
+        TASK,
+        ATTEMPT,
+        FILE,
+        WORKER,
+        NODE,
+        QUEUE,
+        EVENT,
+        PUBLICATION,
+        WHY,
+        SCHEDULE,
+        WORKFLOW,
+        PROFILE,
+        SERVICE,
+        RESULT,
+        TOKEN,
+        PLAN,
+        DIFFERENCE,
     )
 }
 PLURALS = {f"{tag}s": s for tag, s in SHAPES.items() if s not in (WHY, SERVICE, RESULT, PLAN)}
@@ -195,28 +211,41 @@ PLURALS = {f"{tag}s": s for tag, s in SHAPES.items() if s not in (WHY, SERVICE, 
 _SCHEMAS = {"workflow": "catalogue", "profile": "catalogue"}
 
 
-def to_xml(kind: str, record: Record | Sequence[Record]) -> bytes:
-    """The document for a record, or for a list of them if ``kind`` is a plural."""
+def to_xml(kind: str | Shape, record: Record | Sequence[Record]) -> bytes:
+    """The document for a record, or for a list of them. ``kind`` is the root's name, or a
+    Shape of another application, whose list has an s at the end of its root's name."""
     if kind == "problem":
         root = _problem(cast(Record, record))
-    elif kind in PLURALS:
-        root = _root(NAMESPACE, kind)
-        for one in cast(Sequence[Record], record):
-            _write(root, PLURALS[kind], one)
+    elif isinstance(record, Mapping):
+        shape = _shape(kind)
+        root = _fill(_root(NAMESPACE, shape.tag), shape, record)
     else:
-        root = _fill(_root(NAMESPACE, kind), SHAPES[kind], cast(Record, record))
+        root = _root(NAMESPACE, _plural(kind))
+        for one in record:
+            _write(root, _shape(kind), one)
     return etree.tostring(root, encoding="UTF-8", xml_declaration=True)
 
 
-def to_json(kind: str, record: Record | Sequence[Record]) -> str:
+def to_json(kind: str | Shape, record: Record | Sequence[Record]) -> str:
     """The same as JSON; a list of jobs is ``{"jobs": […]}``."""
     if kind == "problem":
         plain: object = _plain(record)
-    elif kind in PLURALS:
-        plain = {kind: [_shown(PLURALS[kind], one) for one in cast(Sequence[Record], record)]}
+    elif isinstance(record, Mapping):
+        plain = _shown(_shape(kind), record)
     else:
-        plain = _shown(SHAPES[kind], cast(Record, record))
+        plain = {_plural(kind): [_shown(_shape(kind), one) for one in record]}
     return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+
+
+def _shape(kind: str | Shape) -> Shape:
+    """Of a record, or of each in a list."""
+    if isinstance(kind, Shape):
+        return kind
+    return PLURALS.get(kind) or SHAPES[kind]
+
+
+def _plural(kind: str | Shape) -> str:
+    return f"{kind.tag}s" if isinstance(kind, Shape) else kind
 
 
 def schema_of(kind: str) -> str:
@@ -225,26 +254,28 @@ def schema_of(kind: str) -> str:
     return _SCHEMAS.get(tag, tag)
 
 
-def stream_xml(kind: str, pages: Iterable[Sequence[Record]]) -> Iterator[bytes]:
+def stream_xml(kind: str | Shape, pages: Iterable[Sequence[Record]]) -> Iterator[bytes]:
     """The document for a list that is too long to be held, a page at a time."""
-    tag = f'<{kind} xmlns="{NAMESPACE}">'
+    root_name, shape = _plural(kind), _shape(kind)
+    tag = f'<{root_name} xmlns="{NAMESPACE}">'
     yield f"<?xml version='1.0' encoding='UTF-8'?>\n{tag}".encode()
     for page in pages:
-        root = _root(NAMESPACE, kind)
+        root = _root(NAMESPACE, root_name)
         for one in page:
-            _write(root, PLURALS[kind], one)
+            _write(root, shape, one)
         text = etree.tostring(root, encoding="UTF-8", xml_declaration=False)
         if page:
-            yield text[len(tag.encode()) : -len(f"</{kind}>")]
-    yield f"</{kind}>\n".encode()
+            yield text[len(tag.encode()) : -len(f"</{root_name}>")]
+    yield f"</{root_name}>\n".encode()
 
 
-def stream_json(kind: str, pages: Iterable[Sequence[Record]]) -> Iterator[bytes]:
+def stream_json(kind: str | Shape, pages: Iterable[Sequence[Record]]) -> Iterator[bytes]:
     """The same as JSON."""
-    yield f'{{"{kind}": ['.encode()
+    shape = _shape(kind)
+    yield f'{{"{_plural(kind)}": ['.encode()
     comma = ""
     for page in pages:
-        shown = (_shown(PLURALS[kind], one) for one in page)
+        shown = (_shown(shape, one) for one in page)
         texts = [json.dumps(one, ensure_ascii=False, allow_nan=False) for one in shown]
         if texts:
             yield (comma + ", ".join(texts)).encode()
@@ -253,7 +284,7 @@ def stream_json(kind: str, pages: Iterable[Sequence[Record]]) -> Iterator[bytes]
 
 
 def parse_job(data: bytes, *, limit: int, media_type: str = XML) -> dict[str, Any]:
-    """A submission as the keyword arguments of ``jobs.Request``.
+    """A submission as the keyword arguments of ``submission.JobRequest``.
 
     Raises xmlsafe.Malformed (or TooLarge, WrongEncoding) if it cannot be read,
     xmlsafe.SchemaViolation if it is not what a submission looks like. Both are

@@ -1,14 +1,18 @@
-"""Our errors as problems: which status says what went wrong, once for all handlers.
+"""Errors as RFC 9457 problems: which status says what went wrong, once for all.
 
-Wraps what handles requests. What is no error of ours passes through to the
+The tool ``problems`` answers at the edge of a handler, for this application and
+for any other that turns it on. DatabaseProblems stands around the transaction,
+whose commit may fail after the handler. Any other exception passes through to the
 component outside that answers 500.
 """
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import cherrypy
 from storm.exceptions import DatabaseError
 
 from backoffice.data.database_errors import explained
@@ -27,6 +31,7 @@ from backoffice.errors import (
     NotFound,
     SchemaMismatch,
 )
+from backoffice.web.responses import starting
 from middleware.problem import Problem
 
 RETRY_AFTER = "5"  # seconds
@@ -45,7 +50,45 @@ _STATUS: tuple[tuple[type[BackofficeError], int], ...] = (
 )
 
 
-class OwnProblems:
+class HTTPProblem(cherrypy.HTTPError):  # type: ignore[misc]
+    """A Problem as CherryPy's dispatcher, tools and handlers may raise it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status, problem.detail)
+        self.problem = problem
+
+    def set_response(self) -> None:
+        request, response = cherrypy.serving.request, cherrypy.serving.response
+        response.stream = False
+        response.body = list(self.problem(request.wsgi_environ, starting(response)))
+
+
+def answered(handler: Callable[[], Any]) -> Any:
+    """What the handler gives; what it raises as HTTPProblem. A DatabaseError passes:
+    the transaction may be run again."""
+    try:
+        return handler()
+    except Problem as error:
+        raise HTTPProblem(error) from error
+    except BackofficeError as error:
+        known = problem(error)
+        if isinstance(known, Problem):
+            raise HTTPProblem(known) from error
+        raise
+
+
+def error_page(status: str, message: str, traceback: str, version: str) -> bytes:
+    """``error_page.default`` of CherryPy: one of its own errors as a problem."""
+    response = cherrypy.serving.response
+    allow = [("Allow", value)] if (value := response.headers.get("Allow")) else []
+    own = HTTPProblem(Problem(int(status[:3]), html.unescape(message), headers=allow))
+    own.set_response()
+    return b"".join(response.body)
+
+
+class DatabaseProblems:
+    """A WSGI component: errors of the database, and of what stands around a handler."""
+
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self.app = app
 
@@ -64,9 +107,7 @@ def problem(error: BaseException) -> BaseException:
         if isinstance(error, kind):
             retry = [("Retry-After", RETRY_AFTER)] if status == 503 else []
             more = error.more if isinstance(error, SchemaViolation) else 0
-            return Problem(
-                *(status, _detail(error)), errors=_faults(error), more=more, headers=retry
-            )
+            return Problem(status, _detail(error), errors=_faults(error), more=more, headers=retry)
     return error
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
+from backoffice.data.search import Filter
 from backoffice.states import JOB_STATES, PUBLICATION_STATES, TASK_STATES, WORKER_STATES
 from backoffice.web.routes import Parameter
 from middleware.problem import Problem
@@ -32,7 +33,7 @@ Values = Mapping[str, Any]
 def read(query_string: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
     """The values by name, lists for parameters that may be repeated; raises
     Problem 400 for what is unknown, repeated or wrong."""
-    return collect(_pairs(query_string), parameters)
+    return collect(_pairs(query_string), parameters) if query_string else {}
 
 
 def collect(pairs: Iterable[tuple[str, str]], parameters: Sequence[Parameter]) -> dict[str, Any]:
@@ -227,14 +228,18 @@ NAME = Parameter(
 _IDS: dict[str, object] = {"type": "array", "items": _integer(1, LARGEST_ID)}
 # As a form has it; ``all`` stands for all jobs that match, instead of those named.
 ACTION_FORM = (
-    *(NAME, VALUE, PREVIEW, *JOBS),
+    NAME,
+    VALUE,
+    PREVIEW,
+    *JOBS,
     Parameter("job", number(1, LARGEST_ID), "these jobs", _IDS, many=True),
     Parameter("all", flag, "all jobs that match", {"type": "boolean"}),
     _word("csrf_token", "of the page that the form is on"),
 )
 # What became of it.
 OUTCOME = (
-    *(NAME, *JOBS),
+    NAME,
+    *JOBS,
     Parameter("done", number(0, LARGEST_ID), "how many", _integer(0, LARGEST_ID)),
     Parameter("refused", number(1, LARGEST_ID), "these were not", _IDS, many=True),
 )
@@ -259,3 +264,15 @@ ACTION = Parameter(
     _STRING | {"pattern": "^[a-z._-]+$", "maxLength": 64},
 )
 SUBJECT = _word("subject", "on this, such as job 1")
+
+
+def filter_of(values: Values) -> Filter:
+    """What the parameters ``JOBS`` say."""
+    return Filter(
+        states=values.get("state", ()),
+        workflow=values.get("workflow", ""),
+        submitter=values.get("submitter", ""),
+        text=values.get("q", ""),
+        submitted_after=values.get("submitted-after"),
+        submitted_before=values.get("submitted-before"),
+    )

@@ -1,23 +1,20 @@
-"""Which handler a request belongs to: templates of paths, and what stands behind.
+"""Addresses and the tree that CherryPy's dispatcher walks to find their handlers.
 
-Owns matching and the difference between "there is nothing" (404) and "not with
-this method" (405). What a route does is its handler's; the table of all of
-them is ``api.ROUTES``.
+Owns what a line of the table of addresses says, and the tree made of the lines.
+The table itself is ``addresses.ROUTES``; what a handler does is in ``api`` and ``pages``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from middleware.problem import Problem
+import cherrypy
 
+# Before each segment in the tree: no name that a client asks for is another attribute.
+MARK = "."
 VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
-SUFFIXES = {".xml": "xml", ".json": "json", ".atom": "atom"}
-MATCH = "backoffice.match"  # in the environ, once it has been found
-
-Environ = MutableMapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Parameter:
 @dataclass(frozen=True)
 class Route:
     """``path`` is a template: {id} stands for a whole number, {name} for any
-    segment, {path} for all that follows."""
+    segment, {path} for all that follows. ``handler`` gets these as arguments."""
 
     method: str
     path: str
@@ -48,103 +45,110 @@ class Route:
     query: tuple[Parameter, ...] = ()
     media_type: str = ""  # of what it gives when that is no document
     refuses: tuple[int, ...] = ()  # statuses beyond those that any route may have
+    page: Callable[..., bytes] | None = None  # of its document, as HTML
+    template: str = ""  # of a page without a document
+    store: bool = True  # whether the handler uses the request's store
+
+    def config(self) -> dict[str, Any]:
+        """The line as CherryPy's configuration of its handler."""
+        config: dict[str, Any] = {
+            "tools.role.on": True,
+            "tools.role.name": self.role,
+            "tools.query.on": True,
+            "tools.query.parameters": self.query,
+            "tools.problems.on": True,
+        }
+        if self.store:
+            config["tools.store.on"] = True
+        if self.gives:
+            config |= {"tools.document.on": True, "tools.document.kind": self.gives}
+            config |= {"tools.document.page": self.page}
+        if self.template:
+            config |= {"tools.genshi.on": True, "tools.genshi.template": self.template}
+        return config
 
 
-@dataclass(frozen=True)
-class Match:
-    route: Route
-    arguments: Mapping[str, Any]
-    format: str = ""  # as the path's suffix asks for; empty: as Accept does
+class Operation:
+    """The handler of one method of one address, with its configuration.
+
+    It takes any arguments, so that CherryPy never takes a TypeError inside the
+    handler for an address that does not exist.
+    """
+
+    def __init__(self, route: Route) -> None:
+        self.path = route.path
+        self._handler = route.handler
+        self._cp_config = route.config()
+
+    def __call__(self, **arguments: Any) -> Any:
+        return self._handler(**arguments)
 
 
-class Router:
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._long: list[tuple[list[str], Route]] = []
-        self._short: dict[tuple[int, str], list[tuple[list[str], Route]]] = {}
-        for route in routes:
-            parts = _split(route.path)
-            if parts[-1] == "{path}":
-                self._long.append((parts[:-1], route))
-            else:
-                self._short.setdefault((len(parts), parts[0]), []).append((parts, route))
+class Resource:
+    """An address in the tree of ``cherrypy.dispatch.MethodDispatcher``.
 
-    def match(self, environ: Environ) -> Match:
-        """The route of a request; raises Problem 404 or 405. Found once a request."""
-        found: Match | None = environ.get(MATCH)
-        if found is None:
-            found = environ[MATCH] = self.find(
-                environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-            )
-            environ["middleware.route"] = found.route.path
-            if found.format:
-                environ["middleware.format"] = found.format
-        return found
+    Its attributes are an Operation for each method in capitals and a Resource for
+    each segment that may follow, with MARK before its name.
+    """
 
-    def find(self, method: str, path: str) -> Match:
-        method = "GET" if method == "HEAD" else method
-        matches = self._of_path(path)
-        if not matches:
-            raise Problem(404, "there is nothing at this address; / tells what there is")
-        for match in matches:
-            if match.route.method == method:
-                return match
-        allowed = {match.route.method for match in matches}
-        allowed |= {"HEAD"} if "GET" in allowed else set()
-        names = ", ".join(sorted(allowed))
-        detail = f"{method} is not possible here; possible are {names}"
-        raise Problem(405, detail, headers=[("Allow", names)])
+    def __init__(self) -> None:
+        self._operations: dict[str, Operation] = {}
+        self._variable: tuple[str, Resource] | None = None
 
-    def _of_path(self, path: str) -> list[Match]:
-        parts = _split(path)
-        stem, suffix = _suffix(parts[-1])
-        if suffix:
-            found = self._exactly([*parts[:-1], stem], SUFFIXES[suffix])
-            if documents := [one for one in found if one.route.gives]:
-                return documents
-        return self._exactly(parts, "") or self._beneath(parts)
+    def __dir__(self) -> Iterable[str]:
+        """The methods: all that MethodDispatcher looks for, at each request."""
+        return self._operations
 
-    def _exactly(self, parts: list[str], wanted: str) -> list[Match]:
-        found = []
-        for template, route in self._short.get((len(parts), parts[0]), ()):
-            arguments = _arguments(template, parts)
-            if arguments is not None:
-                found.append(Match(route, arguments, wanted))
-        return found
+    @property
+    def has_document(self) -> bool:
+        """Whether a suffix may choose the format of what it gives."""
+        return any(
+            "tools.document.on" in operation._cp_config for operation in self._operations.values()
+        )
 
-    def _beneath(self, parts: list[str]) -> list[Match]:
-        found = []
-        for template, route in self._long:
-            size = len(template)
-            arguments = _arguments(template, parts[:size]) if len(parts) > size else None
-            if arguments is not None:
-                rest = "/".join(parts[size:])
-                found.append(Match(route, {**arguments, "path": rest}))
-        return found
+    def add(self, route: Route) -> None:
+        operation = Operation(route)
+        self.exposed = True
+        self._operations[route.method] = operation
+        setattr(self, route.method, operation)
 
+    def child(self, segment: str) -> Resource:
+        """The Resource behind a segment of a template, made when it is new."""
+        if segment.startswith("{"):
+            if self._variable is None:
+                self._variable = (segment[1:-1], Resource())
+            return self._variable[1]
+        child: Resource = vars(self).setdefault(MARK + segment, Resource())
+        return child
 
-def _split(path: str) -> list[str]:
-    """The segments of a path; one slash at its end makes no difference."""
-    return path.removeprefix("/").removesuffix("/").split("/")
-
-
-def _suffix(segment: str) -> tuple[str, str]:
-    stem, dot, end = segment.rpartition(".")
-    return (stem, dot + end) if dot + end in SUFFIXES else (segment, "")
-
-
-def _arguments(template: list[str], parts: list[str]) -> dict[str, Any] | None:
-    """What stands where the template has a name; None if it does not fit."""
-    found: dict[str, Any] = {}
-    for wanted, part in zip(template, parts, strict=True):
-        if not wanted.startswith("{"):
-            if wanted != part:
-                return None
-        elif wanted == "{id}":
-            if not (part.isascii() and part.isdigit() and len(part) <= 18):
-                return None
-            found["id"] = int(part)
-        elif part:
-            found[wanted[1:-1]] = part
-        else:
+    def _cp_dispatch(self, vpath: list[str]) -> Resource | None:
+        """What stands for a variable segment; CherryPy asks when no attribute does."""
+        if self._variable is None:
             return None
-    return found
+        name, resource = self._variable
+        segments = [segment.removeprefix(MARK) for segment in vpath]
+        if name == "path":
+            value: object = "/".join(segments)
+            vpath.clear()
+        elif name == "id" and not _is_number(segments[0]):
+            return None
+        else:
+            value = int(segments[0]) if name == "id" else segments[0]
+            del vpath[0]
+        cherrypy.serving.request.params[name] = value
+        return resource
+
+
+def tree(routes: Iterable[Route]) -> Resource:
+    """The root of the tree."""
+    root = Resource()
+    for route in routes:
+        resource = root
+        for segment in filter(None, route.path.split("/")):
+            resource = resource.child(segment)
+        resource.add(route)
+    return root
+
+
+def _is_number(segment: str) -> bool:
+    return segment.isascii() and segment.isdigit() and len(segment) <= 18

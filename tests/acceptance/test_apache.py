@@ -26,7 +26,7 @@ import pytest
 
 from backoffice.data import tokens
 from backoffice.media import media_types
-from backoffice.web.gate import Limits
+from backoffice.web.server.connections import Limits
 from tests.acceptance import proc
 from tests.acceptance.apache import (
     MODULES,

@@ -159,7 +159,7 @@ def test_usr2_tells_what_every_thread_and_task_does(running: Boss) -> None:
         "part=service part name=worker",
         f"part=worker task task={task} attempt=1 job={job} ",
         "part=scheduler thread name=search",
-        "part=web thread name=gate",
+        "part=web thread name=connections",
     ):
         logged(site, f"told {words}", before)
     site.run("cancel", str(job))

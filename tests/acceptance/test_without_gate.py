@@ -1,4 +1,4 @@
-"""What meets malformed and costly requests where the gate does not: in other servers.
+"""What meets malformed and costly requests where our own server does not: in other servers.
 
 docs/secure.md tells what each of them limits.
 """

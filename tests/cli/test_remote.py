@@ -17,7 +17,7 @@ from backoffice.config import loading
 from backoffice.data import tokens
 from backoffice.reports import records
 from backoffice.web.app import make_app
-from backoffice.web.server import serve
+from backoffice.web.server.http_server import serve
 from tests import line
 from tests.board import chain
 from tests.cli.command_line import LOOKS, Cli

@@ -31,7 +31,7 @@ from backoffice.errors import (
 )
 from backoffice.tasks import Output
 from backoffice.web.app import make_app
-from backoffice.web.server import serve
+from backoffice.web.server.http_server import serve
 from tests import line, test_layers
 from tests.board import Board, chain, made_file
 from tests.line import Line

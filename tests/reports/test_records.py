@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from backoffice.config.settings import Settings
 from backoffice.data.search import Filter
 from backoffice.data.sql import clock
 from backoffice.documents import safe_xml
-from backoffice.engine import leases, queue_control
+from backoffice.engine import leases, queue_control, submission
 from backoffice.engine.workflows import InputSpec, TaskSpec
 from backoffice.errors import NotFound
 from backoffice.reports import queue_depths, records
@@ -22,7 +23,7 @@ from backoffice.states import FAILED, LOST
 from backoffice.system import files
 from backoffice.tasks import Output, Published
 from backoffice.web import documents
-from tests.board import SOURCE, Board, chain, made_file, recipe
+from tests.board import ENCODE, SOURCE, Board, chain, made_file, recipe
 
 WITH_INPUT = recipe(
     TaskSpec(name="encode", type="noop", inputs=(SOURCE,)),
@@ -282,3 +283,34 @@ def test_schedules_are_shown(board: Board) -> None:
     (schedule,) = board.read(records.schedules)
     assert schedule["next_run"] >= now
     assert schedule["last_job"] is None
+
+
+def test_a_job_that_was_just_submitted_is_known_without_a_look(
+    board: Board, tmp_path: Path
+) -> None:
+    (tmp_path / "media").mkdir(exist_ok=True)
+    clip = board.settings.paths.roots[0] / "new.mp4"
+    clip.parent.mkdir(parents=True, exist_ok=True)
+    clip.write_bytes(b"12345")
+    asked = submission.JobRequest(
+        workflow="encode",
+        inputs=[("source", str(clip))],
+        key="k",
+        parameters={"colour": "red"},
+        metadata={"b": "2", "a": "Ü"},
+    )
+    plan = (*ENCODE.tasks, TaskSpec("last", "noop", needs=("encode",), tags=frozenset("ba")))
+    prepared = submission.prepare(
+        asked, {"encode": replace(ENCODE, tasks=plan)}, board.settings.paths.roots
+    )
+
+    def submit(store: Store) -> tuple[Any, Any]:
+        made = submission.add(store, prepared, "anna")
+        assert made.tasks
+        return records.submitted(store, made), records.job(store, made.job)
+
+    for _ in range(2):  # with a lane that is new, and with those that there are
+        told, read = board.do(submit)
+        assert told == read
+        asked = replace(asked, key="other")
+        prepared = replace(prepared, request=asked, token="key:other")

@@ -206,15 +206,6 @@ def test_orphans_are_reaped_and_parts_are_left_to_their_check() -> None:
     assert done.stdout == "reaped\n", done.stderr
 
 
-def test_the_bus_is_cherrypys_without_the_rest_of_it() -> None:
-    script = (
-        "import sys; from backoffice.service import bus; b = bus.make(); print(type(b).__name__,"
-        " 'cherrypy' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.split() == ["Bus", "False"], done.stderr
-
-
 def test_every_thread_is_told_with_its_place() -> None:
     mine = [text for text in thread_dump.threads() if "name=MainThread" in text]
     assert len(mine) == 1

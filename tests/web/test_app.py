@@ -16,7 +16,7 @@ from backoffice.config import loading
 from backoffice.config.settings import Settings
 from backoffice.data import tokens
 from backoffice.reports import records
-from backoffice.web.api import ROUTES
+from backoffice.web.addresses import ROUTES
 from backoffice.web.app import make_app
 from tests.board import Board
 from tests.web.visitor import FORM, Visitor
@@ -170,7 +170,7 @@ def test_a_fault_of_ours_leaks_nothing_but_the_requests_id(
     def fail(*args: Any, **rest: Any) -> None:
         raise RuntimeError("the secret is 42")
 
-    monkeypatch.setattr(records, "job", fail)
+    monkeypatch.setattr(records, "timed_job", fail)
     with caplog.at_level(logging.ERROR):
         answer = visitor.get("/jobs/1", HTTP_ACCEPT="text/html")
     assert answer.status == 500
@@ -193,6 +193,27 @@ def test_a_problem_comes_in_the_clients_format(visitor: Visitor, accept: str, ki
     answer = visitor.get("/jobs/<script>", **more)
     assert answer.headers["Content-Type"] == kind
     assert "<script>" not in answer.text
+
+
+@pytest.mark.parametrize("cookie", ["a@b=1", "a:b=1; c=2", "=;;x", 'a="'])
+def test_cookies_of_another_application_hinder_nothing(visitor: Visitor, cookie: str) -> None:
+    assert visitor.get("/jobs", HTTP_COOKIE=cookie).status == 200
+
+
+@pytest.mark.parametrize("port", ["None", "unix", "", "8080"])
+def test_a_server_on_a_unix_socket_may_tell_any_port(visitor: Visitor, port: str) -> None:
+    assert visitor.get("/jobs", SERVER_PORT=port, REMOTE_PORT=port).status == 200
+
+
+def test_a_header_in_an_unknown_charset_is_refused(visitor: Visitor) -> None:
+    answer = visitor.get("/jobs", HTTP_X_NAME="=?nosuch?q?x?=", HTTP_ACCEPT="application/json")
+    assert (answer.status, json.loads(answer.body)["status"]) == (400, 400)
+    assert "CherryPy" not in f"{answer.headers}{answer.text}"
+
+
+def test_a_query_that_is_not_utf_8_is_refused(visitor: Visitor) -> None:
+    assert visitor.get("/jobs?q=%ff").status == 400
+    assert visitor("DELETE", "/jobs?q=%ff").status == 405
 
 
 def test_what_was_sent_before_is_not_sent_again(board: Board, visitor: Visitor) -> None:
@@ -290,7 +311,7 @@ def test_a_submit_is_whole_or_not_at_all(
     def fail(*args: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(records, "job", fail)  # what the answer is made of
+    monkeypatch.setattr(records, "submitted", fail)  # what the answer is made of
     body = json.dumps(
         {"workflow": "transcode", "inputs": [{"role": "source", "href": media().as_uri()}]}
     )

@@ -17,7 +17,7 @@ from backoffice.data import counters
 from backoffice.data.cluster import Status
 from backoffice.data.counter_store import CounterWriter
 from backoffice.engine import queue_control
-from backoffice.web import metrics_api
+from backoffice.web.api import metrics as metrics_api
 from tests.board import Board, chain
 from tests.web.visitor import Visitor
 

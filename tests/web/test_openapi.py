@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from backoffice.engine import file_registry
 from backoffice.web import openapi
-from backoffice.web.api import ROUTES
+from backoffice.web.addresses import ROUTES
 from backoffice.web.app import make_app
 from backoffice.web.routes import Route
 from tests.board import Board
