@@ -10,8 +10,8 @@ from tools.import_graph import ROOT, graph, heights, imports, inner_imports, mod
 
 # Bottom to top. A package imports from itself and from those above its row.
 LAYERS = (
-    "errors",
     "states",
+    "errors",
     "units",
     "config",
     "system",
@@ -78,34 +78,6 @@ def test_middleware_imports_nothing_of_backoffice() -> None:
     for path in (ROOT / "middleware").rglob("*.py"):
         names = imports(path, MODULES)
         assert not [name for name in names if name.split(".")[0] == "backoffice"]
-
-
-# Within the web, from the bottom up; what is not here stands below all of them.
-WEB = ("web.pages", "web.tools", "web.handlers", "web.api", "web.addresses", "web.application")
-
-
-def test_the_rooms_of_the_web_import_downwards_only() -> None:
-    def floor(module: str) -> int:
-        return max(
-            (n for n, room in enumerate(WEB, 1) if f"{module}.".startswith(f"{room}.")), default=0
-        )
-
-    for module in (
-        m for m in LAYERED if m.startswith("web.") and not m.endswith((".app", ".wsgi"))
-    ):
-        if not module.startswith("web.server"):
-            upwards = {
-                other for other in inner_imports(MODULES[module]) if floor(other) > floor(module)
-            }
-            assert not upwards, f"{module} must not import {', '.join(sorted(upwards))}"
-
-
-def test_the_server_knows_no_handlers() -> None:
-    """It runs any WSGI application; only the process around it composes ours."""
-    for module in (m for m in LAYERED if m.startswith("web.server.")):
-        known = {n for n in inner_imports(MODULES[module]) if n.startswith("web.")}
-        allowed = {"web.app"} if module == "web.server.process" else set()
-        assert {n for n in known if not n.startswith("web.server.")} <= allowed
 
 
 # Within the web, from the bottom up; modules not named here stand below all of them.

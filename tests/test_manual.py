@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice.cli.main import _parser
+from backoffice.cli.arguments import parser
 
 ROOT = Path(__file__).resolve().parent.parent
 MANUAL = ROOT / "docs" / "backoffice.1"
@@ -28,7 +28,7 @@ def commands(parser: ArgumentParser, words: str = "") -> Iterator[tuple[str, Arg
         yield words, parser
 
 
-COMMANDS = dict(commands(_parser()))
+COMMANDS = dict(commands(parser()))
 
 
 def options(parser: ArgumentParser) -> set[str]:
@@ -67,7 +67,7 @@ def test_the_manual_tells_of_no_command_that_there_is_not() -> None:
 
 def test_the_manual_tells_the_options_before_the_command() -> None:
     head = MANUAL.read_text().partition(".Sh COMMANDS")[0]
-    assert options(_parser()) <= flags(head)
+    assert options(parser()) <= flags(head)
 
 
 def test_the_manual_has_no_faults_of_form() -> None:

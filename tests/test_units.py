@@ -39,6 +39,7 @@ def test_other_texts_are_no_size(text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (-3, "0 s"),
         (0, "0 s"),
         (0.04, "0 s"),
         (4.2, "4.2 s"),

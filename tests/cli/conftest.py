@@ -83,7 +83,7 @@ def busy(run: Cli) -> Cli:
         run("submit", "quick", run.film, "--title", title)
     worker = run.board.worker()
     (running,) = run.board.claim(worker)
-    run.board.finish(running.held, "failed", "no\nsound", retry=False)
+    run.board.finish(running.claim, "failed", "no\nsound", retry=False)
     return run
 
 

@@ -15,7 +15,7 @@ from lxml import etree
 
 from backoffice.cli import database_backend, main, progress
 from backoffice.documents import safe_xml
-from backoffice.engine import jobs
+from backoffice.engine import bulk_actions
 from backoffice.errors import DatabaseUnavailable
 from backoffice.reports import records
 from backoffice.system import files
@@ -98,7 +98,7 @@ def test_a_log_is_printed_without_anything_that_drives_a_terminal(busy: Cli) -> 
 
 
 def test_a_filter_reaches_every_page(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_BATCH", 2)
+    monkeypatch.setattr(bulk_actions, "_BATCH", 2)
     for _ in range(5):
         run.board.submit(chain("one"))
     run("cancel", "--workflow", "chain", "--yes")

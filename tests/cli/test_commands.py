@@ -11,7 +11,7 @@ import pytest
 from lxml import etree
 
 from backoffice.documents import safe_xml
-from backoffice.reports import records
+from backoffice.reports import queue_depths, records
 from backoffice.system import files
 from backoffice.web import documents
 from tests.cli.command_line import LOOKS, Cli
@@ -165,11 +165,11 @@ def test_either_ids_or_a_filter(both_busy: Cli, argv: Sequence[object]) -> None:
 def test_queues_and_workers_are_controlled(both_busy: Cli) -> None:
     both_busy("queue", "pause", "default")
     both_busy("queue", "limit", "default", 3)
-    (queue,) = both_busy.board.read(records.queues)
+    (queue,) = both_busy.board.read(queue_depths.queues)
     assert (queue["paused"], queue["limit"]) == (True, 3)
     both_busy("queue", "resume", "default")
     both_busy("queue", "limit", "default", "none")
-    (queue,) = both_busy.board.read(records.queues)
+    (queue,) = both_busy.board.read(queue_depths.queues)
     assert (queue["paused"], queue["limit"]) == (False, None)
     both_busy("worker", "drain", 1)
     assert both_busy.board.read(records.workers)[0]["state"] == "draining"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backoffice.engine import assignments, variants, workflows
-from backoffice.engine.claims import Claimed
+from backoffice.engine.claims import ClaimedTask
 from backoffice.engine.workflows import (
     Condition,
     InputRef,
@@ -69,10 +69,10 @@ def spec(board: Board, name: str) -> dict[str, Any]:
 def probed(board: Board, worker: int, lines: int) -> None:
     (claimed,) = board.claim(worker)
     facts = {"video": [{"width": 2 * lines, "height": lines}], "audio": []}
-    board.finish(claimed.held, facts={1: facts})
+    board.finish(claimed.claim, facts={1: facts})
 
 
-def assigned(board: Board, claimed: Claimed) -> assignments.Assignment:
+def assigned(board: Board, claimed: ClaimedTask) -> assignments.Assignment:
     (found,) = board.read(assignments.build, [claimed])
     return found
 
@@ -88,7 +88,7 @@ def test_a_host_alone_makes_all_that_apply_in_one_task(board: Board, source: Any
     (claimed,) = board.claim(worker)
     profiles = [parameters["profile"] for parameters in assigned(board, claimed).variants]
     assert profiles == ["mp4-360", "mp4-720"]
-    board.finish(claimed.held)
+    board.finish(claimed.claim)
     assert tasks(board, job) == {"probe": SUCCEEDED, "rung": SUCCEEDED, "package": READY}
 
 

@@ -58,7 +58,7 @@ def test_a_lone_truncated_stream_is_still_found_out(tmp_path: Path) -> None:
     context = make_context(tmp_path, source, profile="hls-ladder")
     facts = {**context.sources[0].facts, "duration": 9.0}
     facts["audio"] = [{**facts["audio"][0], "duration": 9.0}]
-    span = package.ladder(transcode._prepare(context).profile, facts).sound_spans[0]
+    span = package.ladder(transcode._prepare(context)[0].profile, facts).sound_spans[0]
     with pytest.raises(Exception, match=r"only 4.0 s of 9.0 s"):
         package.check_length("sound", 4.0, span)
 

@@ -205,19 +205,3 @@ def test_what_is_not_there_is_not_found(board: Board) -> None:
         board.read(why.job, 5)
     with pytest.raises(NotFound, match="no task 5"):
         board.read(why.task, 5)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-3, "0 s"),
-        (59.4, "59 s"),
-        (60, "1 min"),
-        (90, "1 min 30 s"),
-        (3599, "59 min"),
-        (7500, "2 h 5 min"),
-        (86400 * 3, "3 days"),
-    ],
-)
-def test_lengths_of_time_read_like_speech(seconds: float, text: str) -> None:
-    assert why.span(seconds) == text

@@ -14,7 +14,9 @@ from tests.tasks.context import FakeContext, make_context, settings
 
 
 def context(folder: Path, *argv: str, **parameters: str) -> FakeContext:
-    given = replace(settings(folder), commands={"do": Command("do", argv)})
+    given = replace(
+        settings(folder), commands={"do": Command("do", argv, confine=True, network=False, read=())}
+    )
     source = folder / "in put.txt"
     source.write_text("hello\n")
     return make_context(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,12 +114,9 @@ def test_a_file_whose_time_stamps_begin_anew_lasts_as_long_as_all_its_parts(
     path = tmp_path / "anew.ts"
     path.write_bytes(first + _recording(tmp_path / "2.ts", "blue", 1000))
     context = make_context(tmp_path, path)
-    assert context.sources[0].facts["duration"] == pytest.approx(2, abs=0.1)
-    result = quality.run(context)
-    assert "it lasts 4.0 s, not 2.0 s" in result.warnings[0]
+    assert context.sources[0].facts["duration"] == pytest.approx(4, abs=0.1)
     (tmp_path / "encode").mkdir()
     encode = make_context(tmp_path / "encode", path, profile="hls-ladder")
-    encode.sources = [replace(encode.sources[0], facts=result.facts[1])]
     (output,) = transcode.run(encode).outputs
     assert output.facts["duration"] == pytest.approx(4, abs=0.1)
     (tmp_path / "stills").mkdir()

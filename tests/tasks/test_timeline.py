@@ -296,7 +296,7 @@ def test_edits_are_told_by_the_number_of_the_track(sources: Callable[[str], Path
 # Sources
 
 
-@pytest.mark.parametrize("task", [quality, subtitles, thumbnails])
+@pytest.mark.parametrize("task", [quality, subtitles])
 def test_a_task_of_one_file_refuses_two(tmp_path: Path, clips: Clips, task: Any) -> None:
     clip = clips["step.mp4"]
     with pytest.raises(TaskFailed, match="test takes one file, and got 2; check the workflow"):

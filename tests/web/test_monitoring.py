@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backoffice.cli import main
+from backoffice.cli import arguments
 from backoffice.data import counters
 from backoffice.data.cluster import Status
 from backoffice.data.counter_store import CounterWriter
@@ -135,7 +135,7 @@ def test_the_commands_that_people_are_told_to_type_are_commands() -> None:
     assert len(told) > 8
     for command in told:
         words = re.sub(r"\{\{.*?\}\}|NAME|JOB", "1", command).split()
-        assert main._parser().parse_args(words), command
+        assert arguments.parser().parse_args(words), command
 
 
 def test_the_scrape_settings_are_prometheuss() -> None:
