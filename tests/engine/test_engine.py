@@ -82,7 +82,7 @@ class Engine(RuleBasedStateMachine):
         for table in TABLES:
             self.board.do(lambda s, table=table: s.execute(f"DELETE FROM {table}"))
         self.jobs: list[int] = []
-        self.claim: list[Claim] = []
+        self.held: list[Claim] = []
         self.former: list[Claim] = []
         self.workers = [self.board.worker(), self.board.worker()]
 
@@ -103,54 +103,54 @@ class Engine(RuleBasedStateMachine):
     def claim(self, worker: int, limit: int) -> None:
         claimed = [one.claim for one in self.board.claim(self.workers[worker], limit)]
         assert len(claimed) <= limit
-        assert not {one.task_id for one in claimed} & {one.task_id for one in self.claim}
+        assert not {one.task_id for one in claimed} & {one.task_id for one in self.held}
         assert not set(claimed) & set(self.former)
-        self.claim += claimed
+        self.held += claimed
 
-    @precondition(lambda self: self.claim)
+    @precondition(lambda self: self.held)
     @rule(data=st.data(), state=st.sampled_from([FAILED, FAILED, LOST, RELEASED]))
     def break_off(self, data: st.DataObject, state: str) -> None:
-        held = data.draw(st.sampled_from(self.claim))
+        held = data.draw(st.sampled_from(self.held))
         self.end(held, state, retry=data.draw(st.booleans()))
 
-    @precondition(lambda self: self.claim)
+    @precondition(lambda self: self.held)
     @rule(data=st.data())
     def succeed(self, data: st.DataObject) -> None:
-        self.end(data.draw(st.sampled_from(self.claim)), SUCCEEDED)
+        self.end(data.draw(st.sampled_from(self.held)), SUCCEEDED)
 
     @precondition(lambda self: self.asked())
     @rule(data=st.data())
     def stop(self, data: st.DataObject) -> None:
         self.end(data.draw(st.sampled_from(self.asked())), CANCELLED)
 
-    @precondition(lambda self: self.claim)
+    @precondition(lambda self: self.held)
     @rule(data=st.data())
     def cancel_under_way(self, data: st.DataObject) -> None:
-        held = data.draw(st.sampled_from(self.claim))
+        held = data.draw(st.sampled_from(self.held))
         self.board.do(jobs.cancel, held.job_id, "me")
 
     def asked(self) -> list[Claim]:
-        wanted = self.board.read(leases.cancel_requests, self.claim)
-        return [one for one in self.claim if one in wanted]
+        wanted = self.board.read(leases.cancel_requests, self.held)
+        return [one for one in self.held if one in wanted]
 
     def end(self, held: Claim, state: str, *, retry: bool = True) -> None:
         self.board.finish(held, state, "so it went", retry=retry)
-        self.claim.remove(held)
+        self.held.remove(held)
         self.former.append(held)
 
-    @precondition(lambda self: self.claim)
+    @precondition(lambda self: self.held)
     @rule(data=st.data(), percent=st.floats(0, 100))
     def progress(self, data: st.DataObject, percent: float) -> None:
-        held = data.draw(st.sampled_from(self.claim))
+        held = data.draw(st.sampled_from(self.held))
         assert self.board.do(leases.report_progress, held, percent, "1x", None)
 
-    @precondition(lambda self: self.claim)
+    @precondition(lambda self: self.held)
     @rule(data=st.data())
     def rescue(self, data: st.DataObject) -> None:
-        held = data.draw(st.sampled_from(self.claim))
+        held = data.draw(st.sampled_from(self.held))
         (lease,) = [one for one in self.board.read(leases.current) if one.claim == held]
         assert self.board.do(lambda s: outcomes.rescue(s, lease, clock(s)))
-        self.claim.remove(held)
+        self.held.remove(held)
         self.former.append(held)
 
     @precondition(lambda self: self.former)
@@ -217,7 +217,7 @@ class Engine(RuleBasedStateMachine):
     @invariant()
     def history_is_whole(self) -> None:
         running = self.rows("SELECT id, attempt, worker_id FROM task WHERE state = 'running'")
-        assert sorted(running) == sorted(one.key for one in self.claim)
+        assert sorted(running) == sorted(one.key for one in self.held)
         open_ = self.rows(
             "SELECT task_id, number, worker_id FROM attempt"
             " WHERE state = 'running' OR finished IS NULL"
@@ -244,11 +244,11 @@ class Engine(RuleBasedStateMachine):
     def drain(self) -> None:
         """Let workers and scheduler go on until there is nothing to do."""
         for _ in range(50):
-            for held in list(self.claim):
+            for held in list(self.held):
                 self.end(held, SUCCEEDED)
             self.promote()
             self.claim(0, 3)
-            if not self.claim and not self.rows("SELECT 1 FROM task WHERE state = 'scheduled'"):
+            if not self.held and not self.rows("SELECT 1 FROM task WHERE state = 'scheduled'"):
                 return
         raise AssertionError("there is no end to it")
 
