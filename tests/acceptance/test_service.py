@@ -409,7 +409,7 @@ def test_a_wrong_password_is_no_database_to_wait_for(
     socket_ = mariadb.socket
     wrong = f"mysql://nobody:geheim@localhost/none?unix_socket={socket_}"
     done = whole_maria_site.run(part, BACKOFFICE_DATABASE_URI=wrong)
-    refused(done, 4, "the database refuses us")
+    refused(done, 4, "the database refuses the connection")
     assert "geheim" not in done.stderr
 
 
