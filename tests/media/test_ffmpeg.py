@@ -105,7 +105,7 @@ def test_the_child_stays_in_our_process_group(tmp_path: Path) -> None:
 
 def test_a_child_dies_with_the_one_that_started_it(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\nfrom backoffice import media\n"
+        "import sys\nfrom pathlib import Path\nfrom backoffice.media import ffmpeg as media\n"
         "media.run(['sh', '-c', 'echo $$ >&2; exec sleep 60'], folder=Path(sys.argv[1]),"
         " log=lambda line: print(line, flush=True))"
     )
