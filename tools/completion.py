@@ -9,13 +9,13 @@ from argparse import ArgumentParser, _SubParsersAction
 
 import shtab
 
-from backoffice.cli.main import _parser
+from backoffice.cli import arguments
 
 HOW = "# from the command line's own parser; to make it anew, type: make completion"
 
 
 def main() -> None:
-    parser = _parser()
+    parser = arguments.parser()
     _mark_files(parser)
     head, _, body = shtab.complete(parser, "bash").partition("\n\n")
     print(head.splitlines()[0], HOW, "", body.rstrip(), sep="\n")

@@ -64,7 +64,7 @@ class Task:
     title: str = ""
     needs: tuple[str, ...] = ()
     report: Any = None
-    reason: str = ""  # a code of ``states.Reason``
+    reason: str | None = None  # a code of ``states.Reason``
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Attempt:
     wall_seconds: float | None = None
     log: str = ""
     log_size: int | None = None
-    reason: str = ""  # a code of ``states.Reason``
+    reason: str | None = None  # a code of ``states.Reason``
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,8 @@ class Event:
     task: int | None = None
     subject: str = ""
     detail: Any = None
-    reason: str = ""  # a code of ``states.Reason``
-    host: str = ""
+    reason: str | None = None  # a code of ``states.Reason``
+    host: str | None = None
 
 
 @dataclass(frozen=True)

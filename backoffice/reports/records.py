@@ -122,7 +122,7 @@ def submitted(store: Store, made: Submitted) -> Record:
 
 def _planned(made: Submitted, task: TaskSpec, number: int, state: str) -> Record:
     """A task that has not run, as ``_task`` gives it."""
-    never = ("run_at", "started", "finished", "worker", "host", "eta")
+    never = ("run_at", "started", "finished", "worker", "host", "eta", "reason")
     more = ("cancel_requested", "lease_until")
     return {
         "id": number,

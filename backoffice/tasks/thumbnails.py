@@ -126,7 +126,7 @@ def _prepare(context: Context) -> _Work:
     if reason := colour.unusable(picture):
         raise TaskFailed(f"{title} {reason}", retry=False, reason=Reason.UNUSABLE_SOURCE)
     seconds = float(picture.get("duration", 0.0) or facts["duration"])
-    joined = bool(facts.get("joined"))
+    joined = bool(facts.get("joined") or facts.get("clock", {}).get("jumps"))
     return _Work(source.path, title, picture, seconds, timeline.arguments(facts), joined)
 
 
