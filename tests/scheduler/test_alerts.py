@@ -739,9 +739,7 @@ def test_a_low_disk_is_told_with_its_host_and_folders(host: Host) -> None:
     rows = host.board.read(
         lambda s: s.execute("SELECT detail FROM event WHERE action = 'disk.low'").get_all()
     )
-    expected = (
-        "enc1: 4.0 GB of 100.0 GB are free (4.0 %) on the disk of /root in; it should be 10 %"
-    )
+    expected = "enc1: 4.0 GB of 100 GB are free (4.0 %) on the disk of /root in; it should be 10 %"
     assert rows == [(expected,)]
 
 

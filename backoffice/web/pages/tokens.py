@@ -8,6 +8,7 @@ from genshi.core import Markup
 
 from backoffice.reports import records
 from backoffice.reports.records import Record
+from backoffice.states import ACTIVE
 from backoffice.web.context import ROLES, RequestContext
 from backoffice.web.pages import render
 from backoffice.web.pages.render import moment, row, state
@@ -48,7 +49,7 @@ def _row(context: RequestContext, one: Record) -> Markup:
         one["created_by"],
         moment(one["expires"]) if one["expires"] else "never",
         moment(one["last_used"]) if one["last_used"] else "never",
-        _revoking(context, one) if one["state"] == "active" else "",
+        _revoking(context, one) if one["state"] == ACTIVE else "",
     )
 
 

@@ -356,7 +356,7 @@ def test_what_came_of_it_can_be_seen_and_taken_back(board: Board, reader: Reader
     made = [
         made_file(f"file:///x/{name}", name, role, kind, tree, 9, "a" * 64, {})
         for name, role, kind, tree in (
-            ("still%20<1>.jpg", "thumbnail", "image/jpeg", False),
+            ("still <1>.jpg", "thumbnail", "image/jpeg", False),
             ("master.m3u8", "hls", "application/vnd.apple.mpegurl", True),
         )
     ]
