@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Protocol
 
 from lxml import etree
 
+from backoffice import units
 from backoffice.config import webhook_keys
 from backoffice.config.redaction import shown
 from backoffice.documents import safe_xml
@@ -23,7 +24,6 @@ from backoffice.errors import DefinitionError, Invalid
 from backoffice.tasks import Trait
 
 MEDIA_FACTS = ("lines", "width", "height", "duration", "video", "audio", "subtitle", "frame_rate")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class TaskType(Protocol):
@@ -472,11 +472,11 @@ class _Reader:
             references=references,
             when=self._conditions(element),
             variants=variants,
-            timeout=_seconds(element.get("timeout", "6h")),
-            stall=_seconds(element.get("stall", "5m")),
+            timeout=units.parse_duration(element.get("timeout", "6h")),
+            stall=units.parse_duration(element.get("stall", "5m")),
             attempts=int(element.get("attempts", "3")),
-            backoff=_seconds(element.get("backoff", "10s")),
-            delay=_seconds(element.get("delay", "0s")),
+            backoff=units.parse_duration(element.get("backoff", "10s")),
+            delay=units.parse_duration(element.get("delay", "0s")),
             weight=int(element.get("weight", "1")),
         )
 
@@ -515,7 +515,7 @@ class _Reader:
             parameters=literal,
             references=references,
             when=self._conditions(element),
-            timeout=_seconds(element.get("timeout", task.get("timeout", "6h"))),
+            timeout=units.parse_duration(element.get("timeout", task.get("timeout", "6h"))),
             weight=int(element.get("weight", task.get("weight", "1"))),
         )
 
@@ -689,9 +689,3 @@ def _true(value: str | None) -> bool:
 
 def _optional_number(value: str | None) -> float | None:
     return None if value is None else float(value)
-
-
-def _seconds(value: str) -> float:
-    value = value.strip()
-    digits = value.rstrip("mshd")
-    return int(digits) * _UNITS[value[len(digits) :]]

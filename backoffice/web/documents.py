@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from lxml import etree
 
+from backoffice import units
 from backoffice.documents import safe_xml
 from backoffice.documents.safe_xml import (
     NAMESPACE,
@@ -38,7 +39,6 @@ _TOO_MANY = f"the document has more than {_VALUES} values; send it in parts"
 _DIGITS = 100  # of a number with a fraction or an exponent
 _TOO_DEEP = f"objects and lists stand within each other more than {safe_xml.DEPTH} deep"
 XML, JSON = "application/xml", "application/json"
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ def parse_job(data: bytes, *, limit: int, media_type: str = XML) -> dict[str, An
         "priority": int(root.get("priority", "50")),
         "parameters": _named(root, "parameter"),
         "metadata": _named(root, "metadata"),
-        "delay": seconds(root.get("delay", "0s")),
+        "delay": units.parse_duration(root.get("delay", "0s")),
     }
 
 
@@ -472,12 +472,6 @@ def _named(root: etree._Element, tag: str) -> dict[str, str]:
 def _fault(element: etree._Element, message: str) -> Fault:
     line = element.sourceline
     return Fault(line if isinstance(line, int) else 0, 0, message)
-
-
-def seconds(text: str) -> float:
-    """Of a duration as ``common.xsd`` has it: 500ms, 90s, 2h."""
-    digits = text.rstrip("mshd")
-    return int(digits) * _UNITS[text[len(digits) :]]
 
 
 # Out, as XML

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from backoffice import units
 from backoffice.config.settings import Settings
 from backoffice.engine import field_limits, submission, workflows
 from backoffice.engine.catalogue import Catalogue
 from backoffice.engine.workflows import InputSpec, Workflow
 from backoffice.errors import Invalid
 from backoffice.system import files
-from backoffice.web import documents
 
 
 @dataclass
@@ -124,7 +124,7 @@ def _priority(draft: Draft) -> int:
 def _delay(draft: Draft) -> float:
     text = draft.value("delay") or "0s"
     if re.fullmatch("[0-9]{1,9}(ms|s|m|h|d)", text):
-        return documents.seconds(text)
+        return units.parse_duration(text)
     draft.faults["delay"] = f"{text[:50]!r} is not a number with s, m, h or d, such as 90s or 2h"
     return 0.0
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
+from backoffice import units
 from backoffice.data.search import Filter
 from backoffice.states import JOB_STATES, PUBLICATION_STATES, TASK_STATES, WORKER_STATES
 from backoffice.web.routes import Parameter
@@ -24,7 +25,6 @@ LARGEST_LIMIT = 1_000_000  # for lists that are streamed, not held
 LARGEST_ID = (1 << 63) - 1
 MOST_VALUES = 2000  # of a parameter that may have several
 _LONGEST_TIME = 40  # characters
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _STRING: dict[str, object] = {"type": "string"}
 
 Values = Mapping[str, Any]
@@ -132,8 +132,8 @@ def moment(text: str) -> datetime:
     try:
         if len(text) > _LONGEST_TIME:
             raise ValueError("longer than any time")
-        if match := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
-            age = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+        if re.fullmatch(r"[0-9]{1,6}[smhd]", text):
+            age = timedelta(seconds=units.parse_duration(text))
             return datetime.now(UTC).replace(tzinfo=None) - age
         # A plus sign that was not percent-encoded has become a space.
         found = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))

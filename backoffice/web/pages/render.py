@@ -16,7 +16,7 @@ from urllib.parse import quote
 from genshi.core import Markup
 from genshi.template import TemplateLoader
 
-from backoffice import __version__
+from backoffice import __version__, units
 from backoffice.config.resources import share
 from backoffice.data.cluster import DOWN, UP
 from backoffice.states import CANCELLED, FAILED, PAUSED, RUNNING, SUCCEEDED
@@ -147,25 +147,11 @@ def moment(when: datetime | None) -> Markup:
 
 
 def size(number: float | None) -> str:
-    """Bytes as people say them."""
-    if number is None:
-        return "–"
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(number) < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
+    return "–" if number is None else units.size(number)
 
 
 def span(seconds: float | None) -> str:
-    """A length of time as people say it."""
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return "–" if seconds is None else units.duration(seconds)
 
 
 def pairs(values: Mapping[str, object]) -> Markup:
