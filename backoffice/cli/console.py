@@ -10,8 +10,8 @@ from typing import Any
 
 from backoffice import states
 from backoffice.cli import terminal
+from backoffice.documents import writing
 from backoffice.errors import Conflict, Invalid
-from backoffice.web import documents
 
 DONE, FAILED, WRONG, CANCELLED, INTERRUPTED = 0, 1, 2, 3, 130
 _STATUS = {states.SUCCEEDED: DONE, states.FAILED: FAILED, states.CANCELLED: CANCELLED}
@@ -30,9 +30,9 @@ def complain(text: str) -> None:
 def show(args: Namespace, kind: str, record: Any) -> int:
     """A record, or a list of them, in the form that was asked for."""
     if args.xml:
-        say(documents.to_xml(kind, record).decode())
+        say(writing.to_xml(kind, record).decode())
     elif args.json:
-        say(documents.to_json(kind, record))
+        say(writing.to_json(kind, record))
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         say(*terminal.show(kind, record, width))

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from backoffice.cli.backend import JobFilter, Page, Record, Submission
 from backoffice.client import Client, Filter
+from backoffice.documents import paging
 from backoffice.errors import Invalid
-from backoffice.web import queries
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -188,7 +188,7 @@ def _records(answers: Iterable[DataclassInstance]) -> list[Record]:
 
 
 def _page(page: Page) -> dict[str, Any]:
-    after = "" if page.before is None else queries.cursor_after(page.before)
+    after = "" if page.before is None else paging.cursor_after(page.before)
     return {"limit": page.limit, "after": after}
 
 

@@ -20,6 +20,7 @@ from backoffice.cli.database_backend import actor, opened
 from backoffice.config.settings import Settings
 from backoffice.data import migrations, tokens
 from backoffice.data.database import Database
+from backoffice.documents import writing
 from backoffice.engine import catalogue
 from backoffice.errors import Conflict, NotFound
 from backoffice.operations import backup as backups
@@ -29,7 +30,6 @@ from backoffice.operations import restore as restoring
 from backoffice.operations.disk_contents import Difference
 from backoffice.reports import records
 from backoffice.scheduler import retention
-from backoffice.web import documents
 
 _PAGE = 1000  # jobs selected at a time
 _MANY = 100_000  # rows that take some seconds to restore
@@ -191,8 +191,8 @@ def _show_differences(args: Namespace, found: Iterable[Difference]) -> int:
 
 def _streamed(args: Namespace) -> Callable[..., Iterator[bytes]] | None:
     if getattr(args, "xml", False):
-        return documents.stream_xml
-    return documents.stream_json if getattr(args, "json", False) else None
+        return writing.stream_xml
+    return writing.stream_json if getattr(args, "json", False) else None
 
 
 _KINDS: Sequence[terminal.Column] = [

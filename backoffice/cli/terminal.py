@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from backoffice import units
-from backoffice.web import documents
+from backoffice.documents import shapes
 
 Record = Mapping[str, Any]
 Column = tuple[str, Callable[[Record], object]]
@@ -157,7 +157,7 @@ def show(kind: str, record: Any, width: int | None) -> list[str]:
         return lines + _commands(record) if kind == "attempts" else lines
     if kind == "why":
         return [clean(reason) for reason in record["reasons"]]
-    told = documents.SHAPES[kind].names()  # what a document tells, and no more
+    told = shapes.SHAPES[kind].names()  # what a document tells, and no more
     lines = _labelled({name: record[name] for name in record if name in told})
     if kind == "job":
         for part in _PARTS:

@@ -19,8 +19,8 @@ from webob.acceptparse import create_accept_header
 
 from backoffice.config.settings import Settings
 from backoffice.data.database import Database
+from backoffice.documents import reading, xml_text
 from backoffice.engine.catalogue import Catalogue
-from backoffice.web import documents
 from backoffice.web.routes import ADMIN, OPERATOR, VIEWER
 from middleware.problem import Problem
 
@@ -143,8 +143,8 @@ class RequestContext:
 
     def document(self, parse: Callable[..., dict[str, Any]]) -> dict[str, Any]:
         """The document in the body, XML or JSON, as ``parse`` of ``documents`` reads it."""
-        media_type = {"text/xml": documents.XML}.get(self.media_type, self.media_type)
-        if media_type not in (documents.XML, documents.JSON):
+        media_type = {"text/xml": reading.XML}.get(self.media_type, self.media_type)
+        if media_type not in (reading.XML, reading.JSON):
             detail = f"send application/xml or application/json, not {media_type[:80]!r}"
             accept = [("Accept-Post", "application/xml, application/json")]
             raise Problem(415, detail, headers=accept)
@@ -156,8 +156,8 @@ class RequestContext:
         """What a small body says: a form, or an object in JSON; empty without a body."""
         if not self.body:
             return {}
-        if self.media_type == documents.JSON:
-            return documents.fields(self.body, limit=SMALL)
+        if self.media_type == reading.JSON:
+            return reading.fields(self.body, limit=SMALL)
         if self.media_type != FORM:
             raise Problem(415, f"send a form ({FORM}) or JSON, not {self.media_type[:80]!r}")
         return dict(self.form)
@@ -175,7 +175,7 @@ class RequestContext:
             raise Problem(400, "the form is not UTF-8") from None
         except ValueError:
             raise Problem(413, f"the form has more than {FIELDS} fields") from None
-        if odd := next((c for c in map(documents.odd, chain(*pairs)) if c), ""):
+        if odd := next((c for c in map(xml_text.odd, chain(*pairs)) if c), ""):
             detail = f"the form holds the character U+{ord(odd):04X}, which cannot be kept"
             raise Problem(400, detail)
         return pairs

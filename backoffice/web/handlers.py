@@ -12,6 +12,7 @@ from typing import Any
 import cherrypy
 from storm.locals import Store
 
+from backoffice.documents import paging
 from backoffice.web import queries
 from backoffice.web.context import RequestContext
 
@@ -42,7 +43,7 @@ class Handlers:
 
     def link_older(self, last: int) -> None:
         """The page after the record with this id."""
-        self.link_next(queries.cursor_after(last))
+        self.link_next(paging.cursor_after(last))
 
     def link_next(self, after: str) -> None:
         context = self.context

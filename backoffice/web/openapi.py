@@ -16,8 +16,9 @@ from typing import Any
 from backoffice import __version__, states
 from backoffice.data import cluster
 from backoffice.documents import safe_xml
-from backoffice.web.documents import PLURALS, SHAPES, Shape
-from backoffice.web.queries import LARGEST_ID, MOST_VALUES
+from backoffice.documents.paging import LARGEST_ID
+from backoffice.documents.shapes import PLURALS, SHAPES, Shape
+from backoffice.web.queries import MOST_VALUES
 from backoffice.web.routes import Parameter, Route
 
 Schema = dict[str, Any]

@@ -6,7 +6,6 @@ not understood is refused: a misspelt filter would act on everything.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,8 @@ from urllib.parse import parse_qsl
 
 from backoffice import units
 from backoffice.data.search import Filter
+from backoffice.documents import paging
+from backoffice.documents.paging import LARGEST_ID
 from backoffice.states import JOB_STATES, PUBLICATION_STATES, TASK_STATES, WORKER_STATES
 from backoffice.web.routes import Parameter
 from middleware.problem import Problem
@@ -22,7 +23,6 @@ from middleware.problem import Problem
 DEFAULT_LIMIT = 50
 LARGEST_PAGE = 1000
 LARGEST_LIMIT = 1_000_000  # for lists that are streamed, not held
-LARGEST_ID = (1 << 63) - 1
 MOST_VALUES = 2000  # of a parameter that may have several
 _LONGEST_TIME = 40  # characters
 _STRING: dict[str, object] = {"type": "string"}
@@ -142,20 +142,6 @@ def moment(text: str) -> datetime:
         raise ValueError("a time such as 2026-11-21T10:00:00Z, nor an age such as 2h") from None
 
 
-def cursor(text: str) -> int:
-    """The id that a page goes on after."""
-    try:
-        plain = base64.urlsafe_b64decode(text.encode("ascii")).decode("ascii")
-        return number(1, LARGEST_ID)(plain.removeprefix("id:"))
-    except ValueError:
-        raise ValueError("a cursor; take it from the Link header of the page before") from None
-
-
-def cursor_after(last: int) -> str:
-    """The opaque ``after`` of the page that follows the record with this id."""
-    return base64.urlsafe_b64encode(f"id:{last:014}".encode()).decode()
-
-
 # Parameters -----------------------------------------------------------------
 
 
@@ -193,12 +179,18 @@ LIMIT = Parameter(
     "how many at most",
     _integer(1, LARGEST_PAGE, DEFAULT_LIMIT),
 )
-AFTER = Parameter("after", cursor, "the cursor out of the Link of the page before", _STRING)
+AFTER = Parameter("after", paging.cursor, "the cursor out of the Link of the page before", _STRING)
 AFTER_EVENT = Parameter(
-    "after", number(0, LARGEST_ID), "only what came after this event", _integer(0, LARGEST_ID)
+    "after",
+    number(0, LARGEST_ID),
+    "only what came after this event",
+    _integer(0, LARGEST_ID),
 )
 BEFORE_EVENT = Parameter(
-    "before", number(1, LARGEST_ID), "only what came before this event", _integer(1, LARGEST_ID)
+    "before",
+    number(1, LARGEST_ID),
+    "only what came before this event",
+    _integer(1, LARGEST_ID),
 )
 PREVIEW = Parameter("preview", flag, "only count what would be done", {"type": "boolean"})
 VALUE = Parameter("value", number(0, 100), "0 is first, 100 is last", _integer(0, 100))

@@ -22,7 +22,8 @@ from typing import Any
 
 import cherrypy
 
-from backoffice.web import documents, queries, responses
+from backoffice.documents import shapes, writing
+from backoffice.web import queries, responses
 from backoffice.web.context import RequestContext
 from backoffice.web.pages import render
 from backoffice.web.problems import HTTPProblem, answered, error_page
@@ -101,7 +102,7 @@ Page = Callable[[RequestContext, Any], bytes]
 
 
 def document(
-    handler: Handler, kind: str | documents.Shape, page: Page | None = None
+    handler: Handler, kind: str | shapes.Shape, page: Page | None = None
 ) -> bytes | Iterator[bytes]:
     """The record that the handler gives, in the format that the client reads. Bytes
     pass as they are; an iterator of lists becomes a document that is streamed."""
@@ -119,8 +120,8 @@ def document(
 
 
 _WRITERS: dict[str, Callable[..., bytes]] = {
-    "xml": documents.to_xml,
-    "json": lambda kind, record: documents.to_json(kind, record).encode(),
+    "xml": writing.to_xml,
+    "json": lambda kind, record: writing.to_json(kind, record).encode(),
 }
 
 
@@ -131,10 +132,10 @@ def _follow(context: RequestContext) -> bytes:
     return responses.redirect(made or context.url(context.parent))
 
 
-def _stream(kind: str | documents.Shape, pages: Iterator[Any], written: str) -> Iterator[bytes]:
+def _stream(kind: str | shapes.Shape, pages: Iterator[Any], written: str) -> Iterator[bytes]:
     """The first page is made before the response starts, so that what goes wrong at
     once is still an error."""
-    chunks = (documents.stream_json if written == "json" else documents.stream_xml)(kind, pages)
+    chunks = (writing.stream_json if written == "json" else writing.stream_xml)(kind, pages)
     begun = [next(chunks), next(chunks)]
     responses.send(b"", f"application/{written}")
     cherrypy.serving.response.stream = True

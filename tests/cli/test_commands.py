@@ -13,7 +13,7 @@ from lxml import etree
 from backoffice.documents import safe_xml
 from backoffice.reports import queue_depths, records
 from backoffice.system import files
-from backoffice.web import documents
+from tests import schemas
 from tests.cli.command_line import LOOKS, Cli
 
 
@@ -91,7 +91,7 @@ def test_every_look_comes_as_text_json_and_valid_xml(
     assert text or kind == "publications"
     assert json.loads(both_busy(*look, "--json")) is not None
     root = etree.fromstring(both_busy(*look, "--xml").encode())
-    safe_xml.validate(root, documents.schema_of(kind))
+    safe_xml.validate(root, schemas.schema_of(kind))
 
 
 def test_jobs_can_be_filtered_and_paged(both_busy: Cli) -> None:

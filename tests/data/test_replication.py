@@ -17,7 +17,7 @@ from storm.locals import Int, Store, Unicode, create_database
 from storm.uri import URI, URIError
 
 from backoffice.data import replication
-from backoffice.data.cluster import Address
+from backoffice.data.cluster import Address, Status
 from tests.replicas import Member, Replication, wait_for
 from tests.replicas import replication as servers
 
@@ -341,7 +341,7 @@ def test_a_position_that_is_none_is_refused(store: Store) -> None:
 # Servers that fail ----------------------------------------------------------
 
 
-def _status(store: Store, member: Member) -> replication.Status:
+def _status(store: Store, member: Member) -> Status:
     found = [one for one in replication.status(store) if one.name == str(member.socket)]
     return found[0]
 

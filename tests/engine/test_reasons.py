@@ -6,12 +6,11 @@ from json import loads
 
 import pytest
 
-from backoffice.documents import safe_xml
+from backoffice.documents import safe_xml, writing
 from backoffice.engine import jobs
 from backoffice.engine.outcomes import MAX_LOSSES
 from backoffice.reports import records
 from backoffice.states import CANCELLED, FAILED, LOST, RELEASED, SUCCEEDED, Reason
-from backoffice.web import documents
 from tests.board import Board, chain
 
 
@@ -99,7 +98,7 @@ def test_documents_show_the_reason_and_are_valid(board: Board) -> None:
         "event": board.read(records.events, limit=100)[-1:],
     }
     for kind, found in shown.items():
-        xml = documents.to_xml(f"{kind}s", found)
+        xml = writing.to_xml(f"{kind}s", found)
         root = safe_xml.parse(xml, kind, limit=len(xml))
         assert root[0].get("reason") == "stalled", kind
-        assert loads(documents.to_json(f"{kind}s", found))[f"{kind}s"][0]["reason"] == "stalled"
+        assert loads(writing.to_json(f"{kind}s", found))[f"{kind}s"][0]["reason"] == "stalled"

@@ -14,7 +14,7 @@ from storm.tracer import install_tracer, remove_tracer
 from backoffice.config.settings import Settings
 from backoffice.data.search import Filter
 from backoffice.data.sql import clock
-from backoffice.documents import safe_xml
+from backoffice.documents import safe_xml, writing
 from backoffice.engine import leases, queue_control, submission
 from backoffice.engine.workflows import InputSpec, TaskSpec
 from backoffice.errors import NotFound
@@ -22,7 +22,7 @@ from backoffice.reports import queue_depths, records
 from backoffice.states import FAILED, LOST
 from backoffice.system import files
 from backoffice.tasks import Output, Published
-from backoffice.web import documents
+from tests import schemas
 from tests.board import ENCODE, SOURCE, Board, chain, made_file, recipe
 
 WITH_INPUT = recipe(
@@ -97,9 +97,9 @@ def test_every_record_makes_a_valid_document(board: Board, source: Path) -> None
     }
     for kind, record in made.items():
         assert record, kind
-        documents.to_json(kind, record)
-        root = etree.fromstring(documents.to_xml(kind, record))
-        safe_xml.validate(root, documents.schema_of(kind))
+        writing.to_json(kind, record)
+        root = etree.fromstring(writing.to_xml(kind, record))
+        safe_xml.validate(root, schemas.schema_of(kind))
 
 
 @pytest.mark.parametrize(

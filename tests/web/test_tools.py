@@ -12,11 +12,11 @@ from lxml import etree
 
 from backoffice.config import loading
 from backoffice.config.settings import Settings
+from backoffice.documents.shapes import Shape
 from backoffice.errors import Conflict, NotFound
 from backoffice.reports import records
 from backoffice.web import tools
 from backoffice.web.app import make_app
-from backoffice.web.documents import Shape
 from tests.board import Board
 from tests.middleware import wsgi
 

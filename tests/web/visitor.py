@@ -14,9 +14,10 @@ import jsonschema_rs
 from lxml import etree
 
 from backoffice.documents import safe_xml
-from backoffice.web import documents, openapi
+from backoffice.web import openapi
 from backoffice.web.addresses import ROUTES
 from backoffice.web.routes import Route
+from tests import schemas
 from tests.middleware import wsgi
 
 NS = "{urn:backoffice:1}"
@@ -71,7 +72,7 @@ def check(method: str, path: str, answer: wsgi.Answer) -> None:
 
 def _check_xml(root: etree._Element) -> None:
     tag = safe_xml.local(root)
-    safe_xml.validate(root, tag if tag in _RECIPES else documents.schema_of(tag))
+    safe_xml.validate(root, tag if tag in _RECIPES else schemas.schema_of(tag))
 
 
 def _check_json(method: str, path: str, answer: wsgi.Answer) -> None:

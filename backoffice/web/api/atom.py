@@ -7,9 +7,9 @@ from datetime import datetime
 
 from lxml import etree
 
+from backoffice.documents.xml_text import clean, utc
 from backoffice.reports.records import Record
 from backoffice.web.context import RequestContext
-from backoffice.web.documents import clean, utc
 
 ATOM = "http://www.w3.org/2005/Atom"
 _BEGINNING = datetime(1970, 1, 1)  # of a feed with nothing in it

@@ -8,13 +8,14 @@ from urllib.parse import quote
 
 from backoffice.data import model
 from backoffice.data.model import File as FileRow
+from backoffice.documents import reading
 from backoffice.engine import file_registry, submission
 from backoffice.errors import NotFound
 from backoffice.media import media_types
 from backoffice.reports import records
 from backoffice.reports.records import Record
 from backoffice.system import files
-from backoffice.web import content, documents, responses
+from backoffice.web import content, responses
 from backoffice.web.handlers import Handlers
 
 
@@ -29,7 +30,7 @@ class Files(Handlers):
     def register(self) -> Record:
         """Make a file known; one that is known already stays the one it is."""
         context = self.context
-        asked = context.document(documents.parse_registration)
+        asked = context.document(reading.parse_registration)
         path = files.resolve(asked["href"], context.site.settings.paths.roots)
         size = path.stat().st_size
         file, new = file_registry.register(self.store, path, size, context.user, asked["metadata"])

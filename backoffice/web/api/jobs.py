@@ -8,12 +8,13 @@ from typing import Any
 from storm.locals import Store
 
 from backoffice.data.search import Filter
+from backoffice.documents import reading
 from backoffice.engine import bulk_actions, jobs, submission
 from backoffice.engine.submission import JobRequest
 from backoffice.errors import Invalid, NotFound
 from backoffice.reports import records, why
 from backoffice.reports.records import Record
-from backoffice.web import documents, queries
+from backoffice.web import queries
 from backoffice.web.context import FORM, RequestContext
 from backoffice.web.handlers import Handlers
 from backoffice.web.pages import actions, submit
@@ -50,11 +51,11 @@ class Jobs(Handlers):
         return job_pages.find(self.context)
 
     def submit(self) -> Record:
-        return self._submit(JobRequest(**self.context.document(documents.parse_job)))
+        return self._submit(JobRequest(**self.context.document(reading.parse_job)))
 
     def dry_run(self) -> Record:
         """What the job would do; nothing is stored."""
-        prepared = self._prepared(JobRequest(**self.context.document(documents.parse_job)))
+        prepared = self._prepared(JobRequest(**self.context.document(reading.parse_job)))
         return submit.plan_record(prepared, self.context.site.settings)
 
     def act(self) -> Record:
@@ -155,11 +156,11 @@ def _number(text: str) -> int:
 def _asked(context: RequestContext) -> dict[str, Any]:
     if context.media_type == FORM:
         return _asked_in_form(context)
-    return context.document(documents.parse_action)
+    return context.document(reading.parse_action)
 
 
 def _asked_in_form(context: RequestContext) -> dict[str, Any]:
-    """What a page's form says, as ``documents.parse_action`` gives it. The jobs
+    """What a page's form says, as ``reading.parse_action`` gives it. The jobs
     that were ticked count, unless ``all`` is."""
     values = queries.collect(context.form, queries.ACTION_FORM)
     if "name" not in values:
