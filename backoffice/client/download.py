@@ -1,4 +1,4 @@
-"""The bytes of a file, brought here whole or not at all."""
+"""Downloads: the bytes of a file, whole or not at all, resumed."""
 
 from __future__ import annotations
 

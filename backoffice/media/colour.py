@@ -1,4 +1,4 @@
-"""Colour: what the numbers of a picture mean, and the filters that change it.
+"""Colour: what the values of a picture mean, and the filters that convert them.
 
 Owns range, matrix, transfer and primaries: which ones a source has, also where it
 does not say so, and how it is brought to those of a result. It knows nothing of

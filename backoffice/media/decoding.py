@@ -1,4 +1,4 @@
-"""Which streams can be decoded, and how much of them was.
+"""Decoding: which streams this ffmpeg can decode, and how much of them it decoded.
 
 Owns the reasons for which a stream cannot be used, in words, and the counts that
 ffmpeg gives at its end. Starts nothing: ``media`` asks and hands in the answers.

@@ -1,4 +1,4 @@
-"""ffprobe and ffmpeg: look at a file, run a command, follow it, say why it failed.
+"""ffprobe and ffmpeg: probe a file, run a command, report its progress, explain its failure.
 
 Owns how a tool is started (as a child that dies with us, with limits, an empty
 environment and both pipes read) and what its answers mean. It knows nothing of

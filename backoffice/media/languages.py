@@ -1,4 +1,4 @@
-"""Languages: the tag of BCP 47 and the name of one, from what a file says."""
+"""Languages: the BCP 47 tag and the name of a language, from what a file says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sounds of a source are silent, where nothing else says which to take.
+"""Silent sounds of a source, where no tag says which sound to take.
 
 Recorders write tracks that nothing was connected to. Owns the command that listens to
 them, and the reading of its answer; starts nothing.

@@ -1,4 +1,4 @@
-"""Media types: which ones files are given, by name, by probing, and on the way out.
+"""Media types: by file name, by probing, and of responses.
 
 Owns the list of types that leave this service as what they are. Any other file
 leaves as bytes to be saved, so that no name makes a page or a script of it; the

@@ -1,4 +1,4 @@
-"""Which streams of a file are pictures that move, and which of them is the picture.
+"""Pictures of a file: which streams are moving pictures, and which is the main picture.
 
 Cameras, phones and taggers put other things into tracks of pictures: covers, previews,
 thumbnails for seeking, tracks that were never filled. Pure: reads what ffprobe says.

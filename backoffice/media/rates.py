@@ -1,4 +1,4 @@
-"""Frame rates: the real one of a source, and the one it is shown at.
+"""Frame rates: the real rate of a source, and the rate of what is made of it.
 
 Headers tell an average and a base rate, either of which may be a clock's (1000 or
 90000 ticks a second). Where they cannot be relied on, time stamps decide. Pure:

@@ -1,4 +1,4 @@
-"""Rendering: the filters that give a source's picture its size, shape and colour.
+"""Rendering: filters for the size, shape and colour of a picture.
 
 Owns how a picture is laid into a frame, and what is told when its shape changes
 on the way. Which size and colour a result has is said by profiles and tasks.

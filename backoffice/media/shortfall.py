@@ -1,4 +1,4 @@
-"""Sounds of which less is decoded than they last: what was lost, and what was never there.
+"""Shortfall of sound: less is decoded than a stream lasts; lost or never there.
 
 Owns the judgement on one sound after a run of ffmpeg at ``decoding.LEVEL``; what follows
 from it is the task's.

@@ -1,4 +1,4 @@
-"""Sound of a source: which streams are used, in what order, and what is left out.
+"""Soundtracks: which sounds of a source are used, in which order, and which are left out.
 
 Owns the choice by role, language and channel labels, and the joining of mono tracks.
 Pure: it looks at facts (see ``media.probe``), starts nothing and reads no media.

@@ -1,4 +1,4 @@
-"""Subtitles of a source: which are text, what each is called, what is left out.
+"""Subtitles of a source: which are text, their names, which are left out.
 
 Text becomes WebVTT; pictures of text (of DVDs, Blu-rays, broadcasts) cannot, and are
 told. It looks at facts (see ``media.probe``) and starts nothing.

@@ -1,4 +1,4 @@
-"""Transport streams: whether packets are missing, or recordings were only joined.
+"""Transport streams: missing packets, and recordings that were joined.
 
 Each packet of a stream carries a counter (ISO/IEC 13818-1, 2.4.3.3). Where it does not run
 on, ffmpeg calls what it has gathered corrupt. Where one recording was put behind

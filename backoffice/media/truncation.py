@@ -1,4 +1,4 @@
-"""Whether a media file has lost its end, as far as its bytes alone can prove.
+"""Truncation: whether a media file has lost its end, as far as its bytes prove it.
 
 Some containers do not say how long they last, so that decoding what is left
 finds nothing amiss; but they are made of parts whose sizes are known, and a

@@ -1,4 +1,4 @@
-"""WebVTT: made of SubRip and of ASS, so that players show the text that was there.
+"""WebVTT from SubRip and ASS, with the text unchanged.
 
 FFmpeg writes neither ``&amp;`` nor ``&lt;``, cuts a cue at an empty line, and takes
 ``a < b and c > d`` in SubRip for a tag. It gives the cues; their text is written here.

@@ -1,4 +1,4 @@
-"""Read each source whole and take its SHA-256."""
+"""Take the SHA-256 of each source."""
 
 from __future__ import annotations
 

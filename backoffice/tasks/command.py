@@ -1,4 +1,4 @@
-"""Runs a command that an administrator has listed in the configuration.
+"""Run a command that an administrator has listed in the settings.
 
 There is no shell, and a template's value never becomes more than its part of
 one argument. What the command leaves in its folder is what it made.

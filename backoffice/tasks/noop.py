@@ -1,4 +1,4 @@
-"""Does nothing: a point where tasks meet, and what benchmarks measure."""
+"""Do nothing: a point where tasks meet, and a task for benchmarks."""
 
 from __future__ import annotations
 

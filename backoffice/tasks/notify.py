@@ -1,4 +1,4 @@
-"""Tells a URL how the job stands: one signed POST an attempt, see ``webhooks``.
+"""Notify a URL of the job's state: one signed POST an attempt, see ``webhooks``.
 
 The message's id stays the same over attempts. Trying again is the engine's, by
 the task's attempts. The URL is a user's: ``[notify] hosts`` says where it may lead,

@@ -1,4 +1,4 @@
-"""Find out what each source is: its container, streams, length and size."""
+"""Probe each source: container, streams, length, size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishes every source at a target: all of them, whole, or none.
+"""Publish every source at a target: all of them, whole, or none.
 
 Owns where they go: a folder of the target, files in it by their names,
 packages in a folder by their role. How they get there is the publisher's.

@@ -1,4 +1,4 @@
-"""Decode a whole file and judge it: length, damage, black, frozen, silent, loudness."""
+"""Decode a whole file and check it: length, damage, black, frozen, silent, loudness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes publications back, where they still are what was published."""
+"""Retract publications, where the target still holds what was published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn the text subtitles of a source into WebVTT, a file each."""
+"""Convert the text subtitles of a source to WebVTT, one file each."""
 
 from __future__ import annotations
 

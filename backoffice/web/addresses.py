@@ -1,4 +1,4 @@
-"""Every address there is: the table of routes.
+"""The table of addresses: every route with its handler, parameters and role.
 
 A new one is a line here, a method of a class in ``api``, and a function in ``pages`` if
 browsers are shown its document. The tree that CherryPy walks and the OpenAPI

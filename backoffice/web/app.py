@@ -1,4 +1,4 @@
-"""The web application: every component around the handlers, a line each.
+"""The web application: WSGI components around the handlers, one a line.
 
 Owns the order, and what each component is told of the settings. What the
 components do is theirs.

@@ -1,4 +1,4 @@
-"""One request as handlers and pages see it: its query, its body, who asks, its format.
+"""Request context: query, body, user and format of one request.
 
 ``Site`` is what does not change from request to request. The answer is made by the
 tools and by ``responses``; the context knows nothing of jobs or files.

@@ -1,4 +1,4 @@
-"""Drafts of jobs: what was typed into the form that submits one, and what is wrong with it.
+"""Drafts of jobs: the values of the submit form, and their faults.
 
 Owns which fault belongs to which field. What is right is said by ``workflows``,
 ``files`` and ``jobs``.

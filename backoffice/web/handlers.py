@@ -1,4 +1,4 @@
-"""What classes of exposed handlers share: the request's context, its store, pages of lists.
+"""The base class of handlers: the request's context, its store, pages of lists.
 
 A handler is a method that ``addresses.ROUTES`` names. It returns the record of its
 document, or a template's variables; the tools make the response of it.

@@ -1,4 +1,4 @@
-"""Applications of others in the stack, each beneath a prefix of the site's paths."""
+"""Mounted applications: WSGI applications of others beneath a path prefix."""
 
 from __future__ import annotations
 

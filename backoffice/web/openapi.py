@@ -1,4 +1,4 @@
-"""The JSON side of the interface as OpenAPI 3.1, made from the routes and the shapes.
+"""OpenAPI 3.1: the JSON interface, made from the routes and the shapes of documents.
 
 Nothing is said twice: paths, parameters and statuses come from ``api.ROUTES``,
 documents from ``documents.SHAPES``. Only what a key's value is, and what a body

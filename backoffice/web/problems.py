@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems: which status says what went wrong, once for all.
+"""Errors as RFC 9457 problems: which exception gives which status.
 
 The tool ``problems`` answers at the edge of a handler, for this application and
 for any other that turns it on. DatabaseProblems stands around the transaction,

@@ -1,4 +1,4 @@
-"""Parameters of queries, and what they mean: filters, pages, cursors.
+"""Query parameters: filters, pages, cursors, and how their texts are read.
 
 Everything that stands after the ``?`` is read here and nowhere else. What is
 not understood is refused: a misspelt filter would act on everything.

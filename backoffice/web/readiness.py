@@ -1,4 +1,4 @@
-"""Whether this process can serve requests now: what /health/ready says.
+"""Readiness: whether this process can serve requests now, for /health/ready.
 
 It is for load balancers, so it asks what another host might do better: the
 database, its schema, and the folders of this host. What stops work, but no

@@ -1,4 +1,4 @@
-"""Responses of handlers: bytes with a type, redirects, WebOb's conditional ones.
+"""Responses of handlers: bytes with a type, redirects, conditional responses.
 
 They set ``cherrypy.response`` and return the body, as a handler does.
 """

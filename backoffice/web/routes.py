@@ -1,4 +1,4 @@
-"""Addresses and the tree that CherryPy's dispatcher walks to find their handlers.
+"""Routes, and the tree of resources that CherryPy's dispatcher walks.
 
 Owns what a line of the table of addresses says, and the tree made of the lines.
 The table itself is ``addresses.ROUTES``; what a handler does is in ``api`` and ``pages``.

@@ -1,4 +1,4 @@
-"""The web application by itself, for servers of other makers.
+"""The WSGI entry point for other servers: ``application``.
 
 Settings are found as by the command line: BACKOFFICE_CONFIG names the file. To
 import this module is to read them and to make the application; whoever only

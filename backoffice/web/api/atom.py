@@ -1,4 +1,4 @@
-"""The history as an Atom feed (RFC 4287), for readers that know nothing of us."""
+"""The event history as an Atom feed (RFC 4287)."""
 
 from __future__ import annotations
 

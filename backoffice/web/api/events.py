@@ -1,4 +1,4 @@
-"""The history over HTTP: a document to poll, and a feed."""
+"""Events over HTTP: a document to poll, and a feed."""
 
 from __future__ import annotations
 

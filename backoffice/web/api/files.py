@@ -1,4 +1,4 @@
-"""Files and publications over HTTP: look at them, fetch them, take them back."""
+"""Files and publications over HTTP: show, fetch, register, retract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: look at them, submit them, steer them."""
+"""Jobs over HTTP: show, submit, control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/metrics: what Prometheus is told.
+"""Prometheus metrics: /metrics.
 
 Of the whole: what the database holds, and what all processes have counted
 (``counter_store``); every web server of one database tells the same of it. Of this

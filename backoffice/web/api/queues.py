@@ -1,4 +1,4 @@
-"""Queues and schedules over HTTP: look at them, pause and limit queues."""
+"""Queues and schedules over HTTP: show, pause, resume, limit."""
 
 from __future__ import annotations
 

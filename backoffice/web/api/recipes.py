@@ -1,4 +1,4 @@
-"""Workflows and profiles over HTTP: as XML the recipe itself."""
+"""Workflows and profiles over HTTP; as XML, the recipe itself."""
 
 from __future__ import annotations
 

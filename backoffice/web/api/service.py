@@ -1,4 +1,4 @@
-"""The interface itself over HTTP: what there is, schemas, the OpenAPI document."""
+"""The service over HTTP: its addresses, its schemas, the OpenAPI document."""
 
 from __future__ import annotations
 

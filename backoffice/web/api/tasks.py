@@ -1,4 +1,4 @@
-"""Tasks over HTTP: what they are, their attempts, their logs."""
+"""Tasks over HTTP: show, attempts, logs."""
 
 from __future__ import annotations
 

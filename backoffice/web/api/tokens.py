@@ -1,4 +1,4 @@
-"""API tokens: list them, make one, revoke one. Only pages: no document holds a secret."""
+"""API tokens over HTTP: list, create, revoke. Pages only: no document holds a secret."""
 
 from __future__ import annotations
 

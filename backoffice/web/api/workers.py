@@ -1,4 +1,4 @@
-"""Workers and servers of the database over HTTP: look at them, drain a worker."""
+"""Workers and database servers over HTTP: show, drain."""
 
 from __future__ import annotations
 

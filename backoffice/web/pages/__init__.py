@@ -1,4 +1,4 @@
-"""Pages: what browsers are shown for documents and forms, out of Genshi templates.
+"""Pages: Genshi templates with the values of documents and forms.
 
 Owns how records look to people. A page is a function of the request context and a
 record; it changes nothing. It may import ``context``, ``queries``, ``responses`` and the

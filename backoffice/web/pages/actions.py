@@ -1,4 +1,4 @@
-"""What can be done to jobs, in words, and the pages around doing it to many.
+"""Actions on jobs: their labels, and the pages for actions on many jobs.
 
 Nothing is done here: a page tells what would be done, its form goes to
 ``jobs_api``, and a page tells what was.

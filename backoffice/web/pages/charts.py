@@ -1,4 +1,4 @@
-"""Jobs that ended, as figures for ``static/charts.js`` to draw, and as tables."""
+"""Charts of ended jobs: data for ``static/charts.js``, and tables."""
 
 from __future__ import annotations
 

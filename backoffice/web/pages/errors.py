@@ -1,4 +1,4 @@
-"""Problems as pages inside the frame: what is wrong, and what to do about it.
+"""Error pages: a problem in the frame of the site, with advice.
 
 Wraps what may answer with a Problem, and tells the Problem how it looks here. It
 also puts the site into the environ, for this page and for all pages inside. Where

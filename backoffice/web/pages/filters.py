@@ -1,4 +1,4 @@
-"""The filter of jobs as people type it: ``state:failed by:alice two words``.
+"""The filter of jobs as typed: ``state:failed by:alice two words``.
 
 Owns that syntax, both ways, and nothing of what a filter finds: the parameters
 of ``GET /jobs`` are what it means. A word in double quotes is text, blanks,

@@ -1,4 +1,4 @@
-"""Pictures drawn here as SVG: the graph of a plan, and the time line of a job.
+"""SVG pictures: the graph of a plan, and the time line of a job.
 
 Owns where things stand and nothing else. Colours are the style sheet's, by
 classes; what is drawn is also said in words, for those who cannot see it.

@@ -1,4 +1,4 @@
-"""Pages out of Genshi templates: the loader, the frame, and small pieces of HTML.
+"""Genshi rendering: the template loader, the frame, and small pieces of HTML.
 
 Owns how things look that every page shows: states, times, sizes, links. Long
 tables are made of ``row``, which escapes what it is given and is ten times as

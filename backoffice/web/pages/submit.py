@@ -1,4 +1,4 @@
-"""The form that submits a job, made from its workflow, and the plan before it."""
+"""The submit form, made from its workflow, and the plan that it previews."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API tokens as a page: who has one, and the form that makes one."""
+"""The page of API tokens, with the form that creates one."""
 
 from __future__ import annotations
 

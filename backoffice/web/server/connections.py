@@ -1,4 +1,4 @@
-"""Connections: a loop that reads requests whole and sends what is left of responses.
+"""Connections: a loop that reads whole requests and finishes slow responses.
 
 One thread reads them all without blocking, and sends what is left of responses,
 so that a slow client costs no worker anything. It owns deadlines, limits and the

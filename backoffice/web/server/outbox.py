@@ -1,4 +1,4 @@
-"""What a connection has still to send, and whether its client takes it fast enough.
+"""Outbox: the unsent rest of a response, and the speed at which its client reads.
 
 A request's thread writes here, and never waits for a response that is finished:
 what the socket does not take stays, and the loop of connections sends it on. Only a

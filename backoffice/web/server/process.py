@@ -1,4 +1,4 @@
-"""The web server as a process: ``backoffice web``, and a part of ``backoffice serve``."""
+"""The web server process: ``backoffice web``, and a part of ``backoffice serve``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that wait for a thread, and whose turn it is.
+"""Turns: requests that wait for a thread, and which comes next.
 
 Clients take turns: the next is of the client of whom the fewest are being answered,
 and one thread is always left to the other clients. Else those who ask much, or for
