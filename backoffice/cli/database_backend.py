@@ -229,7 +229,7 @@ def _filter(wanted: JobFilter) -> Filter:
 
 def _inputs(wanted: Submission, known: Catalogue) -> list[tuple[str, str]]:
     workflow = known.workflows.get(wanted.workflow)
-    first = workflow.inputs[0].role if workflow and workflow.inputs else "source"
+    first = workflow.first_role if workflow else "source"
     return [(role or first, _absolute(name)) for role, name in wanted.inputs]
 
 

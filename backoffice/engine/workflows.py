@@ -138,6 +138,11 @@ class Workflow:
     tasks: tuple[TaskSpec, ...]
     source: str  # the file it came from
 
+    @property
+    def first_role(self) -> str:
+        """The role of inputs that are given without one; without inputs, ``source``."""
+        return self.inputs[0].role if self.inputs else "source"
+
 
 def load(
     folders: Sequence[Path],

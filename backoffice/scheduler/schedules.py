@@ -77,7 +77,7 @@ def _request(recipes: Catalogue, schedule: Schedule, run: datetime) -> JobReques
 
 def _first_role(recipes: Catalogue, workflow: str) -> str:
     known = recipes.workflows.get(workflow)
-    return known.inputs[0].role if known and known.inputs else "source"
+    return known.first_role if known else "source"
 
 
 def _take_run(

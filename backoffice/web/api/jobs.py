@@ -9,7 +9,7 @@ from storm.locals import Store
 
 from backoffice.data.search import Filter
 from backoffice.documents import reading
-from backoffice.engine import bulk_actions, jobs, submission
+from backoffice.engine import bulk_actions, dry_run, jobs, submission
 from backoffice.engine.submission import JobRequest
 from backoffice.errors import Invalid, NotFound
 from backoffice.reports import records, why
@@ -17,7 +17,7 @@ from backoffice.reports.records import Record
 from backoffice.web import queries
 from backoffice.web.context import FORM, RequestContext
 from backoffice.web.handlers import Handlers
-from backoffice.web.pages import actions, submit
+from backoffice.web.pages import actions
 from backoffice.web.pages import jobs as job_pages
 from middleware.problem import Problem
 
@@ -56,7 +56,7 @@ class Jobs(Handlers):
     def dry_run(self) -> Record:
         """What the job would do; nothing is stored."""
         prepared = self._prepared(JobRequest(**self.context.document(reading.parse_job)))
-        return submit.plan_record(prepared, self.context.site.settings)
+        return dry_run.record(prepared, self.context.site.settings)
 
     def act(self) -> Record:
         """One action on all jobs that match; with ``preview`` they are only counted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from backoffice.engine import field_limits, submission
+from backoffice.engine import dry_run, field_limits, submission
 from backoffice.engine.workflows import Workflow
 from backoffice.errors import Conflict
 from backoffice.reports import lineage
@@ -50,7 +50,7 @@ class Submission(Handlers):
             return submit.form(context, draft, 422)
         if values.get("do") == "submit":
             return self._submit(draft, prepared)
-        return submit.plan(context, submit.plan_record(prepared, site.settings), draft.values)
+        return submit.plan(context, dry_run.record(prepared, site.settings), draft.values)
 
     def _submit(self, draft: Draft, prepared: submission.PreparedJob) -> bytes:
         context = self.context

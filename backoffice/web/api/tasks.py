@@ -7,7 +7,6 @@ from typing import Any
 
 from storm.locals import Store
 
-from backoffice.errors import NotFound
 from backoffice.reports import records, why
 from backoffice.reports.records import Record
 from backoffice.web import content
@@ -34,16 +33,9 @@ class Tasks(Handlers):
 
     def log(self, id: int) -> Iterable[bytes]:
         """Of the newest attempt, or of the one that is asked for."""
-        number = self.context.query.get("attempt")
-        attempts = records.attempts(self.store, id)
-        chosen = [one for one in attempts if number in (None, one["number"])]
-        if not chosen:
-            which = f"no attempt {number}" if number else "no attempt yet"
-            raise NotFound(f"task {id} has had {which}")
-        if not chosen[-1]["log"]:
-            raise NotFound(f"attempt {chosen[-1]['number']} of task {id} wrote no log")
+        attempt = records.attempt_with_log(self.store, id, self.context.query.get("attempt"))
         folders = [self.context.site.settings.paths.logs]
-        return content.send(chosen[-1]["log"], folders, "text/plain", charset="utf-8")
+        return content.send(attempt["log"], folders, "text/plain", charset="utf-8")
 
 
 def _newest_tasks(store: Store, **wanted: Any) -> list[Record]:

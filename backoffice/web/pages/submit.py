@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backoffice.config.redaction import shown
-from backoffice.config.settings import Settings
-from backoffice.engine import dry_run, field_limits, submission
+from backoffice.engine import field_limits
 from backoffice.engine.workflows import InputSpec, ParameterSpec
 from backoffice.reports import lineage
 from backoffice.web.context import RequestContext
@@ -112,26 +111,6 @@ def _writable(path: str) -> bool:
 
 
 # The plan -------------------------------------------------------------------
-
-
-def plan_record(prepared: submission.PreparedJob, settings: Settings) -> dict[str, Any]:
-    """What the job would do, as the document ``plan`` has it."""
-    return {
-        "workflow": prepared.workflow.name,
-        "version": prepared.workflow.version,
-        "tasks": [
-            {
-                "name": one.name,
-                "type": one.type,
-                "fails": one.fails,
-                "skipped": one.skipped_because or "",
-                "notes": list(one.notes),
-                "argv": [list(argv) for argv in one.commands],
-                "outputs": [str(path) for path in one.outputs],
-            }
-            for one in dry_run.plan(prepared, settings)
-        ],
-    }
 
 
 def plan(
