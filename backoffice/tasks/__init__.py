@@ -228,7 +228,7 @@ def only_source(context: Context) -> Source:
     if len(context.sources) != 1:
         kind, got = context.name, len(context.sources)
         message = f"{kind} takes one file, and got {got}; check the workflow"
-        raise TaskFailed(message, retry=False)
+        raise TaskFailed(message, retry=False, reason=Reason.BAD_PARAMETER)
     return context.sources[0]
 
 

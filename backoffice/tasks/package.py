@@ -198,6 +198,7 @@ def _prepare(context: Context) -> _Work:
         raise TaskFailed(
             "there is no rendition with a picture to package; check the workflow's inputs",
             retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     _check_shapes(pictures)
     return _Work(package, pictures, _sound(given), texts)

@@ -20,6 +20,7 @@ from backoffice.media import (
     subtitles,
 )
 from backoffice.media.profiles import Expected, Facts, Profile
+from backoffice.states import Reason
 from backoffice.tasks import (
     DAMAGE,
     Context,
@@ -127,7 +128,11 @@ def _prepare(context: Context) -> Encodings:
     sets = context.variants or [context.parameters]
     chosen = [_profile(known, parameters) for parameters in sets]
     if len({one.name for one in chosen}) < len(chosen):
-        raise TaskFailed("two variants have the same profile; check the workflow", retry=False)
+        raise TaskFailed(
+            "two variants have the same profile; check the workflow",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
+        )
     source = only_source(context)
     facts = facts_of(context, source)
     if any(one.video for one in chosen):
@@ -142,12 +147,16 @@ def _profile(known: Mapping[str, Profile], parameters: Mapping[str, str]) -> Pro
     name, only = parameters.get("profile", ""), parameters.get("only", "")
     if name not in known:
         raise TaskFailed(
-            f"there is no profile {name!r}; there are {', '.join(sorted(known))}", retry=False
+            f"there is no profile {name!r}; there are {', '.join(sorted(known))}",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     profile = known[name]
     if only not in ("", "picture") or (only and (profile.copy or not profile.video)):
         raise TaskFailed(
-            f"only is {only!r}; it may be picture, where the profile encodes one", retry=False
+            f"only is {only!r}; it may be picture, where the profile encodes one",
+            retry=False,
+            reason=Reason.BAD_PARAMETER,
         )
     return replace(profile, audio=None) if only else profile
 
@@ -156,11 +165,13 @@ def _encoding(
     source: Source, facts: Facts, profile: Profile, parameters: Mapping[str, str]
 ) -> Encoding:
     if reason := profiles.unfit(profile, facts):
-        raise TaskFailed(f"{source.title} {reason}", retry=False)
+        raise TaskFailed(f"{source.title} {reason}", retry=False, reason=Reason.UNUSABLE_SOURCE)
     try:
         wanted = profiles.expected(profile, facts)
     except Invalid as error:
-        raise TaskFailed(f"{source.title}: {error}", retry=False) from error
+        raise TaskFailed(
+            f"{source.title}: {error}", retry=False, reason=Reason.UNUSABLE_SOURCE
+        ) from error
     tolerant, only = tolerates(parameters), parameters.get("only", "")
     return Encoding(profile, source, facts, wanted, tolerant, only)
 
@@ -269,7 +280,7 @@ def _made(context: Context, one: Encoding, partial: Path) -> dict[str, Any]:
     except TaskFailed as error:
         length = f"{one.facts['duration']:.2f} s"
         message = f"nothing that plays came out of {one.title}, which lasts {length}: {error}"
-        raise TaskFailed(message, retry=False) from error
+        raise TaskFailed(message, retry=False, reason=Reason.OUTPUT_TOO_SMALL) from error
 
 
 def _check_lengths(one: Encoding, facts: Facts) -> None:
@@ -294,10 +305,13 @@ def _check_streams(wanted: Expected, facts: Facts) -> None:
         _same_size(made, asked) for made, asked in zip(sizes, sorted(wanted.pictures), strict=True)
     ):
         asked_for, made = _sizes(wanted.pictures), _sizes(sizes)
-        raise TaskFailed(f"pictures of {asked_for} were asked for, {made} came out")
+        raise TaskFailed(
+            f"pictures of {asked_for} were asked for, {made} came out", reason=Reason.WRONG_OUTPUT
+        )
     if len(facts["audio"]) != len(wanted.sounds):
         raise TaskFailed(
-            f"{len(wanted.sounds)} sound streams were asked for, {len(facts['audio'])} came out"
+            f"{len(wanted.sounds)} sound streams were asked for, {len(facts['audio'])} came out",
+            reason=Reason.WRONG_OUTPUT,
         )
 
 

@@ -15,6 +15,7 @@ from backoffice.errors import TaskFailed
 from backoffice.media import amr, decoding, ffmpeg, listening, profiles, shortfall, soundtracks
 from backoffice.media.profiles import Audio, Facts, Loudness
 from backoffice.media.soundtracks import Soundtrack
+from backoffice.states import Reason
 from backoffice.tasks import Context
 from backoffice.tasks.transcoding.encoding import Encoding
 
@@ -168,7 +169,7 @@ class Undecodable(TaskFailed):
     """Nothing to speak of could be decoded of the stream with that index."""
 
     def __init__(self, index: int, message: str) -> None:
-        super().__init__(message, retry=False)
+        super().__init__(message, retry=False, reason=Reason.DAMAGED_SOURCE)
         self.index = index
 
 
@@ -185,7 +186,9 @@ def without_undecodable(encodings: Encodings, error: TaskFailed) -> Encodings:
     facts = soundtracks.without(facts, {gone}, "nothing of it can be decoded")
     for one in encodings:
         if why := profiles.unfit(one.profile, facts):
-            raise TaskFailed(f"{one.title} {why}", retry=False) from error
+            raise TaskFailed(
+                f"{one.title} {why}", retry=False, reason=Reason.DAMAGED_SOURCE
+            ) from error
     return _about(encodings, facts)
 
 
@@ -224,7 +227,11 @@ def _gaps(context: Context, one: Encoding, stream: Facts, length: float, stderr:
     if found.verdict == decoding.NOTHING:
         raise Undecodable(stream["index"], found.message)
     if found.verdict == decoding.HOLES and not one.tolerant:
-        raise TaskFailed(f"{one.title} is damaged: only {found.message}", retry=False)
+        raise TaskFailed(
+            f"{one.title} is damaged: only {found.message}",
+            retry=False,
+            reason=Reason.DAMAGED_SOURCE,
+        )
     return [f"{found.message}; the rest is silence"]
 
 
