@@ -15,18 +15,18 @@ TYPES = sorted(tasks.names())
 # The same words with another meaning: sections of the configuration, elements of
 # documents, names of commands and of the shipped workflow ``retract``.
 OTHER_MEANINGS = {
-    "config.loading": {"notify", "command"},
-    "cli.main": {"command", "retract"},
+    "config.settings": {"notify", "command"},
+    "config.documentation": {"command"},
+    "cli.arguments": {"command", "retract"},
     "cli.commands": {"retract"},
-    "cli.remote": {"retract"},
     "data.replication": {"probe"},
+    "documents.writing": {"command"},
     "engine.submission": {"retract"},
     "engine.workflows": {"command"},
     "media.hls": {"subtitles"},
     "media.profiles": {"package", "quality", "subtitles"},
     "operations.check": {"notify"},
     "states": {"quality"},
-    "web.documents": {"command"},
     "workers.running": {"command"},
     "workers.executors.task_context": {"command"},
 }
