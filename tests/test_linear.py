@@ -13,6 +13,7 @@ import pytest
 
 from backoffice.config import redaction
 from backoffice.data import gtid, search
+from backoffice.documents import paging
 from backoffice.errors import Invalid
 from backoffice.media import ffmpeg
 from backoffice.reports import failure_groups
@@ -114,7 +115,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "filters as typed": filters.parse,
     "filters as written": lambda text: filters.write([("q", text), ("state", text)]),
     "moments": queries.moment,
-    "cursors": queries.cursor,
+    "cursors": paging.cursor,
     "many values": lambda text: queries.collect([("state", text)], queries.JOBS),
     "queries": lambda text: queries.read(text, queries.JOBS),
     "hidden characters": task_pages.visible,

@@ -13,6 +13,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_the_records_of_what_is_installed_are_right(package: Path) -> None:
     for record in records:
         for name, digest, _ in csv.reader(contents[record].decode().splitlines()):
             if digest:
-                content = contents[record.parent.parent / name]
+                content = contents[PurePosixPath(normpath(record.parent.parent / name))]
                 found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
                 assert digest == f"sha256={found.rstrip('=')}", f"{record}: {name}"
 
