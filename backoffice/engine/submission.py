@@ -250,16 +250,20 @@ def _planned(store: Store, plan: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
     """Several hosts share the variants of a task; a single host makes them in one run,
     which decodes the source once."""
     with_variants = [task for task in plan if task.variants]
-    shared = [task.name for task in with_variants if len(_hosts(store, task)) > 1]
+    if not with_variants:
+        return tuple(plan)
+    workers = store.execute(
+        "SELECT host, queues, tags FROM worker WHERE state = ?", (ACTIVE,)
+    ).get_all()
+    shared = [task.name for task in with_variants if len(_hosts(workers, task)) > 1]
     return variants.apart(plan, shared)
 
 
-def _hosts(store: Store, task: TaskSpec) -> set[str]:
-    """The hosts whose active workers may claim the task."""
-    workers = store.execute("SELECT host, queues, tags FROM worker WHERE state = ?", (ACTIVE,))
+def _hosts(workers: Sequence[tuple[str, str, str]], task: TaskSpec) -> set[str]:
+    """The hosts of the workers, given by host, queues and tags, that may claim the task."""
     return {
         host
-        for host, queues, tags in workers.get_all()
+        for host, queues, tags in workers
         if claims.serves(queues.split(), task.queue) and task.tags <= set(tags.split())
     }
 
