@@ -43,6 +43,15 @@ def chain(
     return package.run(context).outputs[0].path, told
 
 
+def both_ways(folder: Path, profile: str) -> dict[str, Path]:
+    """A package of the same clip: encoded at once, and packaged from parts."""
+    clip = programme(folder / "clip.mkv", "512x288", 8)
+    return {
+        "at once": at_once(folder / "once", clip, profile),
+        "from parts": chain(folder / "parts", clip, profile)[0],
+    }
+
+
 def given(output: Output) -> Source:
     return Source(
         output.role,

@@ -10,18 +10,12 @@ import pytest
 from lxml import etree
 
 from tests import manifests
-from tests.published import CUES, at_once, chain, programme
+from tests.published import CUES, both_ways
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Of the same clip: encoded at once, and packaged from parts."""
-    folder = tmp_path_factory.mktemp("dash")
-    clip = programme(folder / "clip.mkv", "512x288", 8)
-    return {
-        "at once": at_once(folder / "once", clip, "dash-ladder"),
-        "from parts": chain(folder / "parts", clip, "dash-ladder")[0],
-    }
+    return both_ways(tmp_path_factory.mktemp("dash"), "dash-ladder")
 
 
 @pytest.mark.parametrize("way", ["at once", "from parts"])

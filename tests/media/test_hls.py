@@ -12,7 +12,7 @@ from backoffice.media import hls, languages, mp4
 from backoffice.tasks import package, transcode
 from tests import playlists
 from tests.clips import Clips, ffmpeg
-from tests.published import CUES, at_once, chain, programme
+from tests.published import CUES, both_ways
 from tests.tasks.context import make_context
 
 
@@ -167,13 +167,7 @@ def test_a_title_cannot_break_a_playlist(tmp_path: Path, clips: Clips) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Of the same clip: encoded at once, and packaged from parts."""
-    folder = tmp_path_factory.mktemp("hls")
-    clip = programme(folder / "clip.mkv", "512x288", 8)
-    return {
-        "at once": at_once(folder / "once", clip, "hls-ladder"),
-        "from parts": chain(folder / "parts", clip, "hls-ladder")[0],
-    }
+    return both_ways(tmp_path_factory.mktemp("hls"), "hls-ladder")
 
 
 @pytest.mark.parametrize("way", ["at once", "from parts"])
