@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BackofficeError as error:
         return _explain(error)
     except BrokenPipeError:
-        # Whoever read the output has seen enough; nor may the exit complain.
+        # The reader has closed the pipe; flushing at exit must not fail on it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -106,7 +106,7 @@ def _run_process(name: str, settings: Settings) -> int:
         return status
     except BackofficeError as error:
         parent(STATUS=error)
-        if settings.log.to != "stderr":  # nobody may be reading that
+        if settings.log.to != "stderr":  # else the error is printed there anyway
             log.error(logs.line("process.failed", process=name, reason=error))
         raise
     except Exception:

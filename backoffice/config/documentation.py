@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from backoffice.config.resources import share
 from backoffice.config.setting import Setting, group_of, settings_of
 from backoffice.config.settings import NAMED, SECTIONS
 
@@ -139,13 +140,9 @@ def _escaped(text: str) -> str:
 
 def main() -> None:
     """Write ``etc/backoffice.ini`` and ``docs/backoffice.ini.5`` of a checkout."""
-    from pathlib import Path
-
-    from backoffice.config.resources import share
-
     folder = share("etc")
-    Path(folder / "backoffice.ini").write_text(ini())
-    Path(folder.parent / "docs" / "backoffice.ini.5").write_text(manual())
+    (folder / "backoffice.ini").write_text(ini())
+    (folder.parent / "docs" / "backoffice.ini.5").write_text(manual())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ class Address:
 def service(url: str | None, token_file: str | None, environ: Mapping[str, str]) -> Address | None:
     """The service that commands are for; None if they are for this installation.
 
-    An empty ``url`` is none, whatever the environment says. Raises ConfigError for
+    An empty ``url`` means none, even if the environment names one. Raises ConfigError for
     a file that holds no token, or that others can read.
     """
     found = environ.get(URL_VARIABLE, "") if url is None else url

@@ -122,7 +122,7 @@ class WorkerSettings:
     """The worker of this host."""
 
     slots: int = setting(
-        whole(1, 256), "2", "How many tasks run at the same time, each in a process of its own."
+        whole(1, 256), "2", "Number of tasks that run at the same time, each in its own process."
     )
     queues: tuple[str, ...] = setting(
         converters.queues,
@@ -274,7 +274,7 @@ class NotifySettings:
         addresses.PUBLIC,
         'Where the messages may go. "public" is every public address; a name or pattern such as'
         " *.example.org is that host, at a public or private address; an address or network such"
-        " as 10.1.2.0/24 is whatever is there. An [alert NAME] may go anywhere.",
+        " as 10.1.2.0/24 is every host there. An [alert NAME] may go anywhere.",
     )
     timeout: float = setting(
         seconds(0.1, 600), "10s", "How long sending a message may take, answer included."
@@ -338,10 +338,10 @@ class WebSettings:
         converters.hosts,
         "",
         "Host names that requests may ask for, without ports. The names of loopback and of url"
-        " are always allowed; a request for another name is refused, so that a page of another"
-        " site cannot reach this service under a name of its own. A service that listens"
-        " elsewhere than on loopback needs hosts or url, and so does a service behind a proxy"
-        " that passes the Host header on.",
+        " are always allowed; a request for another name is refused, which prevents DNS"
+        " rebinding: a page of another site cannot point its own name at this service. A"
+        " service that listens elsewhere than on loopback needs hosts or url, and so does a"
+        " service behind a proxy that passes the Host header on.",
     )
     maintenance: Path = setting(
         converters.path,
@@ -386,7 +386,7 @@ class WebSettings:
 
     @property
     def own_hosts(self) -> tuple[str, ...]:
-        """Every host that a Host header may name, whatever the port.
+        """Every host that a Host header may name, with any port.
 
         The names of loopback are included: health checks use them, and no page of
         another site can have them.

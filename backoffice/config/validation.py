@@ -32,7 +32,7 @@ def require_fit(settings: Settings, raw: Raw) -> None:
             raise wrong("web", "listen", message)
     elif not (settings.auth.required or is_loopback(listen[0])):
         message = (
-            "can be reached from other hosts, and nobody has to log in: set [auth] required = yes,"
+            "can be reached from other hosts without a login: set [auth] required = yes,"
             " or listen on 127.0.0.1:PORT or unix:PATH"
         )
         raise wrong("web", "listen", message)

@@ -1,9 +1,9 @@
 """Counter store: the counters of all processes, added up in the database.
 
 A process counts in memory (``counters``); its :class:`CounterWriter` adds that to the
-table ``counter`` every ``EVERY`` seconds, in a small transaction, so that no claim and
-no outcome waits for it. The sums never go down, whatever is pruned, stopped or
-restarted. They lack what a killed process had not written yet. If the connection
+table ``counter`` every ``EVERY`` seconds, in a small transaction, so that claims and
+outcomes do not wait for it. The sums never decrease, also after pruning, stops and
+restarts. They lack what a killed process had not written yet. If the connection
 breaks during a commit that took effect all the same, that part is counted twice.
 
 A few gauges, which are set rather than added to, are in the same table.

@@ -6,8 +6,8 @@
 A function given to ``transact`` gets the store first. It may run more than
 once: after a deadlock, a lock wait or a broken connection the transaction is
 rolled back and run again from its start, also when the connection broke during
-the commit, so that its effect is not known. So it must read whatever it decides
-upon, change nothing outside the database, and recognise its own work.
+the commit, so that its effect is not known. It must therefore read
+what it depends on, change nothing outside the database, and recognise its own work.
 
 Code that drives the transaction of a whole request takes the store with
 ``request_store``, commits or rolls back, asks ``database_errors.passing`` whether to

@@ -55,7 +55,7 @@ def is_locked(error: BaseException) -> bool:
 
 
 def is_missing_table(error: BaseException) -> bool:
-    """SQLite has no code of its own for it, only words."""
+    """SQLite has no result code for a missing table; its message is matched."""
     return code(error) == NO_SUCH_TABLE or "no such table" in str(error)
 
 

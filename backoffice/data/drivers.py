@@ -169,7 +169,7 @@ class SQLiteResult(_Inserted, storm_sqlite.SQLiteResult):
 
 class SQLiteConnection(_LightCursors, storm_sqlite.SQLiteConnection):
     """Begins at once as a writer: a deferred transaction that reads first and
-    writes later fails with BUSY whatever the timeout."""
+    writes later fails with BUSY even within the timeout."""
 
     result_factory = SQLiteResult
 

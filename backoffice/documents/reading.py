@@ -83,7 +83,7 @@ def fields(data: bytes, *, limit: int) -> dict[str, str]:
 
 
 def _read(schema: str, data: bytes, media_type: str, limit: int) -> etree._Element:
-    """The root of a document that is valid, whatever it was written in."""
+    """The root of a document, in XML or JSON, that is valid by its schema."""
     if media_type == XML:
         return safe_xml.parse(data, schema, limit=limit)
     root = _element(FORMS[schema], _from_json(data, limit))
